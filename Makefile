@@ -1,0 +1,41 @@
+# Two jobs for a newcomer: `make demo` and `make test`. Each sets up its own .venv from nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= runs
+
+.PHONY: demo test slow lint bench setup clean
+
+setup: $(VENV)/.dev-ready
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.dev-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@ $(VENV)/.ready
+
+demo: $(VENV)/.ready  ## the main job on the embedded twin
+	$(BIN)/labctl demo --out $(OUT)
+
+test: $(VENV)/.dev-ready  ## the everyday tests
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.dev-ready  ## what is too long for every day
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev-ready  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev-ready  ## the bars, printed side by side
+	$(BIN)/python benchmarks/bars.py
+
+clean:
+	rm -rf $(VENV)
