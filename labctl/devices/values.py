@@ -41,12 +41,13 @@ class Coercion:
     count: int = 1
 
     def __str__(self) -> str:
-        return f"{self.field}: asked {self.requested:.6g}, applied {self.applied:.6g} {self.unit} ({self.count}x)"
+        asked, applied = f"{self.requested:.6g}", f"{self.applied:.6g}"
+        return f"{self.field}: asked {asked}, applied {applied} {self.unit} ({self.count}x)"
 
 
 @dataclass(frozen=True)
 class ShowReceipt:
-    """What a modulator did with a frame. `read_back` says whether the checksum is of the device's own copy."""
+    """What a modulator did with a frame; `read_back`: the checksum is of the device's own copy."""
 
     frame_id: int
     checksum: str
