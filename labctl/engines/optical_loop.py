@@ -1,0 +1,285 @@
+"""Light and electronics close the loop: a fixed-point engine out of a modulator, electronics and a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.devices import (
+    CalibrationRecord,
+    Coercion,
+    LoopElectronics,
+    LoopReadout,
+    Outcome,
+    ProgramError,
+    SettleCodes,
+    UnsupportedFeature,
+    WeightModulator,
+)
+from labctl.engines.host_model import law_of, residual
+from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
+from labctl.physics import cycling, settle_times
+from labctl.programs import (
+    CodedTables,
+    EncodedFrame,
+    LoopProgram,
+    LoopSegment,
+    encode_frame,
+    encode_tables,
+    to_codes,
+)
+
+FloatArray = NDArray[np.float64]
+SETTLE_BAND = 0.01  # of full scale (conventions, section 4)
+REFERENCE_TAU = 80.0  # the state that settle times are measured against
+NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own standard deviations
+
+
+@dataclass(frozen=True)
+class ReadNoise:
+    """Measured at load, watched rows pooled: sd in a window, and of the difference of its halves (units)."""
+
+    spread: float = 0.0
+    half_difference: float = 0.0
+
+
+class OpticalLoopEngine:
+    """Shows W once, then settles queue after queue. The same class drives twins and hardware.
+
+    `panel_record` holds the panel's response and registration; `after_show(electronics)` measures what
+    depends on the displayed weights (offset null, effective weights) and returns that record.
+    """
+
+    def __init__(
+        self,
+        modulator: WeightModulator,
+        electronics: LoopElectronics,
+        panel_record: CalibrationRecord,
+        after_show: Callable[[LoopElectronics], CalibrationRecord],
+        *,
+        name: str = "optical-loop",
+    ) -> None:
+        if modulator.spec.kind == "dmd":
+            raise UnsupportedFeature(
+                "pulse-width planes outlast the loop's settling: it would find each plane's fixed point",
+                device=modulator.name, operation="build OpticalLoopEngine",
+            )  # fmt: skip
+        self._modulator, self._electronics = modulator, electronics
+        self._panel_record, self._after_show = panel_record, after_show
+        self._name = name
+        self._program: LoopProgram | None = None
+        self._tables: list[tuple[LoopSegment, CodedTables]] = []
+        self._record: CalibrationRecord | None = None
+        self._upload_us = 0.0
+        self.frame: EncodedFrame | None = None
+        self.frame_checksum = ""
+        self.read_noise = ReadNoise()
+
+    @property
+    def name(self) -> str:
+        """For messages and the log."""
+        return self._name
+
+    @property
+    def n_channels(self) -> int:
+        """Variables of the loop."""
+        return self._electronics.spec.n_channels
+
+    @property
+    def electronics(self) -> LoopElectronics:
+        """The loop electronics, for studies that need its timing."""
+        return self._electronics
+
+    def load(self, program: LoopProgram) -> None:
+        """Show W, check what the panel says it shows, measure offsets and weights, measure read noise.
+
+        Raises ProgramError when the program does not fit this machine.
+        """
+        if program.weights.placement.n_channels != self.n_channels:
+            raise ProgramError(
+                f"{self._name}: the program is for {program.weights.placement.n_channels} channels; "
+                f"allowed: {self.n_channels}"
+            )
+        self.frame = encode_frame(program.weights.fractions, self._modulator.spec, self._panel_record)
+        receipt = self._modulator.show(self.frame.levels)
+        self.frame_checksum, self._upload_us = receipt.checksum, receipt.duration_us
+        self._record = self._after_show(self._electronics)
+        self._program = program
+        self._tables = []
+        self.read_noise = self._measure_read_noise(program)
+
+    def measured_weights(self) -> FloatArray:
+        """W [n, n] in network units: effective fractions as probed, times the program's row scales."""
+        program, record = self._loaded()
+        return record.array("effective_fractions") * program.weights.scale_out[:, None]
+
+    def solve(
+        self, segment: LoopSegment, batch: Batch, *, audit: int = 0, wait_us: float | None = None
+    ) -> FixedPointResult:
+        """Settle a batch in queues of what the sequencer holds.
+
+        `wait_us` overrides the profile's wait (read early, get what is there).
+        """
+        program, _ = self._loaded()
+        started = time.perf_counter()
+        spec = self._electronics.spec
+        tables = self._coded(segment)
+        codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
+        queue = spec.max_queue
+        parts = [
+            self._electronics.settle(_queue(codes, slice(first, first + queue)), wait_us=wait_us)
+            for first in range(0, len(codes.bias), queue)
+        ]
+        rows = program.watched(segment)
+        unit = spec.adc.units_per_code
+        z = np.concatenate([p.counts for p in parts]) * unit
+        halves = np.concatenate([p.half_counts for p in parts], axis=1)[:, :, rows] * unit
+        spread = np.concatenate([p.spread_counts for p in parts])[:, rows] * unit
+        clipped = np.concatenate([p.adc_clipped for p in parts])
+        step_norm = np.abs(halves[1] - halves[0]).max(axis=1)
+        bias = codes.bias.astype(np.float64) * spec.dac.units_per_code
+        gain = tables.gain if batch.labels is None else tables.gain[batch.labels]
+        law = law_of(self.measured_weights(), gain, tables.leak, bias)
+        outcome = self._outcomes(segment, step_norm, spread, bias_clipped[:, rows], clipped[:, rows])
+        settle_us, transient = self._audit(codes, min(audit, len(z)), rows)
+        upload_us, self._upload_us = self._upload_us, 0.0
+        return FixedPointResult(
+            z=z,
+            outcome=outcome,
+            step_norm=step_norm,
+            residual_norm=residual(law, z, rows),
+            applied=AppliedKnobs(
+                tables.gain, tables.leak, tables.gain_codes, tables.leak_codes,
+                codes.bias[:, program.weights.placement.state],
+            ),
+            ledger=Ledger(
+                upload_us=upload_us,
+                wait_us=parts[0].wait_us * len(z),
+                window_us=parts[0].window_us * len(z),
+                host_s=time.perf_counter() - started,
+                settles=len(z),
+            ),
+            audit=np.arange(len(settle_us)),
+            settle_time_us=settle_us,
+            transient=transient,
+            coercions=(*tables.coercions, *notes),
+        )  # fmt: skip
+
+    def settling(self, segment: LoopSegment, batch: Batch) -> tuple[FloatArray, FloatArray]:
+        """Settle times (us, nan = unsettled) and transients (units, in the window's mean) of a batch [B]."""
+        program, _ = self._loaded()
+        codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
+        return self._audit(codes, len(batch.inject), program.watched(segment))
+
+    def _loaded(self) -> tuple[LoopProgram, CalibrationRecord]:
+        if self._program is None or self._record is None:
+            raise ProgramError(f"{self._name}: no program is loaded; call load(program) first")
+        return self._program, self._record
+
+    def _coded(self, segment: LoopSegment) -> CodedTables:
+        program, _ = self._loaded()
+        for known, tables in self._tables:
+            if known is segment:
+                return tables
+        tables = encode_tables(segment, program.weights, self._electronics.spec)
+        self._tables.append((segment, tables))
+        return tables
+
+    def _codes(
+        self, program: LoopProgram, segment: LoopSegment, tables: CodedTables, batch: Batch
+    ) -> tuple[SettleCodes, NDArray[np.bool_], tuple[Coercion, ...]]:
+        spec = self._electronics.spec
+        bias = segment.bias_of(batch.inject, batch.labels, program.weights.placement.state)
+        bias_codes, clipped, note = to_codes(bias, spec.dac, "bias")
+        # hidden presets beyond the DAC's range start at its end: phi is saturated there anyway
+        start_codes, _, _ = to_codes(batch.start, spec.dac, "start")
+        gain_codes = tables.gain_codes if batch.labels is None else tables.gain_codes[batch.labels]
+        codes = SettleCodes(
+            bias=bias_codes,
+            gain=gain_codes,
+            leak=tables.leak_codes[None],
+            gain_range=tables.gain_range,
+            start=start_codes,
+            step_id=batch.step_id,
+            sample_id=batch.sample_id,
+        )
+        return codes, clipped, () if note is None else (note,)
+
+    def _outcomes(
+        self,
+        segment: LoopSegment,
+        step_norm: FloatArray,
+        spread: FloatArray,
+        bias_clipped: NDArray[np.bool_],
+        adc_clipped: NDArray[np.bool_],
+    ) -> NDArray[np.uint8]:
+        noise = self.read_noise
+        tolerance = max(segment.end.tolerance, NOISE_SIGMAS * noise.half_difference)
+        outcome = np.full(len(step_norm), Outcome.CONVERGED, np.uint8)
+        outcome[step_norm > tolerance] = Outcome.MAX_TIME
+        band = SETTLE_BAND * self._electronics.spec.adc.range_units
+        still = step_norm <= tolerance
+        outcome[still & cycling(spread, noise.spread, band)] = Outcome.LIMIT_CYCLE
+        outcome[bias_clipped.any(axis=1) | (adc_clipped.any(axis=1) & (segment.kind == "implicit"))] = (
+            Outcome.SATURATED
+        )
+        return outcome
+
+    def _audit(self, codes: SettleCodes, count: int, rows: slice) -> tuple[FloatArray, FloatArray]:
+        if count == 0:
+            return np.empty(0), np.empty(0)
+        spec = self._electronics.spec
+        reference_us = REFERENCE_TAU * spec.tau_us
+        readout = self._electronics.settle(_queue(codes, slice(0, count)), wait_us=reference_us, trace=True)
+        trace, time_us = _trace(readout)
+        unit = spec.adc.units_per_code
+        final = readout.counts[:, rows] * unit
+        seen = trace[:, :, rows] * unit
+        band = SETTLE_BAND * spec.adc.range_units
+        before = time_us <= reference_us + 1e-9
+        settled = settle_times(time_us[before], seen[before], final, band)
+        inside = (time_us > spec.wait_us) & (time_us <= spec.wait_us + spec.window_us + 1e-9)
+        transient = np.abs(seen[inside].mean(axis=0) - final).max(axis=1)
+        return settled, transient
+
+    def _measure_read_noise(self, program: LoopProgram) -> ReadNoise:
+        """Repeats of the first segment, well settled, from zero: medians over repeats, worst row."""
+        spec = self._electronics.spec
+        segment = program.segments[0]
+        repeats, n = 64, spec.n_channels
+        d = program.weights.placement.sizes[0]
+        batch = Batch(
+            inject=np.zeros((repeats, d)),
+            start=np.zeros((repeats, n)),
+            labels=None if program.n_classes == 1 else np.zeros(repeats, np.int64),
+            sample_id=np.arange(repeats),
+            step_id=2**31,  # draws of its own, shared with no diffusion step
+        )
+        codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
+        readout = self._electronics.settle(codes, wait_us=REFERENCE_TAU * spec.tau_us)
+        rows, unit = program.watched(segment), spec.adc.units_per_code
+        difference = (readout.half_counts[1] - readout.half_counts[0])[:, rows] * unit
+        return ReadNoise(
+            spread=float(np.median(readout.spread_counts[:, rows], axis=0).max() * unit),
+            half_difference=float(np.sqrt(np.mean(difference**2, axis=0)).max()),
+        )
+
+
+def _trace(readout: LoopReadout) -> tuple[FloatArray, FloatArray]:
+    if readout.trace_counts is None or readout.trace_time_us is None:
+        raise ProgramError("the electronics returned no trace")
+    return readout.trace_counts, readout.trace_time_us
+
+
+def _queue(codes: SettleCodes, part: slice) -> SettleCodes:
+    return replace(
+        codes,
+        bias=codes.bias[part],
+        gain=codes.gain if len(codes.gain) == 1 else codes.gain[part],
+        start=codes.start[part],
+        sample_id=codes.sample_id[part],
+    )
