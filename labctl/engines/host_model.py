@@ -17,10 +17,14 @@ def law_of(weights: FloatArray, gain: FloatArray, leak: FloatArray, bias: FloatA
     return LoopLaw(parts[0], parts[1], parts[2], parts[3])
 
 
-def residual(law: LoopLaw, z: FloatArray, rows: slice) -> FloatArray:
-    """Largest |F(z) - z| over `rows` for each sample [B]."""
-    slope = law.slope(torch.from_numpy(np.ascontiguousarray(z)))[:, rows]
-    out: FloatArray = slope.abs().amax(dim=1).numpy()
+def residual(law: LoopLaw, z: FloatArray, rows: slice, *, limit: float = float("inf")) -> FloatArray:
+    """Largest |F(z) - z| over `rows` for each sample [B].
+
+    `limit`: the read-out's range. A hidden row may run beyond it; F is then compared as it would be read.
+    """
+    state = torch.from_numpy(np.ascontiguousarray(z))
+    predicted = law.map(state).clamp(-limit, limit)
+    out: FloatArray = (predicted - state)[:, rows].abs().amax(dim=1).numpy()
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from labctl.devices import (
 )
 from labctl.engines.host_model import law_of, residual
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
-from labctl.physics import cycling, settle_times
+from labctl.physics import Stream, cycling, settle_times
 from labctl.programs import (
     CodedTables,
     EncodedFrame,
@@ -37,11 +38,14 @@ FloatArray = NDArray[np.float64]
 SETTLE_BAND = 0.01  # of full scale (conventions, section 4)
 REFERENCE_TAU = 80.0  # the state that settle times are measured against
 NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own standard deviations
+MEDIAN_CHI2 = 0.4549  # median of a squared standard normal: a robust variance
+AUDIT_STEP = 2**31  # step ids from here on belong to audits: their draws disturb no sample's
+MAX_TRACE_REPEATS, MIN_TRACED = 16, 32
 
 
 @dataclass(frozen=True)
 class ReadNoise:
-    """Measured at load, watched rows pooled: sd in a window, and of the difference of its halves (units)."""
+    """Measured at load, worst watched row: sd inside a window, rms difference of its halves (units)."""
 
     spread: float = 0.0
     half_difference: float = 0.0
@@ -77,7 +81,7 @@ class OpticalLoopEngine:
         self._upload_us = 0.0
         self.frame: EncodedFrame | None = None
         self.frame_checksum = ""
-        self.read_noise = ReadNoise()
+        self.read_noise: dict[str, ReadNoise] = {}
 
     @property
     def name(self) -> str:
@@ -110,7 +114,10 @@ class OpticalLoopEngine:
         self._record = self._after_show(self._electronics)
         self._program = program
         self._tables = []
-        self.read_noise = self._measure_read_noise(program)
+        self.read_noise = {}
+        for segment in program.segments:  # the first of each kind
+            if segment.kind not in self.read_noise:
+                self.read_noise[segment.kind] = self._measure_read_noise(program, segment)
 
     def measured_weights(self) -> FloatArray:
         """W [n, n] in network units: effective fractions as probed, times the program's row scales."""
@@ -145,13 +152,13 @@ class OpticalLoopEngine:
         gain = tables.gain if batch.labels is None else tables.gain[batch.labels]
         law = law_of(self.measured_weights(), gain, tables.leak, bias)
         outcome = self._outcomes(segment, step_norm, spread, bias_clipped[:, rows], clipped[:, rows])
-        settle_us, transient = self._audit(codes, min(audit, len(z)), rows)
+        settle_us, transient = self._audit(segment, codes, min(audit, len(z)), rows)
         upload_us, self._upload_us = self._upload_us, 0.0
         return FixedPointResult(
             z=z,
             outcome=outcome,
             step_norm=step_norm,
-            residual_norm=residual(law, z, rows),
+            residual_norm=residual(law, z, rows, limit=spec.adc.range_units),
             applied=AppliedKnobs(
                 tables.gain, tables.leak, tables.gain_codes, tables.leak_codes,
                 codes.bias[:, program.weights.placement.state],
@@ -173,7 +180,7 @@ class OpticalLoopEngine:
         """Settle times (us, nan = unsettled) and transients (units, in the window's mean) of a batch [B]."""
         program, _ = self._loaded()
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
-        return self._audit(codes, len(batch.inject), program.watched(segment))
+        return self._audit(segment, codes, len(batch.inject), program.watched(segment))
 
     def _loaded(self) -> tuple[LoopProgram, CalibrationRecord]:
         if self._program is None or self._record is None:
@@ -217,7 +224,7 @@ class OpticalLoopEngine:
         bias_clipped: NDArray[np.bool_],
         adc_clipped: NDArray[np.bool_],
     ) -> NDArray[np.uint8]:
-        noise = self.read_noise
+        noise = self.read_noise[segment.kind]
         tolerance = max(segment.end.tolerance, NOISE_SIGMAS * noise.half_difference)
         outcome = np.full(len(step_norm), Outcome.CONVERGED, np.uint8)
         outcome[step_norm > tolerance] = Outcome.MAX_TIME
@@ -229,35 +236,54 @@ class OpticalLoopEngine:
         )
         return outcome
 
-    def _audit(self, codes: SettleCodes, count: int, rows: slice) -> tuple[FloatArray, FloatArray]:
+    def _audit(
+        self, segment: LoopSegment, codes: SettleCodes, count: int, rows: slice
+    ) -> tuple[FloatArray, FloatArray]:
+        """Trace the first `count` settles out to 80 tau; settle time and transient of each.
+
+        Where noise would cross the band, traces are averaged over repeats until it is a sixth of the band,
+        on fewer samples (the definition is noise-free).
+        """
         if count == 0:
             return np.empty(0), np.empty(0)
         spec = self._electronics.spec
-        reference_us = REFERENCE_TAU * spec.tau_us
-        readout = self._electronics.settle(_queue(codes, slice(0, count)), wait_us=reference_us, trace=True)
-        trace, time_us = _trace(readout)
-        unit = spec.adc.units_per_code
-        final = readout.counts[:, rows] * unit
-        seen = trace[:, :, rows] * unit
         band = SETTLE_BAND * spec.adc.range_units
+        noise = self.read_noise[segment.kind].spread
+        repeats = min(MAX_TRACE_REPEATS, max(1, math.ceil((6 * noise / band) ** 2)))
+        count = min(count, max(MIN_TRACED, count // repeats))
+        reference_us = REFERENCE_TAU * spec.tau_us
+        unit = spec.adc.units_per_code
+        final: FloatArray | float = 0.0
+        seen: FloatArray | float = 0.0
+        time_us = np.empty(0)
+        for repeat in range(repeats):
+            queue = replace(
+                _queue(codes, slice(0, count)), step_id=AUDIT_STEP + (codes.step_id << 8) + repeat
+            )
+            readout = self._electronics.settle(queue, wait_us=reference_us, trace=True)
+            trace, time_us = _trace(readout)
+            final = final + readout.counts[:, rows] * (unit / repeats)
+            seen = seen + trace[:, :, rows] * (unit / repeats)
+        final, seen = np.asarray(final), np.asarray(seen)
         before = time_us <= reference_us + 1e-9
         settled = settle_times(time_us[before], seen[before], final, band)
         inside = (time_us > spec.wait_us) & (time_us <= spec.wait_us + spec.window_us + 1e-9)
         transient = np.abs(seen[inside].mean(axis=0) - final).max(axis=1)
         return settled, transient
 
-    def _measure_read_noise(self, program: LoopProgram) -> ReadNoise:
-        """Repeats of the first segment, well settled, from zero: medians over repeats, worst row."""
+    def _measure_read_noise(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
+        """Settle 64 typical injections (unit variance in u) for 80 tau; medians over them, worst row."""
         spec = self._electronics.spec
-        segment = program.segments[0]
         repeats, n = 64, spec.n_channels
         d = program.weights.placement.sizes[0]
+        sample = np.arange(repeats)
+        typical = Stream(0, "host", "read noise").normal(sample, d).numpy().astype(np.float64)
         batch = Batch(
-            inject=np.zeros((repeats, d)),
+            inject=typical / segment.inject_scale,
             start=np.zeros((repeats, n)),
-            labels=None if program.n_classes == 1 else np.zeros(repeats, np.int64),
-            sample_id=np.arange(repeats),
-            step_id=2**31,  # draws of its own, shared with no diffusion step
+            labels=None if program.n_classes == 1 else sample % program.n_classes,
+            sample_id=sample,
+            step_id=AUDIT_STEP - 1,  # draws of its own, shared with no diffusion step
         )
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         readout = self._electronics.settle(codes, wait_us=REFERENCE_TAU * spec.tau_us)
@@ -265,7 +291,7 @@ class OpticalLoopEngine:
         difference = (readout.half_counts[1] - readout.half_counts[0])[:, rows] * unit
         return ReadNoise(
             spread=float(np.median(readout.spread_counts[:, rows], axis=0).max() * unit),
-            half_difference=float(np.sqrt(np.mean(difference**2, axis=0)).max()),
+            half_difference=float(np.sqrt(np.median(difference**2, axis=0) / MEDIAN_CHI2).max()),
         )
 
 
