@@ -38,7 +38,7 @@ FloatArray = NDArray[np.float64]
 SETTLE_BAND = 0.01  # of full scale (conventions, section 4)
 REFERENCE_TAU = 80.0  # the state that settle times are measured against
 NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own standard deviations
-MEDIAN_CHI2 = 0.4549  # median of a squared standard normal: a robust variance
+NORMAL_95 = 1.96  # 95% of a normal's draws lie within so many standard deviations
 AUDIT_STEP = 2**31  # step ids from here on belong to audits: their draws disturb no sample's
 MAX_TRACE_REPEATS, MIN_TRACED = 16, 32
 
@@ -257,9 +257,8 @@ class OpticalLoopEngine:
         seen: FloatArray | float = 0.0
         time_us = np.empty(0)
         for repeat in range(repeats):
-            queue = replace(
-                _queue(codes, slice(0, count)), step_id=AUDIT_STEP + (codes.step_id << 8) + repeat
-            )
+            step_id = AUDIT_STEP + (codes.step_id << 8) + repeat
+            queue = replace(_queue(codes, slice(0, count)), step_id=step_id)
             readout = self._electronics.settle(queue, wait_us=reference_us, trace=True)
             trace, time_us = _trace(readout)
             final = final + readout.counts[:, rows] * (unit / repeats)
@@ -272,7 +271,7 @@ class OpticalLoopEngine:
         return settled, transient
 
     def _measure_read_noise(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
-        """Settle 64 typical injections (unit variance in u) for 80 tau; medians over them, worst row."""
+        """Settle 64 typical injections (unit variance in u) for 80 tau; 95th percentile over them, worst row."""
         spec = self._electronics.spec
         repeats, n = 64, spec.n_channels
         d = program.weights.placement.sizes[0]
@@ -290,8 +289,8 @@ class OpticalLoopEngine:
         rows, unit = program.watched(segment), spec.adc.units_per_code
         difference = (readout.half_counts[1] - readout.half_counts[0])[:, rows] * unit
         return ReadNoise(
-            spread=float(np.median(readout.spread_counts[:, rows], axis=0).max() * unit),
-            half_difference=float(np.sqrt(np.median(difference**2, axis=0) / MEDIAN_CHI2).max()),
+            spread=float(np.quantile(readout.spread_counts[:, rows], 0.95, axis=0).max() * unit),
+            half_difference=float(np.quantile(np.abs(difference), 0.95, axis=0).max() / NORMAL_95),
         )
 
 
