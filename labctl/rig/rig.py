@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from labctl_calibration import calibrate_open_loop, nominal_panel_record
 
@@ -21,6 +21,8 @@ from labctl.devices import (
 from labctl.engines import DigitalEngine, OpticalLoopEngine
 from labctl.rig.config import RigConfig, load_rig
 from labctl.rig.table import DRIVERS, WORLDS, load
+
+AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 
 class Rig:
@@ -111,7 +113,7 @@ class Rig:
         """Every device's settings as read back."""
         return {name: device.snapshot() for name, device in self.devices.items()}
 
-    def device(self, role: type[Device]) -> Device:
+    def device(self, role: type[AnyDevice]) -> AnyDevice:
         """The first device of an interface (WeightModulator, InputDrive, LoopElectronics)."""
         for device in self.devices.values():
             if isinstance(device, role):
@@ -122,8 +124,6 @@ class Rig:
         if self.config.engine == "digital":
             return DigitalEngine(self.config.n_channels, tolerance=1e-8, name=self.name)
         modulator, electronics = self.device(WeightModulator), self.device(LoopElectronics)
-        if not isinstance(modulator, WeightModulator) or not isinstance(electronics, LoopElectronics):
-            raise ConfigError(f"rig {self.name}: devices do not fill their roles")
         serial = self.identities[modulator.name].serial
         record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
         return OpticalLoopEngine(modulator, electronics, record, calibrate_open_loop, name=self.name)
