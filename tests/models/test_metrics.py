@@ -71,14 +71,8 @@ def test_a_reference_gives_the_same_distance() -> None:
 def test_sliced_wasserstein_of_a_shift() -> None:
     x = np.random.default_rng(5).standard_normal((4000, 2))
     # A shift by v moves every projection by v . e: in the mean over directions |v|^2 / d.
-<<<<<<< HEAD
-    assert sliced_wasserstein(x, x + np.array([0.6, 0.8]), projections=1000) == pytest.approx(
-        math.sqrt(0.5), rel=0.03
-    )
-=======
     shifted = x + np.array([0.6, 0.8])
     assert sliced_wasserstein(x, shifted, projections=1000) == pytest.approx(math.sqrt(0.5), rel=0.03)
->>>>>>> models
     assert sliced_wasserstein(x, x[::-1]) == 0.0
 
 
