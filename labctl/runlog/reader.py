@@ -187,6 +187,8 @@ class RunReader:
             group = self._entry[PANELS]
             for name in group.attrs["order"]:
                 panels[decoded(name)] = PanelReader(group[name], decoded(name))
+        if not panels:
+            raise RunLogError(f"{self.path}: not a whole labctl run file: it has no steps")
         return panels
 
     def _text(self, path: str) -> str:

@@ -54,7 +54,7 @@ def write_tree(file: h5py.File, header: RunHeader, plan: RunPlan) -> None:
             "creator_version": labctl_version(),
             "labctl_format": FORMAT,
             "file_time": header.start_time,
-            "h5py_version": h5py.labctl_version(),
+            "h5py_version": h5py.__version__,
             "HDF5_Version": h5py.version.hdf5_version,
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from labctl.devices import RunLogError
 
 
 class WritableFile:
-    """An open HDF5 file with its path; after a failed write it refuses any further one."""
+    """An open HDF5 file with its path; after a failed write it is closed and refuses any further one."""
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
@@ -29,13 +30,12 @@ class WritableFile:
     def writing(self, what: str, steps_safe: int | None = None) -> Iterator[None]:
         """Turn a failed write into one RunLogError that says what is safe."""
         if self.closed:
-            raise RunLogError(f"{self.path}: the run is closed; {what} cannot be written")
-        if self.broken:
-            raise RunLogError(f"{self.path}: an earlier write failed; {what} cannot be written")
+            why = "an earlier write failed" if self.broken else "the run is closed"
+            raise RunLogError(f"{self.path}: {why}; {what} cannot be written")
         try:
             yield
         except (OSError, RuntimeError) as error:
-            self.broken = True
+            self._detach()
             safe = "the steps" if steps_safe is None else f"{steps_safe} step{'s' * (steps_safe != 1)}"
             raise RunLogError(
                 f"{self.path}: writing {what} failed: {reason_of(error)}; {safe} reported done before can be "
@@ -57,12 +57,18 @@ class WritableFile:
         self.hdf5.close()
         self.closed = True
 
-    def drop(self) -> None:
-        """Let go of a file that cannot be written any more; what was flushed stays."""
-        if not self.closed:
-            with suppress(OSError, RuntimeError):
-                self.hdf5.close()
-            self.closed = True
+    def _detach(self) -> None:
+        """Close after a failed write, leaving the file on disk as its last flush left it.
+
+        HDF5 would try to write what it still holds once more, now and again when the process ends, and fail
+        or crash; so its descriptor is pointed at the null device first.
+        """
+        self.broken = self.closed = True
+        with suppress(OSError, RuntimeError):
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, self.hdf5.id.get_vfd_handle())
+            os.close(null)
+            self.hdf5.close()
 
 
 def publish(part: Path, final: Path) -> None:
@@ -103,7 +109,9 @@ def check_room(folder: Path, needed_bytes: int) -> None:
 def reason_of(error: BaseException) -> str:
     """The system's own words for a failed write, without HDF5's stack of functions."""
     text = str(error)
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO):
-        if getattr(error, "errno", None) == code or f"errno = {code}" in text or os.strerror(code) in text:
-            return f"disk full ({os.strerror(code)})" if code == errno.ENOSPC else os.strerror(code)
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"errno = (\d+)", text)):
+        number = int(found[1])
+    if number:
+        return f"disk full ({os.strerror(number)})" if number == errno.ENOSPC else os.strerror(number)
     return text.splitlines()[0] if text else type(error).__name__

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -69,18 +69,17 @@ class RunWriter:
             file = h5py.File(part, "x", libver=_LIBVER)
         except OSError as error:
             raise RunLogError(f"{part}: cannot be created: {reason_of(error)}") from error
-        try:
-            write_tree(file, header, plan)
-            file.flush()
-            file.swmr_mode = True
-            return cls(final, WritableFile(part, file), plan)
-        except (RunLogError, OSError, RuntimeError) as error:
-            with suppress(OSError, RuntimeError):
-                file.close()
-            part.unlink(missing_ok=True)
-            if isinstance(error, RunLogError):
-                raise
-            raise RunLogError(f"{part}: cannot be written: {reason_of(error)}") from error
+        with ExitStack() as undo:
+            undo.callback(_discard, file, part)
+            try:
+                write_tree(file, header, plan)
+                file.flush()
+                file.swmr_mode = True
+                writer = cls(final, WritableFile(part, file), plan)
+            except (OSError, RuntimeError) as error:
+                raise RunLogError(f"{part}: cannot be written: {reason_of(error)}") from error
+            undo.pop_all()
+        return writer
 
     @property
     def part_path(self) -> Path:
@@ -90,7 +89,7 @@ class RunWriter:
     @property
     def open(self) -> bool:
         """Whether the run can still be written to."""
-        return not (self._file.closed or self._file.broken)
+        return not self._file.closed
 
     @property
     def panels(self) -> Sequence[str]:
@@ -167,8 +166,8 @@ class RunWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self.open:
-            self._file.drop()
-        elif error is None:
+            return
+        if error is None:
             self.fail("the run was left without finish()")
         elif isinstance(error, Aborted | KeyboardInterrupt):
             self.abort(str(error) or "interrupted from the keyboard")
@@ -197,3 +196,9 @@ def final_path(path: str | os.PathLike[str]) -> Path:
 def part_of(final: Path) -> Path:
     """Where a run is written until it is whole."""
     return final.with_name(final.name + PART)
+
+
+def _discard(file: h5py.File, part: Path) -> None:
+    with suppress(OSError, RuntimeError):
+        file.close()
+    part.unlink(missing_ok=True)
