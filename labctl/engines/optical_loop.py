@@ -40,7 +40,7 @@ REFERENCE_TAU = 80.0  # the state that settle times are measured against
 NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own standard deviations
 NORMAL_95 = 1.96  # 95% of a normal's draws lie within so many standard deviations
 AUDIT_STEP = 2**31  # step ids from here on belong to audits: their draws disturb no sample's
-MAX_TRACE_REPEATS = 8
+MAX_TRACE_REPEATS = 16
 
 
 @dataclass(frozen=True)
