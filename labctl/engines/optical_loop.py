@@ -136,10 +136,9 @@ class OpticalLoopEngine:
         spec = self._electronics.spec
         tables = self._coded(segment)
         codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
-        queue = spec.max_queue
         parts = [
-            self._electronics.settle(_queue(codes, slice(first, first + queue)), wait_us=wait_us)
-            for first in range(0, len(codes.bias), queue)
+            self._electronics.settle(_queue(codes, part), wait_us=wait_us)
+            for part in _queues(len(codes.bias), spec.max_queue)
         ]
         rows = program.watched(segment)
         unit = spec.adc.units_per_code
@@ -181,6 +180,31 @@ class OpticalLoopEngine:
         program, _ = self._loaded()
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         return self._audit(segment, codes, len(batch.inject), program.watched(segment))
+
+    def second_start(
+        self, segment: LoopSegment, batch: Batch, first: FixedPointResult, *, corners: int = 4
+    ) -> NDArray[np.bool_]:
+        """Settle again from far corners (u = +-2, h = 0); True [B] where another root was found.
+
+        Such a step has several answers and the start chooses: the caller marks it MULTISTABLE.
+        """
+        program, _ = self._loaded()
+        spec = self._electronics.spec
+        state = program.weights.placement.state
+        other = np.zeros(len(batch.inject), np.bool_)
+        words = Stream(0, "host", "far corners").normal(np.arange(corners), state.stop).numpy()
+        for corner in range(corners):
+            start = np.zeros((len(batch.inject), self.n_channels))
+            start[:, state] = 2.0 * np.sign(words[corner])
+            again = replace(batch, start=start, step_id=AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id)
+            codes, _, _ = self._codes(program, segment, self._coded(segment), again)
+            wait_us = REFERENCE_TAU * spec.tau_us
+            for part in _queues(len(codes.bias), spec.max_queue):
+                readout = self._electronics.settle(_queue(codes, part), wait_us=wait_us)
+                u = readout.counts[:, state] * spec.adc.units_per_code
+                apart = np.abs(u - first.z[part, state]).max(axis=1)
+                other[part] |= apart > 2 * SETTLE_BAND * spec.adc.range_units
+        return other
 
     def _loaded(self) -> tuple[LoopProgram, CalibrationRecord]:
         if self._program is None or self._record is None:
@@ -297,6 +321,10 @@ def _trace(readout: LoopReadout) -> tuple[FloatArray, FloatArray]:
     if readout.trace_counts is None or readout.trace_time_us is None:
         raise ProgramError("the electronics returned no trace")
     return readout.trace_counts, readout.trace_time_us
+
+
+def _queues(batch: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
 
 
 def _queue(codes: SettleCodes, part: slice) -> SettleCodes:
