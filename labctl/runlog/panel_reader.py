@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labctl.devices import RunLogError, Scalar
 from labctl.runlog.nexus import decoded, fresh, read_metrics
-from labctl.runlog.panel_tree import NO_CODE, NO_OUTCOME
+from labctl.runlog.panel_tree import NO_CODE, NO_OUTCOME, NOT_MEASURED
 from labctl.runlog.records import FloatArray, IntArray, LayerSlice, ProgramRecord, SegmentTables
 
 _PARTS = ("upload", "settle", "wait", "window", "read")
@@ -138,20 +138,34 @@ class PanelReader:
 
     @property
     def step_norm(self) -> NDArray[np.float32]:
-        """rms change of the state per step and sample [K, B]."""
+        """Largest last change of the watched rows per step and sample [K, B], network units."""
         return self._column("steps/step_norm")
 
     @property
     def residual_norm(self) -> NDArray[np.float32]:
-        """rms of F(z) - z per step and sample [K, B]."""
+        """Largest |F(z) - z| of the watched rows per step and sample [K, B], network units."""
         return self._column("steps/residual_norm")
+
+    @property
+    def iterations(self) -> NDArray[np.int32]:
+        """Iterations of a digital engine per step and sample [K, B]; -1 where there were none."""
+        return self._column("steps/iterations")
+
+    @property
+    def settle_measured(self) -> NDArray[np.bool_]:
+        """Whether settle times were measured, per step [K]."""
+        return np.asarray((self._audited("settle_time_us") != NOT_MEASURED).any(axis=1))
 
     @property
     def settle_time_us(self) -> NDArray[np.float32]:
         """Settle time per step and audited sample [K, A]; NaN where it did not settle or was not measured."""
-        if "settle_time_us" not in self._steps:
-            return np.zeros((self.n_steps, 0), dtype=np.float32)
-        return self._column("steps/settle_time_us")
+        times = self._audited("settle_time_us")
+        return np.where(times == NOT_MEASURED, np.float32(np.nan), times)
+
+    @property
+    def transient(self) -> NDArray[np.float32]:
+        """Leftover transient in the window's mean per step and audited sample [K, A], network units."""
+        return self._audited("transient")
 
     @property
     def ledger(self) -> LedgerTable:
@@ -252,6 +266,11 @@ class PanelReader:
         if "data" not in self._entry:
             return None
         return _optional(self._entry["data"], name)
+
+    def _audited(self, name: str) -> NDArray[Any]:
+        if name not in self._steps:
+            return np.zeros((self.n_steps, 0), dtype=np.float32)
+        return self._column(f"steps/{name}")
 
     def _column(self, path: str) -> NDArray[Any]:
         return np.asarray(fresh(self._entry[path])[: self.n_steps])

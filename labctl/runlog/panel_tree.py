@@ -16,6 +16,7 @@ from labctl.runlog.records import PanelPlan, ProgramRecord, SegmentTables
 
 NO_OUTCOME = 255
 NO_CODE = -32768
+NOT_MEASURED = -1
 KIND_BYTES = 16
 CHECKSUM_BYTES = 160
 COERCION_BYTES = 240
@@ -46,9 +47,15 @@ STEP_COLUMNS = (
     ColumnSpec("steps/injection_codes", ("sample", "d"), _I2, NO_CODE, "", "bias DAC codes of the injection"),
     ColumnSpec("steps/state", ("sample", "row"), _F4, _NAN, "", "state z as read, network units"),
     ColumnSpec("steps/outcome", ("sample",), _U1, NO_OUTCOME, "", "outcome of each sample; see attributes"),
-    ColumnSpec("steps/step_norm", ("sample",), _F4, _NAN, "", "rms change of the state, network units"),
-    ColumnSpec("steps/residual_norm", ("sample",), _F4, _NAN, "", "rms of F(z) - z, network units"),
-    ColumnSpec("steps/settle_time_us", ("audit",), _F4, _NAN, "us", "time to settle; NaN: did not settle"),
+    ColumnSpec("steps/step_norm", ("sample",), _F4, _NAN, "", "largest last change of the watched rows"),
+    ColumnSpec("steps/residual_norm", ("sample",), _F4, _NAN, "", "largest |F(z) - z| of the watched rows"),
+    ColumnSpec(
+        "steps/iterations", ("sample",), _I4, NOT_MEASURED, "", "iterations of a digital engine; -1: none"
+    ),
+    ColumnSpec(
+        "steps/settle_time_us", ("audit",), _F4, NOT_MEASURED, "us", "NaN: unsettled; -1: not measured"
+    ),
+    ColumnSpec("steps/transient", ("audit",), _F4, _NAN, "", "leftover transient in the window's mean"),
     ColumnSpec("outcomes/step", (), _I4, 0, "", "number of the step, from 1"),
     ColumnSpec("outcomes/count", ("outcome",), _I4, 0, "", "samples with each outcome"),
     ColumnSpec("ledger/nfe", (), _I8, 0, "", "network evaluations; a settle counts as one"),
