@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from labctl.devices import Coercion, ConfigError
 from labctl.engines import Batch, OpticalLoopEngine
 from labctl.models.datasets import ToySet
-from labctl.models.garments import Garments, load_garments
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
     AnyRecipe,
@@ -24,7 +24,7 @@ from labctl.procedures.recipe import (
     load_protocol,
 )
 from labctl.programs import CodedTables, LoopProgram, encode_tables
-from labctl.rig import Rig
+from labctl.rig import Rig, first_problem
 from labctl.sampling import (
     LoopMachine,
     Sampler,
@@ -34,6 +34,9 @@ from labctl.sampling import (
     sigmas,
     start_noise,
 )
+
+if TYPE_CHECKING:
+    from labctl.models.garments import Garments
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -96,7 +99,7 @@ def _jobs(protocol: Protocol) -> list[tuple[str, SampleRecipe, float | None, str
     if isinstance(recipe, TourRecipe):
         jobs: list[tuple[str, SampleRecipe, float | None, str]] = []
         for name in recipe.recipes:
-            part = load_protocol(name, {"seed": recipe.seed}).recipe
+            part = load_protocol(name, {"seed": recipe.seed, **recipe.overrides}).recipe
             if not isinstance(part, SampleRecipe) or isinstance(part, ScanRecipe):
                 raise ConfigError(f"recipe {protocol.name}: recipes: {name!r} is no sampling recipe")
             jobs.append((name.removeprefix("sample_"), part, None, ""))
@@ -116,9 +119,9 @@ def _scan_job(
     changes = {recipe.scan: value, **({recipe.series: series} if recipe.series else {})}
     try:
         part = SampleRecipe(**{**base, **changes})
-    except ValueError as error:
-        reason = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else str(error)
-        raise ConfigError(f"scan value {changes}: {reason}") from None
+    except ValidationError as error:
+        where = "scan at " + ", ".join(f"{key} {word}" for key, word in changes.items())
+        raise first_problem(error, where, SampleRecipe) from None
     name = "_".join(f"{key}-{word}" for key, word in changes.items())
     return name.replace("+", "p").replace(".", "p"), part, float(value), str(series)
 
@@ -151,7 +154,6 @@ def _chain(
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
     if recipe.noise_scale != 1.0 and rig.config.world is None:
         raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
-    garments = load_garments() if str(subject.card.get("name", "")).startswith("fashion") else None
     reference = None
     if subject.source is not None:
         rng = np.random.Generator(np.random.Philox(key=recipe.seed + 7919))
@@ -167,10 +169,18 @@ def _chain(
         labels=labels,
         sample_id=sample_id,
         reference=reference,
-        garments=garments,
+        garments=_garments(subject),
         row=row,
         series=series,
     )
+
+
+def _garments(subject: Subject) -> Garments | None:
+    if not str(subject.card.get("name", "")).startswith("fashion"):
+        return None
+    from labctl.models.garments import load_garments  # a decoder that no other recipe needs
+
+    return load_garments()
 
 
 def check_state_noise(chain: Chain, rig: Rig) -> float:

@@ -34,6 +34,8 @@ def assert_steps(panel, synthetic, samples: int, steps: int, count: int) -> None
         np.testing.assert_array_equal(panel.x(index), wrote.x)
         np.testing.assert_array_equal(panel.state(index), np.float32(wrote.state))
         np.testing.assert_array_equal(panel.outcome(index), wrote.outcome)
+        np.testing.assert_array_equal(panel.injection_codes(index), wrote.injection_codes)
+        np.testing.assert_array_equal(panel.step_norm[index], np.float32(wrote.step_norm))
         assert panel.outcome_counts[index].sum() == samples
 
 
@@ -103,15 +105,16 @@ def test_a_second_process_reads_while_the_first_writes(tmp_path: Path, synthetic
 
 
 def test_the_writing_process_may_read_its_own_run(tmp_path: Path, synthetic) -> None:
-    plan = synthetic.plan(20, 3)
+    plan = synthetic.plan(20, 4)
     with RunWriter.create(tmp_path / "a", synthetic.header(20), RunPlan([plan])) as run:
-        run.step(synthetic.step(0, plan))
-        with RunReader(run.part_path) as reader:
-            assert reader.panel().n_steps == 1
-        run.step(synthetic.step(1, plan))
+        for done in range(1, 5):
+            run.step(synthetic.step(done - 1, plan))
+            with RunReader(run.part_path) as reader:
+                assert reader.panel().n_steps == done
+                assert_steps(reader.panel(), synthetic, 20, 4, done)
         run.finish(np.zeros((20, 2)))
     with RunReader(tmp_path / "a") as reader:
-        assert reader.panel().n_steps == 2
+        assert_steps(reader.panel(), synthetic, 20, 4, 4)
 
 
 FULL = """
