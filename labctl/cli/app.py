@@ -34,7 +34,7 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of a pipe went away; typer ends quietly
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported, with its traceback kept
+        except (Exception, KeyboardInterrupt) as error:
             if _ends_quietly(error):
                 raise
             raise typer.Exit(end_with(error, current)) from error
@@ -170,8 +170,9 @@ def check(rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig 
 
 @app.command(rich_help_panel=AFTER)
 def runs(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look, folders below included.")]
-    = Path("runs"),
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where to look, folders below included.")
+    ] = Path("runs"),
 ) -> None:
     """List the runs of a folder, whole or not.
 
@@ -219,9 +220,9 @@ def train(
         str, typer.Argument(metavar="RECIPE", help="A shipped training recipe or a TOML file.")
     ],
     settings: SetOption = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the checkpoints.")
-    ] = Path("models"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the checkpoints.")] = Path(
+        "models"
+    ),
 ) -> None:
     """Train a network that fits the machine.
 

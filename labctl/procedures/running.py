@@ -283,8 +283,9 @@ def _metrics(
     out: dict[str, Scalar] = {
         "converged_share": converged / total,
         "device_time_per_sample_us": sum(r.device_us for r in reports) / len(samples),
-        "state_noise": noise,
     }
+    if noise:
+        out["state_noise"] = noise
     implicit = [r for r in reports if not np.isnan(r.settle_p95_us)]
     if implicit:
         out["settle_p95_us"] = max(r.settle_p95_us for r in implicit)
