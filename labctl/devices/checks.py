@@ -30,7 +30,7 @@ def integer_codes(
     ):
         raise refuse(f"has shape {values.shape}; allowed: {want}")
     codes: NDArray[np.int64] = np.array(values, dtype=np.int64, order="C")
-    if codes.min() < low or codes.max() > high:
+    if int(codes.min()) < low or int(codes.max()) > high:
         where = np.unravel_index(int(np.argmax((codes < low) | (codes > high))), codes.shape)
         raise refuse(f"is {codes[where]} at {tuple(int(i) for i in where)}; allowed: {low} to {high}")
     return codes

@@ -49,7 +49,7 @@ def tanh_into(x: Float32, out: Float32) -> None:  # pragma: no cover - compiled
 def step_into(  # pragma: no cover - compiled
     z: Float32, now: Float32, before: Float32, decay: Float32, share: Float32, extend: Float32, phi: Float32
 ) -> None:
-    """One exponential step and the next nonlinearity in one pass: z, now, before, phi [B, n]; the rest [n].
+    """A step and the next nonlinearity in one pass: z, now, before, phi [B, n]; the rest [n].
 
     z = decay z + share now + extend before, phi = tanh(z).
     """
@@ -113,8 +113,8 @@ def box_muller(  # pragma: no cover - compiled
 ) -> None:
     """Two normals from each pair of words, 23 bits of each: radius, angle [B h] flat, out [B, 2 h].
 
-    value and bits are one scratch buffer [B h], seen as float32 and as int32. Polynomials: ln by its atanh series
-    on [1/sqrt 2, sqrt 2], sine and cosine of half the angle by Taylor series.
+    value and bits are one scratch buffer [B h], seen as float32 and as int32. Polynomials: ln by its atanh
+    series on [1/sqrt 2, sqrt 2], sine and cosine of half the angle by Taylor series.
     """
     for j in range(radius.size):
         value[j] = _F(np.int32(radius[j] >> np.uint32(9))) + _F(0.5)
