@@ -28,6 +28,7 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.addresses: list[str] = []
         self.images = 0
+        self.path = path
         self.html = path.read_text(encoding="utf-8")
         self.feed(self.html)
         self.close()
@@ -63,6 +64,11 @@ def moons_page(moons_run: Path, tmp_path_factory) -> Page:
     return Page(path)
 
 
+@pytest.fixture(scope="module")
+def moons_folder(moons_page: Page) -> Path:
+    return moons_page.path.parent
+
+
 def test_the_page_asks_for_nothing_outside_itself(moons_page: Page) -> None:
     assert moons_page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in moons_page.addresses)
@@ -71,10 +77,10 @@ def test_the_page_asks_for_nothing_outside_itself(moons_page: Page) -> None:
     assert "@import" not in moons_page.html
 
 
-def test_every_picture_is_there_in_both_themes_and_as_a_file(moons_run: Path, tmp_path: Path) -> None:
-    page = Page(report(moons_run, tmp_path))
+def test_every_picture_is_there_in_both_themes_and_as_a_file(moons_page: Page, moons_folder: Path) -> None:
+    page = moons_page
     names = {"samples", "chain", "settling", "residuals", "weights"}
-    assert {path.stem for path in tmp_path.glob("*.png")} == names
+    assert {path.stem for path in moons_folder.glob("*.png")} == names
     assert page.images == len(names)
     assert len(page.addresses) == 2 * len(names)
     papers = set()
