@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_linear_rows_converge_to_the_matrix_exponential_at_their_order(method, o
     for steps in (80, 160, 320):
         z = last(trajectory(linear, torch.from_numpy(start[None]), dt=4 / steps, steps=steps, method=method))
         errors.append(np.abs(z.numpy() - exact).max())
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
 
 
@@ -83,7 +84,7 @@ def test_order_of_convergence_to_dop853_on_random_nets(net, method, order, seed)
     for steps in (60, 120, 240):
         z = last(trajectory(loop.law, loop.z0, dt=3 / steps, steps=steps, method=method))
         errors.append(np.abs(z.numpy() - exact).max())
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
     assert errors[-1] < (2e-2 if order == 1 else 1e-3)
 
