@@ -40,7 +40,7 @@ REFERENCE_TAU = 80.0  # the state that settle times are measured against
 NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own standard deviations
 NORMAL_95 = 1.96  # 95% of a normal's draws lie within so many standard deviations
 AUDIT_STEP = 2**31  # step ids from here on belong to audits: their draws disturb no sample's
-MAX_TRACE_REPEATS, MIN_TRACED = 16, 32
+MAX_TRACE_REPEATS = 16
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,8 @@ class OpticalLoopEngine:
     ) -> tuple[FloatArray, FloatArray]:
         """Trace the first `count` settles out to 80 tau; settle time and transient of each.
 
-        Where noise would cross the band, traces are averaged over repeats until it is a sixth of the band,
-        on fewer samples (the definition is noise-free).
+        Where noise would cross the band, traces are averaged over repeats until it is a sixth of the band
+        (the definition is noise-free).
         """
         if count == 0:
             return np.empty(0), np.empty(0)
@@ -250,7 +250,6 @@ class OpticalLoopEngine:
         band = SETTLE_BAND * spec.adc.range_units
         noise = self.read_noise[segment.kind].spread
         repeats = min(MAX_TRACE_REPEATS, max(1, math.ceil((6 * noise / band) ** 2)))
-        count = min(count, max(MIN_TRACED, count // repeats))
         reference_us = REFERENCE_TAU * spec.tau_us
         unit = spec.adc.units_per_code
         final: FloatArray | float = 0.0
@@ -271,7 +270,7 @@ class OpticalLoopEngine:
         return settled, transient
 
     def _measure_read_noise(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
-        """Settle 64 typical injections (unit variance in u) for 80 tau; 95th percentile over them, worst row."""
+        """Settle 64 typical injections (unit variance in u) for 80 tau; 95th percentile, worst row."""
         spec = self._electronics.spec
         repeats, n = 64, spec.n_channels
         d = program.weights.placement.sizes[0]
