@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from labctl_calibration import calibrate_open_loop, nominal_panel_record
+from labctl_sim_devices import ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
 
 from labctl.engines import OpticalLoopEngine
 from labctl.programs import LoopProgram, LoopSegment, PlacedWeights, Settled
 from labctl.sampling import Preconditioning, RowTables
-from labctl_calibration import calibrate_open_loop, nominal_panel_record
-from labctl_sim_devices import ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
 
 torch.set_num_threads(1)
 settings.register_profile("labctl", deadline=None, derandomize=True, max_examples=40, database=None)

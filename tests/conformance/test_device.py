@@ -14,7 +14,22 @@ from labctl.devices import (
     WeightModulator,
 )
 
-UNIT_SUFFIXES = ("_us", "_s", "_hz", "_mhz", "_ma", "_ua", "_v", "_c", "_units", "_rad", "_um", "_nm", "_db", "_px")
+UNIT_SUFFIXES = (
+    "_us",
+    "_s",
+    "_hz",
+    "_mhz",
+    "_ma",
+    "_ua",
+    "_v",
+    "_c",
+    "_units",
+    "_rad",
+    "_um",
+    "_nm",
+    "_db",
+    "_px",
+)
 NOT_QUANTITIES = ("_id", "_crc32", "_count", "_codes", "_name", "_version", "_serial")
 
 
@@ -35,7 +50,10 @@ def operations(settle_codes):
                 "show": lambda: device.show(np.zeros(profile.panel_shape_px, np.uint16)),
                 "shown": lambda: device.shown(),
             },
-            InputDrive: {"drive": lambda: device.drive(zeros), "temperature_c": lambda: device.temperature_c()},
+            InputDrive: {
+                "drive": lambda: device.drive(zeros),
+                "temperature_c": lambda: device.temperature_c(),
+            },
             LoopElectronics: {
                 "set_offset_null": lambda: device.set_offset_null(zeros[0]),
                 "probe": lambda: device.probe(zeros),

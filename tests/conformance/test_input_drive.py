@@ -109,7 +109,9 @@ def test_the_channel_limit_is_refused_not_clipped(drive_case, unchanged):
         device.drive(codes)
         before = subject.probe()
         codes[0, 3] = limit + 1
-        with pytest.raises(DeviceValueError, match="delicate: drive: channel current would be .* allowed: 0 to 5 mA"):
+        with pytest.raises(
+            DeviceValueError, match="delicate: drive: channel current would be .* allowed: 0 to 5 mA"
+        ):
             device.drive(codes)
         unchanged(before, subject.probe())
 

@@ -46,7 +46,9 @@ def test_in_the_dark_the_state_settles_at_bias_over_leak(loop_case, opened, sett
     top = spec.max_leak_code
     leak = np.resize([top, top // 2, top // 4], n)
     bias = np.resize([spec.dac.max_code // 5, -spec.dac.max_code // 7, 0, 1], n)
-    z = settled(device, settle_codes(device.spec, bias=bias, leak=leak, gain=255, start=spec.dac.max_code // 2))
+    z = settled(
+        device, settle_codes(device.spec, bias=bias, leak=leak, gain=255, start=spec.dac.max_code // 2)
+    )
     expected = bias * spec.dac.range_units / spec.dac.max_code / (leak / top)
     # the slowest row has leak 1/4: 20 of its time constants
     np.testing.assert_allclose(z[0], expected, atol=lsb(spec) + 4 * math.exp(-20) * 3.8)
@@ -150,9 +152,7 @@ def test_gain_ranges_and_leaks_belong_to_their_rows_and_samples(loop_case, opene
     leak = np.full((2, n), spec.max_leak_code)
     leak[1] //= 2
     z = settled(device, replace(codes, bias=bias, leak=leak))
-    np.testing.assert_allclose(
-        z[:, 40], expected[:, 40] * spec.max_leak_code / leak[:, 40], atol=lsb(spec)
-    )
+    np.testing.assert_allclose(z[:, 40], expected[:, 40] * spec.max_leak_code / leak[:, 40], atol=lsb(spec))
 
 
 def test_an_untrimmed_pedestal_is_an_offset_times_gain(loop_case, opened, settle_codes):
@@ -175,7 +175,9 @@ def test_a_state_beyond_the_adc_is_reported(loop_case, opened, settle_codes):
     spec, n = device.spec, device.spec.n_channels
     bias = np.zeros(n, np.int64)
     bias[[1, 2]] = [spec.dac.max_code, -spec.dac.max_code]
-    readout = device.settle(settle_codes(device.spec, bias=bias, leak=spec.max_leak_code // 2), wait_us=80 * spec.tau_us)
+    readout = device.settle(
+        settle_codes(device.spec, bias=bias, leak=spec.max_leak_code // 2), wait_us=80 * spec.tau_us
+    )
     assert np.flatnonzero(readout.adc_clipped[0]).tolist() == [1, 2]
     assert readout.counts[0, [1, 2]].tolist() == [spec.adc.max_code, -spec.adc.max_code]
 
@@ -255,7 +257,9 @@ def test_wrong_settle_codes_are_refused_before_anything_moves(
     spec = subject.device.spec
     codes = settle_codes(spec, 3, leak=spec.max_leak_code)
     before = subject.probe()
-    with pytest.raises(DeviceValueError, match=f"{NAMED}settle: .*{field} .*allowed|{NAMED}settle: {field} must"):
+    with pytest.raises(
+        DeviceValueError, match=f"{NAMED}settle: .*{field} .*allowed|{NAMED}settle: {field} must"
+    ):
         subject.device.settle(spoil(codes, spec))
     unchanged(before, subject.probe())
 

@@ -84,8 +84,14 @@ def test_the_callers_arrays_can_change_afterwards(modulator_case, opened, unchan
         (lambda f, top: f.astype(np.float64), "integer"),
         (lambda f, top: f > 0, "integer"),
         (lambda f, top: f.astype(object), "integer"),
-        (lambda f, top: np.where(np.arange(f.size).reshape(f.shape) == 17, -1, f.astype(np.int64)), "is -1 at"),
-        (lambda f, top: np.where(np.arange(f.size).reshape(f.shape) == 17, top + 1, f.astype(np.int64)), "is .* at"),
+        (
+            lambda f, top: np.where(np.arange(f.size).reshape(f.shape) == 17, -1, f.astype(np.int64)),
+            "is -1 at",
+        ),
+        (
+            lambda f, top: np.where(np.arange(f.size).reshape(f.shape) == 17, top + 1, f.astype(np.int64)),
+            "is .* at",
+        ),
     ],
     ids=["transposed", "short", "3-d", "empty", "float", "bool", "object", "below", "above"],
 )

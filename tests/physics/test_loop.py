@@ -12,6 +12,7 @@ from scipy.linalg import expm
 from scipy.optimize import root
 
 from labctl.physics import ExponentialStep, LoopLaw, delayed_map, settle_fast, settle_times, trajectory
+from labctl.physics.loop import saturate
 
 
 def last(states):
@@ -243,3 +244,29 @@ def test_step_coefficients_cross_their_series_smoothly():
     s = (np.arange(200_000) + 0.5) / 200_000
     exact2 = [np.mean(np.exp(-v * (1 - s)) * s) for v in x]
     np.testing.assert_allclose(-step.before[0], exact2, rtol=1e-8)
+
+
+def test_the_compiled_tanh_is_within_its_stated_error():
+    x = np.concatenate([np.linspace(-12, 12, 400_001), [0.0, 1e-30, -1e-30, 1e30, -1e30, np.inf, -np.inf]])
+    z = torch.from_numpy(x.astype(np.float32))
+    out = saturate(z)
+    error = np.abs(out.double().numpy() - np.tanh(z.double().numpy()))
+    assert error.max() < 3e-7
+    assert out[400_001].item() == 0.0
+
+
+def test_single_precision_and_its_gradients_agree_with_double(net):
+    loop = net(n=48, batch=6)
+    gradients, states = [], []
+    for dtype in (torch.float32, torch.float64):
+        parts = [torch.from_numpy(a).to(dtype) for a in (loop.weights, loop.gain, loop.leak, loop.bias)]
+        parts[0].requires_grad_(True)
+        z = last(trajectory(LoopLaw(*parts), loop.z0.to(dtype), dt=0.2, steps=20))
+        z.square().sum().backward()
+        gradients.append(parts[0].grad.double())
+        states.append(z.detach().double())
+        fast = settle_fast(LoopLaw(*(p.detach() for p in parts)), loop.z0.to(dtype), dt=0.2, steps=20)
+        torch.testing.assert_close(fast.double(), states[-1], rtol=0, atol=5e-6)
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=5e-6)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
+    assert gradients[1].abs().max() > 0.1

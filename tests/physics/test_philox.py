@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.physics import Stream
+from labctl.physics.kernels import box_muller
 
 WORD = 0xFFFFFFFF
 
@@ -90,6 +91,30 @@ def test_a_draw_does_not_depend_on_what_was_drawn_before():
     for step in range(5):
         stream.normal(np.arange(9), 12, step=step)
     assert torch.equal(stream.normal(np.arange(4), 6, step=2), before)
+
+
+def test_normals_are_box_muller_of_the_words():
+    """Words (w0, w2) and (w1, w3) of each counter: sqrt(-2 ln u) (cos, sin)(2 pi v), 23 bits each."""
+    stream, samples = Stream(9, "d", "n"), np.arange(400)
+    words = stream.words(samples, 8, step=3).reshape(400, 2, 4)
+    unit = ((words >> 9) + 0.5) / 2.0**23
+    radius, angle = np.sqrt(-2 * np.log(unit[:, :, :2])), 2 * np.pi * unit[:, :, 2:]
+    expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)]).transpose(1, 0, 2, 3)
+    draws = stream.normal(samples, 8, step=3).numpy()
+    np.testing.assert_allclose(np.sort(draws), np.sort(expected.reshape(400, 8)), atol=2e-5)
+
+
+@pytest.mark.parametrize("extreme", [0, WORD])
+def test_extreme_words_give_finite_normals(extreme):
+    words = np.full(4, extreme, np.uint32)
+    other = np.array([0, 2**30, 2**31, WORD], np.uint32)
+    for radius, angle in ((words, other), (other, words)):
+        value, cosines, sines = np.empty(4, np.float32), np.empty(4, np.float32), np.empty(4, np.float32)
+        box_muller(radius, angle, value, value.view(np.int32), cosines, sines)
+        unit, turn = (((w >> 9) + 0.5) / 2.0**23 for w in (radius, angle))
+        expected = np.sqrt(-2 * np.log(unit))
+        np.testing.assert_allclose(cosines, expected * np.cos(2 * np.pi * turn), atol=2e-5)
+        np.testing.assert_allclose(sines, expected * np.sin(2 * np.pi * turn), atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
