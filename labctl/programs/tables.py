@@ -77,7 +77,13 @@ def _out_of_scale(field: str, wanted: FloatArray, applied: FloatArray, scale: Ga
 def to_codes(
     values: FloatArray, converter: Converter, field: str
 ) -> tuple[Codes, NDArray[np.bool_], Coercion | None]:
-    """Nearest codes, where the range clipped them, and the worst clipped pair as a coercion."""
+    """Nearest codes, where the range clipped them, and the worst clipped pair as a coercion.
+
+    Raises ProgramError for NaN or infinity: no code means that.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise ProgramError(f"{field} is {values[~finite][0]}; allowed: finite numbers")
     codes = np.rint(values / converter.units_per_code)
     clipped = np.abs(values) > converter.range_units
     codes = np.clip(codes, -converter.max_code, converter.max_code).astype(np.int64)
