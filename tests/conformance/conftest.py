@@ -105,7 +105,8 @@ DEVICE_CASES = [
     for profile in PROFILES
 ]
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
-# state (units) with noise off (codes of bias, trim, ADC) and on (None: there is none); batch: what another batching may change.
+# state (units) with noise off (codes of bias, trim, ADC) and on (None: there is none); batch: what another
+# batching may change.
 ENGINE_CASES = [
     _optical_engine_case("ideal", {"wait_us": 60.0}, quiet=1e-6, noisy=None, batch=1e-9),
     _optical_engine_case("adm", {"wait_us": 30.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),

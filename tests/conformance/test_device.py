@@ -74,7 +74,7 @@ def test_building_talks_to_nobody(device_case, unchanged):
     assert not subject.device.is_open
     subject.unplug()  # a bench that is not there is noticed by open, not by the constructor
     device = type(subject.device)("another", subject.bench)
-    with pytest.raises(DeviceUnavailable, match="^another: open: "):
+    with pytest.raises(DeviceUnavailable, match=r"^another: open: "):
         device.open()
     assert not device.is_open
 

@@ -48,7 +48,7 @@ def batch_of(size=6, seed=0, labels=None, **changes):
 
 
 def light_weights(subject, program):
-    """W as the light shows it: positive minus negative path, times the row scales; no light: the program's."""
+    """W as the light shows it: positive minus negative path, times row scales. No light: the program's."""
     if subject.bench is None:
         return program.weights.weights
     light = subject.probe()["light"]

@@ -17,7 +17,7 @@ def patterns(spec, batch=3, seed=0):
 
 
 def light_of(subject, codes):
-    """Data sheet: code / (n_codes - 1) of full scale; emitter_ma_per_unit of current for one unit of light."""
+    """Data sheet: code / (n_codes - 1) of full scale, emitter_ma_per_unit for one unit of light."""
     profile = subject.bench.profile
     return codes / (profile.emitter_codes - 1) * profile.emitter_max_channel_ma / profile.emitter_ma_per_unit
 
@@ -63,7 +63,7 @@ def test_wrong_codes_are_refused_and_the_light_stays(drive_case, opened, unchang
     codes = patterns(subject.device.spec)
     subject.device.drive(codes)
     before = subject.probe()
-    with pytest.raises(DeviceValueError, match="^device-under-test: drive: codes .*"):
+    with pytest.raises(DeviceValueError, match=r"^device-under-test: drive: codes "):
         subject.device.drive(spoil(codes, subject.device.spec.n_codes - 1))
     unchanged(before, subject.probe())
 
@@ -110,7 +110,7 @@ def test_the_channel_limit_is_refused_not_clipped(drive_case, unchanged):
         before = subject.probe()
         codes[0, 3] = limit + 1
         with pytest.raises(
-            DeviceValueError, match="delicate: drive: channel current would be .* allowed: 0 to 5 mA"
+            DeviceValueError, match=r"delicate: drive: channel current would be .* allowed: 0 to 5 mA"
         ):
             device.drive(codes)
         unchanged(before, subject.probe())

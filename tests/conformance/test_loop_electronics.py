@@ -107,7 +107,7 @@ def test_read_early_gives_the_state_as_far_as_it_got(loop_case, opened, settle_c
 @pytest.mark.parametrize("share", [0.0, 1 / 255, 0.25, 0.75, 1.0])
 @pytest.mark.parametrize("path", [0, 1])
 def test_a_gain_code_arrives_as_its_value(loop_case, opened, settle_codes, gain_range, share, path):
-    """Row 7 sees +-tanh of row 30 through one lit cell: gain low (high / low)^((code - 1) / (max - 1)), 0 off."""
+    """Row 7 sees +-tanh of row 30 through one lit cell; gain low (high / low)^((code - 1) / (max - 1))."""
     subject = opened(loop_case)
     device, profile = subject.device, subject.bench.profile
     spec, n = device.spec, device.spec.n_channels
@@ -158,7 +158,7 @@ def test_gain_ranges_and_leaks_belong_to_their_rows_and_samples(loop_case, opene
 def test_an_untrimmed_pedestal_is_an_offset_times_gain(loop_case, opened, settle_codes):
     """States ride on a pedestal b: the detectors see W s + b W 1 until the offset is trimmed away."""
     subject = opened(loop_case)
-    device, n = subject.device, subject.device.spec.n_channels
+    device = subject.device
     subject.light_cells({(1, 9, 2)})
     codes = settle_codes(device.spec, gain=device.spec.state_gain.max_code, gain_range=0)
     before = settled(device, codes)[0, 9]
@@ -308,7 +308,6 @@ def test_the_clock_moves_by_what_a_queue_takes(loop_case, opened, settle_codes):
 
 def test_the_callers_codes_can_change_afterwards(loop_case, opened, settle_codes):
     device = opened(loop_case).device
-    n = device.spec.n_channels
     codes = settle_codes(device.spec, 3, bias=100, start=-50)
     readout = device.settle(codes)
     kept = readout.counts.copy()
@@ -340,7 +339,6 @@ def test_noise_depends_on_sample_step_and_seed_and_not_on_the_batch(loop_case, o
 def test_a_long_queue_is_the_same_settles_as_short_ones(loop_case, opened, settle_codes):
     """More samples than any tile a device may cut its queue into."""
     device = opened(loop_case, noise_scale=1.0).device
-    n = device.spec.n_channels
     codes = settle_codes(device.spec, 600, bias=np.arange(600)[:, None])
     together = device.settle(codes, wait_us=0.0).counts
     part = slice(500, 530)
