@@ -86,12 +86,19 @@ def _out_of_scale(field: str, wanted: FloatArray, applied: FloatArray, scale: Ga
 def to_codes(
     values: FloatArray, converter: Converter, field: str
 ) -> tuple[Codes, NDArray[np.bool_], Coercion | None]:
-    """Nearest codes, where the range clipped them, and the worst clipped pair as a coercion."""
-    limit = converter.range_units
+    """Nearest codes, where the range clipped them, and the worst clipped pair as a coercion.
+
+    Raises ProgramError for NaN or infinity: no code means that.
+    """
+    if values.size == 0:
+        return values.astype(np.int64), np.zeros(values.shape, np.bool_), None
+    high, low, limit = float(values.max()), float(values.min()), converter.range_units
+    if not np.isfinite(high - low):
+        raise ProgramError(f"{field} is {values[~np.isfinite(values)][0]}; allowed: finite numbers")
     raw = values * (1.0 / converter.units_per_code)
     np.rint(raw, out=raw)
     codes = np.clip(raw, -converter.max_code, converter.max_code, out=raw).astype(np.int64)
-    if values.size == 0 or (values.max() <= limit and values.min() >= -limit):
+    if -limit <= low and high <= limit:
         return codes, np.zeros(values.shape, np.bool_), None
     clipped = np.abs(values) > limit
     worst = np.unravel_index(int(np.abs(values).argmax()), values.shape)
