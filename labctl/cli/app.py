@@ -72,18 +72,23 @@ SetOption = Annotated[
 ]
 
 
-@app.callback()
-def top(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    """Options of every command."""
-    session().debug = debug
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from labctl import __version__
 
         print(f"labctl {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def top(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of every command."""
+    session().debug = debug
 
 
 @app.command(rich_help_panel=START)
