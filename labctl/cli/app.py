@@ -65,7 +65,10 @@ RIG = "optical-twin"
 RigOption = Annotated[str, typer.Option("--rig", help="A shipped rig (labctl rigs) or a rig file.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the run file.")]
 Protocol = Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped recipe or a recipe file.")]
-RunFile = Annotated[Path, typer.Argument(metavar="FILE", help="A run file, whole or still being written.")]
+RunFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", dir_okay=False, help="A run file, whole or still being written."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one value of the recipe. Repeatable."),
