@@ -1,10 +1,10 @@
 """labctl: run generative models on analog hardware, or on twins that stand in for it.
 
-    from labctl import load_protocol, open_rig, run
+from labctl import load_protocol, open_rig, run
 
-    with open_rig("optical-twin") as rig:
-        result = run(load_protocol("sample_moons"), rig, out="runs")
-    print(result.file)
+with open_rig("optical-twin") as rig:
+    result = run(load_protocol("sample_moons"), rig, out="runs")
+print(result.file)
 """
 
 from __future__ import annotations

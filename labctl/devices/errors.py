@@ -76,6 +76,12 @@ class UnsupportedFeature(DeviceError):
     """The device does not have this ability."""
 
 
+class CalibrationMissing(LabctlError):
+    """A value was needed that no calibration record holds."""
+
+    exit_code = 5
+
+
 class RunLogError(LabctlError):
     """The run file cannot be written or read (exists already, no permission, disk full, not a run)."""
 

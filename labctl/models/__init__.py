@@ -1,0 +1,1 @@
+"""Networks that fit the machine: data, training, re-fit, checkpoints, metrics."""

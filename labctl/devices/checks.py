@@ -1,0 +1,36 @@
+"""Shared validation: refuse a wrong array before anything reaches the hardware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.devices.errors import DeviceValueError
+
+
+def integer_codes(
+    array: Any, *, device: str, operation: str, field: str, shape: tuple[int | None, ...], low: int, high: int
+) -> NDArray[np.int64]:
+    """`array` as int64 codes in C order (a copy), or DeviceValueError naming what is wrong.
+
+    `None` in `shape` lets that axis have any length of at least 1.
+    """
+
+    def refuse(what: str) -> DeviceValueError:
+        return DeviceValueError(f"{field} {what}", device=device, operation=operation)
+
+    values = np.asarray(array)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise refuse(f"must hold integer codes, not {values.dtype}")
+    want = "(" + ", ".join("any" if s is None else str(s) for s in shape) + ")"
+    if values.ndim != len(shape) or any(
+        (s is not None and s != got) or got < 1 for s, got in zip(shape, values.shape, strict=True)
+    ):
+        raise refuse(f"has shape {values.shape}; allowed: {want}")
+    codes: NDArray[np.int64] = np.array(values, dtype=np.int64, order="C")
+    if codes.min() < low or codes.max() > high:
+        where = np.unravel_index(int(np.argmax((codes < low) | (codes > high))), codes.shape)
+        raise refuse(f"is {codes[where]} at {tuple(int(i) for i in where)}; allowed: {low} to {high}")
+    return codes

@@ -1,0 +1,67 @@
+"""The base of every device: constructors store, `open` talks, `close` leaves a safe state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from labctl.devices.errors import DeviceStateError
+from labctl.devices.values import Identity, Scalar
+
+
+class Device(ABC):
+    """An instrument. Public methods validate, then call one `_do_*`; nothing is clipped silently."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._identity: Identity | None = None
+
+    def open(self) -> Identity:
+        """Connect and identify. Opening an open device returns the same identity again."""
+        if self._identity is None:
+            self._identity = self._do_open()
+        return self._identity
+
+    def close(self) -> None:
+        """Leave the device in its safe state and let go of it. Closing twice is harmless."""
+        if self._identity is not None:
+            try:
+                self._do_close()
+            finally:
+                self._identity = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` succeeded and `close` was not called since."""
+        return self._identity is not None
+
+    def snapshot(self) -> Mapping[str, Scalar]:
+        """Settings as read back from the device; keys carry units."""
+        self._require_open("snapshot")
+        return self._do_snapshot()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _require_open(self, operation: str) -> None:
+        if self._identity is None:
+            raise DeviceStateError(
+                "the device is not open; call open() first", device=self.name, operation=operation
+            )
+
+    @abstractmethod
+    def _do_open(self) -> Identity: ...
+
+    @abstractmethod
+    def _do_close(self) -> None: ...
+
+    @abstractmethod
+    def _do_snapshot(self) -> Mapping[str, Scalar]: ...

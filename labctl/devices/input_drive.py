@@ -1,0 +1,58 @@
+"""Emitter drivers as a device of their own: many benches have emitters and no loop electronics."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labctl.devices.checks import integer_codes
+from labctl.devices.device import Device
+from labctl.devices.errors import DeviceValueError
+from labctl.devices.specs import DriveSpec
+from labctl.devices.values import DriveReceipt
+
+
+class InputDrive(Device):
+    """Drives n emitters with currents; absolute limits are refused, never clipped."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> DriveSpec:
+        """Channels, codes, full scale and absolute limits (mA)."""
+
+    def drive(self, codes: ArrayLike) -> DriveReceipt:
+        """Apply a queue of patterns [B, n]; the last one stays on.
+
+        Raises DeviceValueError where a channel or the sum exceeds its absolute limit; nothing is driven.
+        """
+        self._require_open("drive")
+        spec = self.spec
+        checked = integer_codes(
+            codes, device=self.name, operation="drive", field="codes", shape=(None, spec.n_channels), low=0,
+            high=spec.n_codes - 1,
+        )  # fmt: skip
+        current_ma = checked * spec.ma_per_code
+        self._refuse_over("channel current", float(current_ma.max()), spec.max_channel_ma)
+        self._refuse_over("total current", float(current_ma.sum(axis=1).max()), spec.max_total_ma)
+        return self._do_drive(checked)
+
+    def temperature_c(self) -> float:
+        """Emitter temperature in degrees Celsius."""
+        self._require_open("temperature_c")
+        return self._do_temperature_c()
+
+    def _refuse_over(self, what: str, value_ma: float, limit_ma: float) -> None:
+        if value_ma > limit_ma * (1 + 1e-12):
+            raise DeviceValueError(
+                f"{what} would be {value_ma:.4g} mA; allowed: 0 to {limit_ma:.4g} mA",
+                device=self.name,
+                operation="drive",
+            )
+
+    @abstractmethod
+    def _do_drive(self, codes: NDArray[np.int64]) -> DriveReceipt: ...
+
+    @abstractmethod
+    def _do_temperature_c(self) -> float: ...

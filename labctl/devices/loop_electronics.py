@@ -1,0 +1,132 @@
+"""Nonlinearity, gains, detectors, ADC, hold and release: the electronics that close the loop."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labctl.devices.checks import integer_codes
+from labctl.devices.device import Device
+from labctl.devices.errors import DeviceValueError
+from labctl.devices.specs import LoopSpec
+from labctl.devices.values import LoopReadout, ProbeReadout
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SettleCodes:
+    """One queue of settles, in codes.
+
+    bias [B, n]; gain [G, n], leak [G, n] and gain_range [n] (0 = state scale, 1 = hidden scale) with G = 1
+    or B; start [B, n] presets (the state before release). stream_id and sample_id [B] tell a twin which
+    noise to draw, so that a sample's draws do not depend on its batch; hardware ignores them.
+    """
+
+    bias: Codes
+    gain: Codes
+    leak: Codes
+    gain_range: Codes
+    start: Codes
+    step_id: int
+    sample_id: Codes
+
+
+class LoopElectronics(Device):
+    """The closed loop tau dz/dt = -leak z + gain y + bias, in codes; read-out in ADC counts."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> LoopSpec:
+        """Channels, converters, gain scales, timing."""
+
+    def set_offset_null(self, codes: ArrayLike) -> None:
+        """Detector offset null [n]: subtracted from the photocurrent before the gain (offset_dac codes)."""
+        self._require_open("set_offset_null")
+        high = self.spec.offset_dac.max_code
+        self._do_set_offset_null(
+            self._codes("set_offset_null", "codes", codes, (self.spec.n_channels,), -high, high)
+        )
+
+    def probe(
+        self, codes: ArrayLike, *, at: Literal["phi", "emitter"] = "phi", repeats: int = 1
+    ) -> ProbeReadout:
+        """Open the loop, drive patterns [B, n] (probe_dac codes) and read the detectors after the null.
+
+        at="phi" drives the output of the nonlinearity (the pedestal is added behind it); at="emitter"
+        drives the emitters themselves, codes >= 0. Each pattern is read for `repeats` windows. The counts
+        are of the photocurrent in units of a full-scale weight at phi = 1, over the offset DAC's range.
+        """
+        self._require_open("probe")
+        spec = self.spec
+        high = spec.probe_dac.max_code
+        checked = self._codes(
+            "probe", "codes", codes, (None, spec.n_channels), 0 if at == "emitter" else -high, high
+        )
+        if repeats < 1:
+            raise DeviceValueError(
+                f"repeats is {repeats}; allowed: 1 or more", device=self.name, operation="probe"
+            )
+        return self._do_probe(checked, at, repeats)
+
+    def settle(self, codes: SettleCodes, *, wait_us: float | None = None, trace: bool = False) -> LoopReadout:
+        """Preset, release, wait, average the window, hold: for every sample of the queue.
+
+        wait_us defaults to the profile's; reading early gives what is there. With `trace`, the ADC also
+        samples during the wait. Raises DeviceValueError naming the field, the value and what is allowed.
+        """
+        self._require_open("settle")
+        spec = self.spec
+        n, batch = spec.n_channels, len(codes.bias)
+        if not 1 <= batch <= spec.max_queue:
+            raise DeviceValueError(
+                f"the queue holds {batch} settles; allowed: 1 to {spec.max_queue}",
+                device=self.name, operation="settle",
+            )  # fmt: skip
+        rows = 1 if len(codes.gain) == 1 else batch
+        leaks = 1 if len(codes.leak) == 1 else batch
+        dac = spec.dac.max_code
+        high_gain = max(spec.state_gain.max_code, spec.hidden_gain.max_code)
+        checked = SettleCodes(
+            bias=self._codes("settle", "bias", codes.bias, (None, n), -dac, dac),
+            gain=self._codes("settle", "gain", codes.gain, (rows, n), 0, high_gain),
+            leak=self._codes("settle", "leak", codes.leak, (leaks, n), 0, spec.max_leak_code),
+            gain_range=self._codes("settle", "gain_range", codes.gain_range, (n,), 0, 1),
+            start=self._codes("settle", "start", codes.start, (batch, n), -dac, dac),
+            step_id=int(codes.step_id),
+            sample_id=self._codes("settle", "sample_id", codes.sample_id, (batch,), 0, 2**32 - 1),
+        )
+        wait = spec.wait_us if wait_us is None else float(wait_us)
+        if not 0.0 <= wait <= 1e6:
+            raise DeviceValueError(
+                f"wait_us is {wait_us}; allowed: 0 to 1e6", device=self.name, operation="settle"
+            )
+        return self._do_settle(checked, wait, trace)
+
+    def temperature_c(self) -> float:
+        """Board temperature in degrees Celsius."""
+        self._require_open("temperature_c")
+        return self._do_temperature_c()
+
+    def _codes(
+        self, operation: str, field: str, array: ArrayLike, shape: tuple[int | None, ...], low: int, high: int
+    ) -> Codes:
+        return integer_codes(
+            array, device=self.name, operation=operation, field=field, shape=shape, low=low, high=high
+        )
+
+    @abstractmethod
+    def _do_set_offset_null(self, codes: Codes) -> None: ...
+
+    @abstractmethod
+    def _do_probe(self, codes: Codes, at: Literal["phi", "emitter"], repeats: int) -> ProbeReadout: ...
+
+    @abstractmethod
+    def _do_settle(self, codes: SettleCodes, wait_us: float, trace: bool) -> LoopReadout: ...
+
+    @abstractmethod
+    def _do_temperature_c(self) -> float: ...

@@ -1,0 +1,123 @@
+"""What a device can do, as data. The spec is what a host may rely on; a twin's truth may differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ModulatorSpec:
+    """An SLM or DMD. `shape_px` is (height, width); levels are 0 .. n_levels - 1."""
+
+    shape_px: tuple[int, int]
+    n_levels: int
+    settle_time_us: float
+    refresh_hz: float
+    kind: Literal["lcos-intensity", "lcos-phase", "dmd"]
+
+
+@dataclass(frozen=True)
+class DriveSpec:
+    """Emitter drivers: codes 0 .. n_codes - 1 over 0 .. full_scale_ma on each channel."""
+
+    n_channels: int
+    n_codes: int
+    full_scale_ma: float
+    max_channel_ma: float
+    max_total_ma: float
+
+    @property
+    def ma_per_code(self) -> float:
+        """Current of one code step, mA."""
+        return self.full_scale_ma / (self.n_codes - 1)
+
+
+@dataclass(frozen=True)
+class Converter:
+    """A bipolar converter of `bits` bits over +-`range_units` (network units); codes are signed."""
+
+    bits: int
+    range_units: float
+
+    @property
+    def max_code(self) -> int:
+        """Largest code; codes run from -max_code to +max_code."""
+        return int(2 ** (self.bits - 1) - 1)
+
+    @property
+    def units_per_code(self) -> float:
+        """Network units of one code step."""
+        return self.range_units / self.max_code
+
+
+@dataclass(frozen=True)
+class GainScale:
+    """A row-gain knob: code 0 is off, codes 1 .. 2^bits - 1 run logarithmically from `low` to `high`.
+
+    The value is gain * scale_out: the network gain that a full-scale weight of the row sees.
+    """
+
+    bits: int
+    low: float
+    high: float
+
+    @property
+    def max_code(self) -> int:
+        """Largest code."""
+        return int(2**self.bits - 1)
+
+    def value(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Gain of each code."""
+        step = np.log(self.high / self.low) / (self.max_code - 1)
+        return np.where(codes > 0, self.low * np.exp(step * (codes - 1.0)), 0.0)
+
+    def code(self, gain: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Nearest code of each gain: 0 for exactly 0, otherwise the nearest of 1 .. max (ends included)."""
+        step = np.log(self.high / self.low) / (self.max_code - 1)
+        with np.errstate(divide="ignore"):
+            raw = np.rint(np.log(np.maximum(gain, 1e-300) / self.low) / step) + 1
+        return np.where(gain > 0, np.clip(raw, 1, self.max_code), 0).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class LoopSpec:
+    """Loop electronics with n channels.
+
+    bias and preset DACs share one converter; the ADC has its own; leak codes 0 .. 2^leak_bits - 1 span
+    0 .. 1. Each row offers both gain scales, chosen by range code: `state_gain` for rows that carry the
+    sample, `hidden_gain` for the others. probe codes drive phi's output or the emitters directly.
+    volts_per_unit converts network units to the volts at the connectors.
+    """
+
+    n_channels: int
+    dac: Converter
+    adc: Converter
+    probe_dac: Converter
+    leak_bits: int
+    state_gain: GainScale
+    hidden_gain: GainScale
+    offset_dac: Converter
+    volts_per_unit: float
+    phi: Literal["tanh"]
+    linear_rows: tuple[int, ...]
+    sample_rate_mhz: float
+    window_samples: int
+    wait_us: float
+    tau_us: float
+    trip_us: float
+    max_queue: int
+    state_noise_units: float
+
+    @property
+    def window_us(self) -> float:
+        """Length of the read-out window."""
+        return self.window_samples / self.sample_rate_mhz
+
+    @property
+    def max_leak_code(self) -> int:
+        """Code of leak 1."""
+        return int(2**self.leak_bits - 1)
