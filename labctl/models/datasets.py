@@ -1,8 +1,7 @@
-"""Two-dimensional distributions with unlimited fresh samples, and the user's own points.
+"""Two-dimensional distributions with unlimited fresh samples (own data: `labctl.models.points`).
 
 Everything a network sees is standardised: mean 0, standard deviation 1 on each axis. The shipped sets do it
-with fixed constants (`Affine`), so that two samples of a set never differ in scale; a user's table is
-standardised by its own mean and standard deviation, and the map back to the user's units is kept.
+with fixed constants (`Affine`), so that two samples of a set never differ in scale.
 """
 
 from __future__ import annotations

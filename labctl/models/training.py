@@ -74,6 +74,7 @@ class Progress:
     done: int
     total: int
     loss: tuple[float, ...]
+    stage: str = "train"
 
 
 ProgressCallback = Callable[[Progress], None]
