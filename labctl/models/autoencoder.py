@@ -114,7 +114,7 @@ def train_autoencoder(
     y = torch.as_tensor(as_labels(labels, len(x), 256))
     generator = torch.Generator().manual_seed(seed)
     encoder, decoder = _coders(settings.latent, settings.hidden)
-    read_out = nn.Linear(settings.latent, int(y.max()) + 1)
+    read_out = _perceptron([settings.latent, int(y.max()) + 1])
     for module in (encoder, decoder, read_out):
         seeded(module, generator)
 
@@ -169,6 +169,8 @@ def load_autoencoder(name_or_path: Path | str) -> tuple[Autoencoder, dict[str, A
         if value is None or value.shape != shape or not np.isfinite(value).all():
             raise CheckpointError(f"{path}: tensor {name} must be finite and of shape {shape}")
         statistics[name] = value.astype(np.float64)
+    if np.linalg.eigvalsh(statistics["latent_covariance"])[0] <= 0:
+        raise CheckpointError(f"{path}: tensor latent_covariance is not positive definite")
     encoder, decoder = _coders(latent, hidden)
     for module, prefix in ((encoder, "encoder."), (decoder, "decoder.")):
         own = {
@@ -189,8 +191,9 @@ def _coders(latent: int, hidden: list[int] | tuple[int, ...]) -> tuple[nn.Sequen
 
 def _perceptron(sizes: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.GELU()]
+    with torch.random.fork_rng(devices=[]):  # torch draws initial weights that nobody here will use
+        for inputs, outputs in pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.GELU()]
     return nn.Sequential(*layers[:-1])
 
 

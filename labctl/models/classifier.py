@@ -167,10 +167,11 @@ def _network(channels: int, features: int, n_classes: int) -> nn.Sequential:
     """28 x 28 to 14 to 7 to 3, then two full layers."""
     layers: list[nn.Module] = []
     inputs = 1
-    for outputs in (channels, 2 * channels, 4 * channels):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-        inputs = outputs
-    layers += [nn.Flatten(), nn.Linear(9 * inputs, features), nn.ReLU(), nn.Linear(features, n_classes)]
+    with torch.random.fork_rng(devices=[]):  # torch draws initial weights that nobody here will use
+        for outputs in (channels, 2 * channels, 4 * channels):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            inputs = outputs
+        layers += [nn.Flatten(), nn.Linear(9 * inputs, features), nn.ReLU(), nn.Linear(features, n_classes)]
     return nn.Sequential(*layers)
 
 
