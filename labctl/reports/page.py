@@ -231,7 +231,7 @@ def _class_names(header: RunHeader) -> Sequence[str]:
 
 def _lead(sections: Sequence[Section], header: RunHeader) -> list[str]:
     """The run in a few plain sentences."""
-    where = "a simulated rig" if header.simulated else "real devices"
+    where = ("a simulated rig" if header.simulated else "real devices") if header.devices else "no device"
     first = sections[0]
     done = sum(section.panel.n_steps for section in sections)
     planned = sum(section.panel.n_steps_planned for section in sections)
