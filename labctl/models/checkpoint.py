@@ -25,11 +25,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
-import labctl
 from labctl.devices.errors import CheckpointError, ProgramError
 from labctl.models.network import RowTableNetwork
 from labctl.programs.codes import CodedMatrix
 from labctl.sampling.parametrisation import Kind, Preconditioning
+from labctl.version import __version__
 
 FORMAT_VERSION: Final = 1
 SUFFIX = ".safetensors"
@@ -105,7 +105,7 @@ def describe(network: RowTableNetwork, name: str, **fields: Any) -> ModelCard:
         bits=network.bits,
         parameters=sum(w.size for w in network.weights()),
         commit=source_commit(),
-        versions={"labctl": labctl.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        versions={"labctl": __version__, "torch": torch.__version__, "numpy": np.__version__},
         **fields,
     )
 
