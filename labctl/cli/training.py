@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -10,26 +11,47 @@ from labctl.cli.console import out
 from labctl.cli.live import progress
 from labctl.cli.session import session
 from labctl.cli.sheet import print_path
-from labctl.models.recipe import load_recipe, train_from_recipe
+from labctl.devices import ConfigError
+from labctl.models.garment_recipes import GarmentRecipe, parse_garment_recipe, train_garments
+from labctl.models.recipe import TrainRecipe, load_recipe, shipped_recipes, train_from_recipe
 from labctl.models.training import Progress
 from labctl.procedures import settings_of
+from labctl.rig import parse_toml, read_toml
 
 
-def train_network(recipe: str, settings: list[str], folder: Path) -> None:
+def train_network(name: str, settings: list[str], folder: Path) -> None:
     """Train, code, re-fit, measure, save; says where each checkpoint is."""
     session().out = folder
-    plan = load_recipe(recipe, settings_of(settings))
+    recipe = _recipe(name, settings_of(settings))
     with progress(quiet=False) as watcher:
-        watcher.doing(f"training {plan.name}")
+        watcher.doing(f"training {recipe.name}")
 
         def told(event: Progress) -> None:
-            loss = sum(event.loss) / len(event.loss)
-            watcher.training(f"{plan.name}: {event.stage}, loss {loss:.3f}", event.done, event.total)
+            watcher.training(f"{recipe.name}: {event.stage}", event.done, event.total)
 
-        paths = train_from_recipe(plan, out=folder, progress=told)
+        if isinstance(recipe, TrainRecipe):
+            paths = train_from_recipe(recipe, out=folder, progress=told)
+        else:
+            paths = train_garments(recipe, out=folder, progress=told)
     console = out()
     for path in paths:
-        print_path(console, "network", path)
-    console.print(
-        Text(f"labctl run sample_moons --set model={paths[0]} uses it in place of the zoo's", "dim")
-    )
+        print_path(console, "saved", path)
+    if isinstance(recipe, TrainRecipe):
+        console.print(Text(f"labctl run sample_moons --set model={paths[-1]} samples it", "dim"))
+
+
+def _recipe(name: str, settings: dict[str, Any]) -> TrainRecipe | GarmentRecipe:
+    """Recipes with a `kind` belong to the garments, the others to networks of points."""
+    path = shipped_recipes().get(name, Path(name))
+    content = parse_toml(read_toml(path), str(path)) if path.is_file() else {}
+    if "kind" not in content:
+        return load_recipe(name, settings)
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        place = content
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {key}: {section} is a value, not a section")
+        place[last] = value
+    return parse_garment_recipe(content, str(path))

@@ -183,7 +183,8 @@ def _chain(
 
 
 def _garments(subject: Subject) -> Garments | None:
-    if not str(subject.card.get("name", "")).startswith("fashion"):
+    notes = subject.card.get("notes")
+    if not (isinstance(notes, dict) and "autoencoder" in notes):
         return None
     from labctl.models.garments import load_garments  # a decoder that no other recipe needs
 

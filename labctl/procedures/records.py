@@ -79,11 +79,17 @@ def header_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunHeader:
             "engine": rig.config.engine,
         },
         devices=device_records(rig.identities),
-        network=as_json_card(first.subject.card),
+        network=as_json_card({**first.subject.card, **_class_names(chains)}),
         timing=timing,
         operator=os.environ.get("USER"),
         hostname=platform.node(),
     )
+
+
+def _class_names(chains: list[Chain]) -> dict[str, Any]:
+    """What the classes are called, where a chain has any with names."""
+    garments = next((chain.garments for chain in chains if chain.garments is not None), None)
+    return {} if garments is None else {"class_names": list(garments.class_names)}
 
 
 def plan_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunPlan:

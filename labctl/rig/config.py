@@ -125,7 +125,13 @@ def first_problem(error: ValidationError, where: str, model: type[BaseModel]) ->
     return ConfigError(f"{where}: {field} = {problem['input']!r}: {message}")
 
 
-_WANTED = {"int": "a whole number", "float": "a number", "string": "text", "tuple": "a list", "dict": "a table"}
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "tuple": "a list",
+    "dict": "a table",
+}
 
 
 def _allowed(kind: str, bounds: dict[str, Any], message: str) -> str:

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from labctl.cli import app
 
-
 HERE = Path(__file__).parent
 
 

@@ -15,7 +15,9 @@ from labctl.procedures import SettleReport
 
 
 def report(panel="a", index=0, p95=3.0, outcomes=None) -> SettleReport:
-    return SettleReport(panel, index, 5, "implicit", 1.0, 100, outcomes or {"CONVERGED": 100}, p95, 0.0, 1500.0, 0.1)
+    return SettleReport(
+        panel, index, 5, "implicit", 1.0, 100, outcomes or {"CONVERGED": 100}, p95, 0.0, 1500.0, 0.1
+    )
 
 
 def frame(board: LiveBoard, width: int, height: int) -> list[str]:
@@ -50,7 +52,15 @@ def test_the_board_tells_settle_time_outcomes_device_time_and_time_left() -> Non
     for index in range(2):
         board.settled(report("p0", index, 3.0 + index, {"CONVERGED": 98, "MAX_TIME": 2}))
     text = "\n".join(frame(board, 120, 24))
-    for words in ("2/5", "0/5", "4.0 µs", "196 converged, 4 max time", "2 of 10 settles", "3 ms modelled", "left"):
+    for words in (
+        "2/5",
+        "0/5",
+        "4.0 µs",
+        "196 converged, 4 max time",
+        "2 of 10 settles",
+        "3 ms modelled",
+        "left",
+    ):
         assert words in text
 
 

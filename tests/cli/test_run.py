@@ -17,7 +17,15 @@ def refuse_constants(name: str) -> None:
 def test_a_run_ends_with_steps_metrics_and_paths(labctl, quick, tmp_path) -> None:
     ended = labctl("run", "sample_moons", *quick, "--out", "runs")
     assert ended.code == 0, ended.err
-    for words in ("Two moons", "simulated", "p95", "unsettled", "12 converged", "evaluate", "energy distance"):
+    for words in (
+        "Two moons",
+        "simulated",
+        "p95",
+        "unsettled",
+        "12 converged",
+        "evaluate",
+        "energy distance",
+    ):
         assert words in ended.out
     paths = dict(line.split(maxsplit=1) for line in ended.out.splitlines()[-3:])
     for label in ("picture", "report", "file"):
@@ -136,7 +144,11 @@ def test_validate_shows_no_device_anything(labctl, monkeypatch) -> None:
     def touched(*_args: object) -> None:
         raise AssertionError("a device was used")
 
-    for device, method in ((PanelTwin, "_do_show"), (ElectronicsTwin, "_do_settle"), (ElectronicsTwin, "_do_probe")):
+    for device, method in (
+        (PanelTwin, "_do_show"),
+        (ElectronicsTwin, "_do_settle"),
+        (ElectronicsTwin, "_do_probe"),
+    ):
         monkeypatch.setattr(device, method, touched)
     assert labctl("validate", "sample_moons").code == 0
 
