@@ -62,7 +62,8 @@ class Served:
     def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "serving_process.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment(),
         )  # fmt: skip
         self.seen: list[str] = []
 

@@ -136,7 +136,7 @@ driver = "twin.loop-electronics"
     ("old", "new", "words"),
     [
         ("about =", "abuot =", ["'abuot'", "did you mean 'about'"]),
-        ("driver = \"twin.lcos-panel\"", "driverr = \"twin.lcos-panel\"", ["device[0].driverr", "did you mean 'driver'"]),
+        ("driver = ", "driverr = ", ["device[0].driverr", "did you mean 'driver'"]),
         ("twin.lcos-panel", "twin.lcos", ["'twin.lcos'", "did you mean 'twin.lcos-panel'", "allowed"]),
         ("\"electronics\"", "\"panel\"", ["'panel'", "twice", "allowed"]),
         ("twin.loop-electronics", "twin.emitters", ["0 devices for electronics", "exactly 1"]),
@@ -325,8 +325,8 @@ def test_a_disk_that_fills_up_keeps_every_step_done(tmp_path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
 
     done = subprocess.run(
-        [sys.executable, "-c", "from labctl.cli import main; main()", "run", "sample_moons", "--json"]
-        + ["--set", "samples=1000", "--set", "steps=20", "--set", "audit=2", "--no-report"],
+        [sys.executable, "-c", "from labctl.cli import main; main()", "run", "sample_moons", "--json",
+         "--no-report", "--set", "samples=1000", "--set", "steps=20", "--set", "audit=2"],
         cwd=tmp_path, capture_output=True, text=True, check=False, preexec_fn=small_disk,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

@@ -66,8 +66,8 @@ def test_json_is_one_strict_document(labctl, quick, tmp_path) -> None:
 
 def test_settings_reach_the_file(labctl, quick, tmp_path) -> None:
     ended = labctl(
-        "run", "sample_moons", *quick, "--set", "steps=2", "--set", "scheme=implicit-euler", "--set", "seed=9",
-        "--quiet", "--no-report",
+        "run", "sample_moons", *quick, "--set", "steps=2", "--set", "scheme=implicit-euler",
+        "--set", "seed=9", "--quiet", "--no-report",
     )  # fmt: skip
     with RunReader(tmp_path / ended.out.strip()) as run:
         recipe = json.loads(run.header.protocol.text)

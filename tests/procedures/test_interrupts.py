@@ -26,26 +26,41 @@ def stops():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_acts_after_the_block(number) -> None:
     finished = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        signal.raise_signal(number)
-        signal.raise_signal(number)
-        finished.append(True)
+
+    def write() -> None:
+        with uninterrupted():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert finished
 
 
 def test_an_error_in_the_block_wins_over_a_signal() -> None:
-    with pytest.raises(ValueError, match="first"), uninterrupted():
-        signal.raise_signal(signal.SIGINT)
-        raise ValueError("first")
+    def write() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        write()
 
 
 def test_handlers_are_put_back_and_blocks_may_nest() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
+    finished = []
+
+    def write() -> None:
         with uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-        inner_over = True
-    assert inner_over
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert finished
     assert signal.getsignal(signal.SIGINT) is before
 
 
