@@ -83,34 +83,54 @@ def scan_figure(
     signal: str,
     *,
     units: Mapping[str, str] | None = None,
+    series: Mapping[str, tuple[str, str]] | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Every column of a scan against the scanned one; the signal first."""
-    units = units or {}
-    columns = [signal, *(name for name in table if name not in (axis, signal))]
-    columns = [name for name in columns if np.isfinite(table[name]).any()][:6] or [signal]
-    across = min(2, len(columns))
-    down = -(-len(columns) // across)
+    """Every quantity of a scan against the scanned column; the signal's first, six at most.
+
+    `series` gives a column's quantity and label; columns of one quantity share an axes and get a legend.
+    """
+    units, series = units or {}, series or {}
+    quantities = _quantities(table, axis, signal, series)
+    across = min(2, len(quantities))
+    down = -(-len(quantities) // across)
+    order = np.argsort(table[axis], kind="stable")
     with drawing(theme):
         figure = Figure(figsize=(3.4 * across, 2.35 * down))
-        for index, name in enumerate(columns):
+        for index, (quantity, columns) in enumerate(quantities.items()):
             axes = figure.add_subplot(down, across, index + 1)
-            order = np.argsort(table[axis], kind="stable")
-            axes.plot(
-                table[axis][order],
-                table[name][order],
-                marker="o",
-                markersize=4,
-                linewidth=1.3,
-                color=theme.accent if name == signal else theme.other,
-            )
-            axes.set_title(_with_unit(name, units))
-            axes.set_xlabel(_with_unit(axis, units))
+            for place, name in enumerate(columns):
+                colour = theme.accent if index == 0 else theme.other
+                axes.plot(
+                    table[axis][order],
+                    table[name][order],
+                    marker="o",
+                    markersize=4,
+                    linewidth=1.3,
+                    color=colour if len(columns) == 1 else theme.classes[place % len(theme.classes)],
+                    label=series.get(name, ("", ""))[1] or name,
+                )
+            axes.set_title(_with_unit(quantity, units.get(columns[0], "")))
+            axes.set_xlabel(_with_unit(axis, units.get(axis, "")))
             if np.array_equal(table[axis], np.rint(table[axis])):
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(color=theme.rule, linewidth=0.5)
             axes.set_axisbelow(True)
+            if index == 0 and len(columns) > 1:
+                axes.legend()
     return figure
+
+
+def _quantities(
+    table: Mapping[str, FloatArray], axis: str, signal: str, series: Mapping[str, tuple[str, str]]
+) -> dict[str, list[str]]:
+    """Columns with any number in them, by quantity; the signal's quantity first."""
+    first = series.get(signal, (signal, ""))[0]
+    found: dict[str, list[str]] = {first: []}
+    for name, values in table.items():
+        if name != axis and (np.isfinite(values).any() or name == signal):
+            found.setdefault(series.get(name, (name, ""))[0], []).append(name)
+    return dict(list(found.items())[:6])
 
 
 def _ridge(axes: Axes, row: FloatArray, base: int, edges: FloatArray, theme: Theme) -> None:
@@ -195,6 +215,7 @@ def _band(axes: Axes, values: FloatArray, colour: str, name: str) -> None:
     axes.plot(steps, levels[1], color=colour, marker="o", markersize=3.5, linewidth=1.4, label=name)
 
 
-def _with_unit(name: str, units: Mapping[str, str]) -> str:
-    unit = units.get(name, "").replace("us", "µs")
-    return f"{name} ({unit})" if unit else name
+def _with_unit(name: str, unit: str) -> str:
+    words = name.removesuffix(f"_{unit}") if unit else name
+    words = words.replace("_", " ")
+    return f"{words} ({unit.replace('us', 'µs')})" if unit else words

@@ -130,3 +130,12 @@ def test_a_grid_with_classes_has_one_class_a_column() -> None:
     assert [sheet[row * 6, 0] for row in range(3)] == [1, 3, 5]
     assert [sheet[row * 6, 6] for row in range(3)] == [0, 2, 4]
     assert [text.get_text() for text in axes.texts] == ["a", "b"]
+
+
+def test_columns_of_one_quantity_share_an_axes() -> None:
+    table = {"steps": np.arange(3.0), "E_euler": np.ones(3), "E_midpoint": np.zeros(3), "p95_us": np.ones(3)}
+    series = {"E_euler": ("E", "euler"), "E_midpoint": ("E", "midpoint")}
+    first, second = scan_figure(table, "steps", "E_midpoint", units={"p95_us": "us"}, series=series).axes
+    assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("E", "p95 (µs)")
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["euler", "midpoint"]
+    assert second.get_legend() is None
