@@ -7,7 +7,7 @@ import tomllib
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -88,6 +88,16 @@ def nearest(word: str, known: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def read_toml(path: Path) -> str:
+    """The text of a TOML file, or ConfigError where it cannot be read as text."""
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not text in UTF-8") from None
+
+
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     """TOML to a dict, or ConfigError with the place of the mistake."""
     try:
@@ -99,16 +109,33 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 def first_problem(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
     """pydantic's first complaint as one line that names file, field, value and what is allowed."""
     problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"])
+    loc = problem["loc"]
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
     if problem["type"] == "extra_forbidden":
-        key = str(problem["loc"][-1])
-        return ConfigError(f"{where}: key {field!r} is not known{nearest(key, model.model_fields)}")
+        known = _fields_at(model, loc[:-1])
+        hint = nearest(str(loc[-1]), known) or f"; allowed: {', '.join(known)}"
+        return ConfigError(f"{where}: key {field!r} is not known{hint}")
     if problem["type"] == "missing":
         return ConfigError(f"{where}: {field} is missing")
     message = problem["msg"].removeprefix("Value error, ")
     if not field:
         return ConfigError(f"{where}: {message}")
     return ConfigError(f"{where}: {field} = {problem['input']!r}: {message}")
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields at a place inside a model: through tuples and optional parts."""
+    for part in loc:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = _models_in(model.model_fields[part].annotation)
+            model = inner[0] if inner else model
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
 
 
 def _shipped() -> Any:
@@ -127,7 +154,7 @@ def load_rig(name_or_path: str | Path) -> RigConfig:
     if text_name in rig_names():
         text, where = (_shipped() / f"{text_name}.toml").read_text("utf-8"), f"rig {text_name}"
     elif path.is_file():
-        text, where = path.read_text("utf-8"), str(path)
+        text, where = read_toml(path), str(path)
     else:
         raise ConfigError(
             f"rig {text_name!r} is neither shipped nor a file{nearest(text_name, rig_names())}; "
