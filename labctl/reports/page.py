@@ -183,10 +183,10 @@ def _draw_panel(section: Section, header: RunHeader, folder: Path, prefix: str, 
     if brief:
         return
     if panel.d <= 2 and panel.n_steps:
-        states = [panel.x(index) for index in range(panel.n_steps)]
+        states = [panel.in_own_units(panel.x(index)) for index in range(panel.n_steps)]
         names = [f"σ = {words.number(step.sigma_next)}" for step in section.steps]
         if panel.x_start is not None:
-            states.insert(0, panel.x_start)
+            states.insert(0, panel.in_own_units(panel.x_start))
             names.insert(0, f"σ = {words.number(section.steps[0].sigma)}")
         draw("chain", "The samples after each step", lambda theme: chain_figure(states, names, theme=theme))
     if np.isfinite(panel.residual_norm).any() or np.isfinite(panel.step_norm).any():

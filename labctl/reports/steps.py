@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.reports.statistics import percentile, settle_statistics
 from labctl.reports.style import LIGHT, Theme, drawing
+from labctl.reports.words import share
 
 FloatArray = NDArray[np.float64]
 
@@ -28,7 +29,8 @@ def settle_figure(
 ) -> Figure:
     """Settle times [K, A] in us, one histogram a step above the other; NaN is an unsettled sample.
 
-    The wait is marked, the 95th percentile of every step ticked, and a second scale on top counts tau.
+    The wait is marked, the 95th percentile of every step ticked, and a second scale on top counts tau. Times
+    beyond the frame, and unsettled samples, are counted at the right margin.
     """
     times = np.atleast_2d(np.asarray(times_us, dtype=np.float64))
     names = names or [str(step + 1) for step in range(len(times))]
@@ -38,8 +40,8 @@ def settle_figure(
         figure = Figure(figsize=(5.6, 0.9 + 0.5 * len(times)))
         axes = figure.add_subplot()
         finite = times[np.isfinite(times)]
-        slowest = float(finite.max()) if finite.size else 1.0
-        right = 1.05 * max(slowest if wait_us is None else min(slowest, 2 * wait_us), wait_us or 0.0)
+        # A few stragglers would squeeze everything else: they are counted at the margin instead.
+        right = 1.15 * max(float(np.percentile(finite, 98)) if finite.size else 1.0, wait_us or 0.0)
         edges = np.linspace(0, right, int(np.clip(4 * times.shape[1] ** 0.5, 24, 80)) + 1)
         for place, row in enumerate(times):
             base = len(times) - 1 - place
@@ -138,11 +140,11 @@ def _ridge(axes: Axes, row: FloatArray, base: int, edges: FloatArray, theme: The
     axes.axhline(base, color=theme.rule, linewidth=0.6, zorder=1)
     if not finite.size:
         return
-    counts = np.histogram(np.clip(finite, edges[0], edges[-1]), bins=edges)[0]
-    heights = counts / counts.max() * 0.78
+    counts = np.histogram(finite, bins=edges)[0]
+    heights = counts / max(counts.max(), 1) * 0.78
     axes.stairs(base + heights, edges, baseline=base, fill=True, color=theme.accent, alpha=0.5, zorder=2)
     statistics = settle_statistics(row)
-    if np.isfinite(statistics.p95_us):
+    if statistics.p95_us <= edges[-1]:
         p95 = statistics.p95_us
         axes.plot([p95, p95], [base, base + 0.5], color=theme.ink, linewidth=1.1, zorder=5)
         axes.annotate(
@@ -154,9 +156,13 @@ def _ridge(axes: Axes, row: FloatArray, base: int, edges: FloatArray, theme: The
             bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6},
             zorder=5,
         )
+    later = int((finite > edges[-1]).sum())
+    notes = [f"{later} slower"] if later else []
     if statistics.unsettled_share:
+        notes.append(f"{share(statistics.unsettled_share)} unsettled")
+    if notes:
         axes.annotate(
-            f"{statistics.unsettled_share:.1%}\nunsettled",
+            "\n".join(notes),
             (1, base + 0.08),
             xytext=(3, 0),
             xycoords=("axes fraction", "data"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,19 +82,19 @@ class DeviceTime:
 
     upload: codes and tables to the machine. wait: state held before the window. settle: the part of the
     wait in which states still moved (it lies inside the wait and is not added again). window: averaging.
-    read: counts back to the host.
+    read: counts back to the host. NaN: not known, and not in the total.
     """
 
-    upload_us: float = 0.0
-    settle_us: float = 0.0
-    wait_us: float = 0.0
-    window_us: float = 0.0
-    read_us: float = 0.0
+    upload_us: float = math.nan
+    settle_us: float = math.nan
+    wait_us: float = math.nan
+    window_us: float = math.nan
+    read_us: float = math.nan
 
     @property
     def total_us(self) -> float:
         """upload + wait + window + read: what the step took."""
-        return self.upload_us + self.wait_us + self.window_us + self.read_us
+        return float(np.nansum([self.upload_us, self.wait_us, self.window_us, self.read_us]))
 
 
 @dataclass(frozen=True)
