@@ -31,9 +31,9 @@ from labctl.runlog import (
     as_json_card,
     device_records,
     software_versions,
-    source_commit,
 )
 from labctl.sampling import SettleSeen
+from labctl.version import source_commit
 
 FloatArray = NDArray[np.float64]
 
