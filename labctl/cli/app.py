@@ -65,25 +65,33 @@ RIG = "optical-twin"
 RigOption = Annotated[str, typer.Option("--rig", help="A shipped rig (labctl rigs) or a rig file.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the run file.")]
 Protocol = Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped recipe or a recipe file.")]
-RunFile = Annotated[Path, typer.Argument(metavar="FILE", help="A run file, whole or still being written.")]
+RunFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", dir_okay=False, help="A run file, whole or still being written."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one value of the recipe. Repeatable."),
 ]
 
 
-@app.callback()
-def top(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    """Options of every command."""
-    session().debug = debug
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from labctl import __version__
 
         print(f"labctl {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def top(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of every command."""
+    session().debug = debug
 
 
 @app.command(rich_help_panel=START)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from labctl.devices import Coercion, ConfigError
+from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, OpticalLoopEngine
 from labctl.models.datasets import ToySet
 from labctl.procedures.models_of import Subject, Tell, subject_of
@@ -133,7 +133,7 @@ def _scan_job(
 def _check_kind(name: str, recipe: AnyRecipe, rig: Rig) -> None:
     if recipe.law != rig.config.law:
         raise ConfigError(
-            f"recipe {name} is for a {recipe.law} rig; rig {rig.name} is a {rig.config.law} rig"
+            f"recipe {name} needs a rig of law {recipe.law!r}; rig {rig.name} is of law {rig.config.law!r}"
         )
     if rig.config.engine not in recipe.engines:
         raise ConfigError(
@@ -148,11 +148,14 @@ def _chain(
     network = subject.network
     levels = sigmas(recipe.schedule, recipe.steps, recipe.sigma_max, recipe.sigma_min)
     sampler = Sampler(scheme(recipe.scheme), levels, recipe.eta)
-    program = compile_program(network, sampler, rig.config.n_channels, tolerance=recipe.tolerance)
     spec = rig.loop_spec
-    tables = (
-        None if spec is None else tuple(encode_tables(s, program.weights, spec) for s in program.segments)
-    )
+    try:
+        program = compile_program(network, sampler, rig.config.n_channels, tolerance=recipe.tolerance)
+        tables = (
+            None if spec is None else tuple(encode_tables(s, program.weights, spec) for s in program.segments)
+        )
+    except ProgramError as error:
+        raise ProgramError(f"{recipe.model or recipe.data}: {error}") from None
     d = network.sizes[0]
     sample_id = np.arange(recipe.samples)
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None

@@ -122,7 +122,7 @@ def run(
         with uninterrupted():
             _make_safe(rig, error)
             if isinstance(error, KeyboardInterrupt):
-                raise Aborted("stopped before the first step; nothing was written; the rig is safe") from None
+                raise Aborted("stopped; before the first step: nothing was written, the rig is safe") from None
             raise
     return _recorded(protocol, rig, chains, noises, path, header, plan, watcher)
 

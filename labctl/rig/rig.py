@@ -118,7 +118,11 @@ class Rig:
         raise ConfigError(f"rig {self.name} has no {role.__name__}")
 
     def _build_world(self, world: WorldConfig) -> Any:
-        profile = load("labctl_sim_devices.profile:load_profile")(world.profile, dict(world.overrides))
+        load_profile = load("labctl_sim_devices.profile:load_profile")
+        try:
+            profile = load_profile(world.profile, dict(world.overrides))
+        except ConfigError as error:
+            raise ConfigError(f"rig {self.name}: world: {error}") from None
         if profile.n_channels != self.config.n_channels:
             raise ConfigError(
                 f"rig {self.name}: n_channels is {self.config.n_channels}, "
