@@ -249,7 +249,7 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
     if chain.garments is not None and chain.labels is not None:
         decoded = chain.garments.decode(samples)
         pictures = np.asarray(np.clip(np.rint(decoded * 255), 0, 255), dtype=np.uint8)
-        metrics["class_agreement"] = float(chain.garments.class_agreement(decoded, chain.labels))
+        metrics["class_agreement"] = float(chain.garments.agreement(decoded, chain.labels))
     with uninterrupted():
         log.finish(own, metrics, pictures=pictures, labels=chain.labels)
     return PanelResult(chain.name, own, metrics, tuple(reports), pictures)
