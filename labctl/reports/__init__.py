@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from labctl.reports.matrix import placed_matrix_figure
     from labctl.reports.page import report
     from labctl.reports.samples import chain_figure, picture_grid_figure, samples_figure
+    from labctl.reports.show import summary, summary_lines, summary_table
     from labctl.reports.statistics import (
         LedgerTotals,
         SettleStatistics,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     )
     from labctl.reports.steps import norms_figure, scan_figure, settle_figure
     from labctl.reports.style import DARK, LIGHT, Theme, to_png
-    from labctl.reports.summary import summary_dict, summary_lines, summary_table
 
 _WHERE = {
     "DARK": "style",
@@ -39,9 +39,9 @@ _WHERE = {
     "settle_figure": "steps",
     "settle_statistics": "statistics",
     "step_statistics": "statistics",
-    "summary_dict": "summary",
-    "summary_lines": "summary",
-    "summary_table": "summary",
+    "summary": "show",
+    "summary_lines": "show",
+    "summary_table": "show",
     "to_png": "style",
 }
 
@@ -63,7 +63,7 @@ __all__ = [
     "settle_figure",
     "settle_statistics",
     "step_statistics",
-    "summary_dict",
+    "summary",
     "summary_lines",
     "summary_table",
     "to_png",

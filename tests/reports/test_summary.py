@@ -14,13 +14,13 @@ import pytest
 from rich.console import Console
 
 from labctl import reports
-from labctl.reports import summary_dict, summary_lines, summary_table, words
+from labctl.reports import summary, summary_lines, summary_table, words
 from labctl.runlog import RunPlan, RunReader, RunWriter
 
 
 def test_the_summary_is_strict_json(moons_run: Path) -> None:
     with RunReader(moons_run) as run:
-        found = json.loads(json.dumps(summary_dict(run), allow_nan=False))
+        found = json.loads(json.dumps(summary(run), allow_nan=False))
     assert (found["status"], found["seed"], found["simulated"]) == ("success", 7, True)
     assert found["metrics"]["passed"] is True
     (panel,) = found["panels"]
@@ -52,7 +52,7 @@ def test_an_aborted_run_gives_its_reason(tmp_path: Path, synthetic) -> None:
         run.abort("Ctrl-C")
     with RunReader(tmp_path / "a") as reader:
         assert "reason    Ctrl-C" in summary_lines(reader)
-        assert summary_dict(reader)["exit_reason"] == "Ctrl-C"
+        assert summary(reader)["exit_reason"] == "Ctrl-C"
         Console(file=io.StringIO()).print(summary_table(reader))
 
 

@@ -19,7 +19,7 @@ from labctl.runlog import PanelReader, RunReader
 _STATUS_STYLE = {"success": "green", "running": "cyan", "aborted": "yellow", "failed": "red", "killed": "red"}
 
 
-def summary_dict(run: RunReader) -> dict[str, JsonValue]:
+def summary(run: RunReader) -> dict[str, JsonValue]:
     """The run as JSON values; NaN and infinity become null."""
     header = run.header
     found: dict[str, Any] = {
