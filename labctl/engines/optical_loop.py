@@ -248,7 +248,7 @@ class OpticalLoopEngine:
         bias_codes = tables.bias_codes[row]
         bias_codes[:, state] = own_codes
         # hidden presets beyond the DAC's range start at its end: phi is saturated there anyway
-        start_codes, _, _ = to_codes(batch.start, spec.dac, "start")
+        start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
         gain_codes = tables.gain_codes if batch.labels is None else tables.gain_codes[batch.labels]
         codes = SettleCodes(
             bias=bias_codes,
@@ -259,7 +259,7 @@ class OpticalLoopEngine:
             step_id=batch.step_id,
             sample_id=batch.sample_id,
         )
-        return codes, clipped, () if note is None else (note,)
+        return codes, clipped, tuple(n for n in (note, start_note) if n is not None)
 
     def _outcomes(
         self,
