@@ -29,7 +29,7 @@ def run_protocol(
         from labctl.cli.sheet import head, print_path, print_pictures, print_sheet
         from labctl.procedures import load_protocol, run, settings_of
         from labctl.reports import report as write_report
-        from labctl.reports import summary_dict
+        from labctl.reports import summary
         from labctl.rig import open_rig
         from labctl.runlog import RunReader
 
@@ -49,7 +49,7 @@ def run_protocol(
             print_json(
                 {
                     "exit_code": 0,
-                    **summary_dict(done),
+                    **summary(done),
                     "report": None if page is None else str(page),
                     "pictures": [str(picture) for picture in pictures],
                     "host_s": round(time.monotonic() - began, 3),
