@@ -35,7 +35,7 @@ def agreement(where: str, seed: int) -> float:
                 rig.engine.load(program)
                 machine = LoopMachine(rig.engine, net, program, labels=labels, sample_id=ids)
                 out = how.run(machine, x, sample_id=ids, seed=seed)
-        return {"agreement": float(shop.class_agreement(shop.decode(out), labels))}
+        return {"agreement": float(shop.agreement(shop.decode(out), labels))}
 
     return cell(key, work)["agreement"]
 

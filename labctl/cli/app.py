@@ -34,7 +34,7 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of a pipe went away; typer ends quietly
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported, with its traceback kept
+        except (Exception, KeyboardInterrupt) as error:
             if _ends_quietly(error):
                 raise
             raise typer.Exit(end_with(error, current)) from error
@@ -65,25 +65,33 @@ RIG = "optical-twin"
 RigOption = Annotated[str, typer.Option("--rig", help="A shipped rig (labctl rigs) or a rig file.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the run file.")]
 Protocol = Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped recipe or a recipe file.")]
-RunFile = Annotated[Path, typer.Argument(metavar="FILE", help="A run file, whole or still being written.")]
+RunFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", dir_okay=False, help="A run file, whole or still being written."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one value of the recipe. Repeatable."),
 ]
 
 
-@app.callback()
-def top(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    """Options of every command."""
-    session().debug = debug
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from labctl import __version__
 
         print(f"labctl {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def top(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of every command."""
+    session().debug = debug
 
 
 @app.command(rich_help_panel=START)
@@ -170,8 +178,9 @@ def check(rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig 
 
 @app.command(rich_help_panel=AFTER)
 def runs(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look, folders below included.")]
-    = Path("runs"),
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where to look, folders below included.")
+    ] = Path("runs"),
 ) -> None:
     """List the runs of a folder, whole or not.
 
@@ -219,9 +228,9 @@ def train(
         str, typer.Argument(metavar="RECIPE", help="A shipped training recipe or a TOML file.")
     ],
     settings: SetOption = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the checkpoints.")
-    ] = Path("models"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the checkpoints.")] = Path(
+        "models"
+    ),
 ) -> None:
     """Train a network that fits the machine.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -20,7 +20,8 @@ from labctl.cli.console import err
 from labctl.procedures import SettleReport
 from labctl.reports.words import duration
 
-BAR_WIDTH = 20
+BAR_WIDTH, MAX_TITLE = 20, 24
+FIXED_WIDTH = 1 + 6 + 10 + 5 * 2  # the board's narrow columns and the gaps
 SPARE_LINES = 6  # of the terminal, left to the prompt and the lines around the board
 
 
@@ -109,7 +110,7 @@ class LiveBoard(Silent):
         self._doing = (f"measuring {what}", done, total if total > 1 else 0)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self._board(options.max_height) if self.rows else self._preparation()
+        yield self._board(options.max_width, options.max_height) if self.rows else self._preparation()
 
     def _preparation(self) -> Table:
         what, done, total = self._doing
@@ -118,27 +119,35 @@ class LiveBoard(Silent):
         grid.add_row(self._spinner, Text(what), bar, Text(f"{done:,}/{total:,}" if total else "", "dim"))
         return grid
 
-    def _board(self, height: int) -> Group:
+    def _board(self, width: int, height: int) -> Group:
+        names = self._visible(height)
+        title = min(MAX_TITLE, max(len(row.title) for row in self.rows.values()))
+        bar = max(4, min(BAR_WIDTH, (width - title - FIXED_WIDTH) // 3))
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        table.add_column("", width=1)
-        table.add_column("", overflow="ellipsis", no_wrap=True, max_width=32)
-        table.add_column("settles", no_wrap=True)
-        table.add_column("", justify="right", no_wrap=True)
-        table.add_column("settle p95", justify="right", no_wrap=True)
-        table.add_column("outcomes", no_wrap=True, overflow="ellipsis")
-        for name in self._visible(height):
-            row = self.rows[name]
-            now, whole = name == self.current, row.done == row.of
-            style = "" if now or whole else "dim"
-            table.add_row(
-                self._spinner if now and not whole else Text("✓" if whole else " ", "green"),
-                Text(row.title, style),
-                ProgressBar(total=row.of, completed=row.done, width=BAR_WIDTH),
-                Text(f"{row.done}/{row.of}", style),
-                Text(words.settle_us(row.p95_us) if row.done else "", style),
-                Text(words.outcomes(row.outcomes), style),
-            )
+        outcomes = max(8, width - title - bar - FIXED_WIDTH)
+        headings = (("", 1), ("", title), ("settles", bar + 6), ("settle p95", 10), ("outcomes", outcomes))
+        for heading, columns in headings:
+            justify: JustifyMethod = "right" if heading == "settle p95" else "left"
+            table.add_column(heading, width=columns, justify=justify, no_wrap=True, overflow="ellipsis")
+        for name in names:
+            table.add_row(*self._cells(name, bar))
         return Group(table, Text(), self._totals())
+
+    def _cells(self, name: str, bar: int) -> list[RenderableType]:
+        row = self.rows[name]
+        now, whole = name == self.current, row.done == row.of
+        style = "" if now or whole else "dim"
+        settles = Table.grid(padding=(0, 1))
+        settles.add_row(
+            ProgressBar(total=row.of, completed=row.done, width=bar), Text(f"{row.done}/{row.of}", style)
+        )
+        return [
+            Text("✓", "green") if whole else self._spinner if now else "",
+            Text(row.title, style, no_wrap=True, overflow="ellipsis"),
+            settles,
+            Text(words.settle_us(row.p95_us) if row.done else "", style),
+            Text(words.outcomes(row.outcomes), style),
+        ]
 
     def _visible(self, height: int) -> list[str]:
         """The panels around the current one, as many as the terminal has lines for."""

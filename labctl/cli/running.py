@@ -26,10 +26,10 @@ def run_protocol(
     began = time.monotonic()
     with _loading(quiet or as_json):
         from labctl.cli.live import progress
-        from labctl.cli.sheet import head, print_path, print_sheet
+        from labctl.cli.sheet import head, print_path, print_pictures, print_sheet
         from labctl.procedures import load_protocol, run, settings_of
-        from labctl.reports import summary
         from labctl.reports import report as write_report
+        from labctl.reports import summary
         from labctl.rig import open_rig
         from labctl.runlog import RunReader
 
@@ -59,9 +59,8 @@ def run_protocol(
         console = out()
         console.print(head(done))
         print_sheet(console, done)
-    for picture in pictures:
-        print_path(console, "picture", picture)
     if page:
+        print_pictures(console, pictures)
         print_path(console, "report", page)
     print_path(console, "file", result.file)
 

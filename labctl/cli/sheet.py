@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,22 +13,28 @@ from labctl.cli import words
 from labctl.cli.console import out
 from labctl.devices import Scalar
 from labctl.reports import report, step_statistics
-from labctl.reports.words import STATUS_WORDS, duration, number, share
+from labctl.reports.words import STATUS_WORDS, duration, microseconds, number, share
 from labctl.runlog import PanelReader, RunHeader, RunReader
 
 STEP_TABLES = 8  # panels beyond that get their row in the overview alone
 STATUS_STYLES = {"success": "green", "running": "cyan", "aborted": "yellow", "failed": "red", "killed": "red"}
 
-# Overview columns: metric -> heading and how its value reads.
-OVERVIEW = {
+# Overview columns: metric -> heading and how its value reads under it.
+OVERVIEW: dict[str, tuple[str, Callable[[float], str]]] = {
     "converged_share": ("converged", share),
-    "settle_p95_us": ("settle p95", words.settle_us),
-    "unsettled_share": ("unsettled", share),
-    "energy_distance": ("energy distance", lambda value: f"{value * 1e3:+.2f}e-3"),
-    "sliced_wasserstein": ("sliced W", number),
+    "settle_p95_us": ("p95 µs", microseconds),
+    "energy_distance": ("E ×10⁻³", lambda value: f"{value * 1e3:+.2f}"),
+    "sliced_wasserstein": ("sliced W", lambda value: f"{value:.3f}"),
     "mode_total_variation": ("mode error", share),
-    "class_agreement": ("class agreement", share),
-    "device_time_per_sample_us": ("device, a sample", duration),
+    "class_agreement": ("in class", share),
+    "device_time_per_sample_us": ("µs/sample", lambda value: f"{value:.0f}" if value else "–"),
+}
+LEGEND = {
+    "settle_p95_us": "p95: at the slowest step, 95% of samples are within 1% of full scale by then",
+    "energy_distance": "E: energy distance to fresh data; 0 for the same distribution, below it by chance",
+    "mode_total_variation": "mode error: share of the samples that would have to change mode",
+    "class_agreement": "in class: pictures that a classifier puts into the class asked for",
+    "device_time_per_sample_us": "µs/sample: modelled device time, from the rig's own timing",
 }
 
 
@@ -52,9 +58,7 @@ def head(run: RunReader) -> RenderableType:
     lines = [
         Text(header.title, "bold"),
         Text(f"{header.protocol.name} on {header.rig.name}, {rig_words(header)}, seed {header.seed}", "dim"),
-        Text.assemble(
-            (status, STATUS_STYLES.get(status, "")), ("  " + STATUS_WORDS.get(status, ""), "dim")
-        ),
+        Text.assemble((status, STATUS_STYLES.get(status, "")), ("  " + STATUS_WORDS.get(status, ""), "dim")),
     ]
     if run.exit_reason:
         lines.append(Text(run.exit_reason, "red" if status == "failed" else "yellow"))
@@ -67,44 +71,41 @@ def rig_words(header: RunHeader) -> str:
 
 
 def print_sheet(console: Console, run: RunReader) -> None:
-    """Steps, then metrics in words or, where there are several panels, side by side."""
+    """Steps, then metrics: in words for one panel, side by side for several."""
     panels = list(run.panels.values())
     if len(panels) <= STEP_TABLES:
-        console.print()
-        console.print(steps_table(panels))
+        for panel in panels:
+            console.print()
+            if len(panels) > 1:
+                console.print(Text(panel.title, "bold"))
+            console.print(steps_table(panel))
     console.print()
     if len(panels) == 1:
         console.print(metrics_in_words(panels[0], run.header))
     else:
         console.print(overview(panels))
-        console.print(Text(legend(panels), "dim"))
+        console.print()
+        for line in legend(panels):
+            console.print(Text(line, "dim"))
     console.print()
 
 
-def steps_table(panels: list[PanelReader]) -> Table:
+def steps_table(panel: PanelReader) -> Table:
     """One row a settle: kind, sigma, settle time, unsettled share, outcomes."""
     table = _table()
-    several = len(panels) > 1
-    if several:
-        table.add_column("", no_wrap=True, overflow="ellipsis", max_width=28)
-    for heading in ("step", "σ", "settle p95", "unsettled"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("kind")
+    for heading, width in (("step", 4), ("kind", 9), ("σ", 6), ("p95 µs", 9), ("unsettled", 9)):
+        justify: JustifyMethod = "left" if heading == "kind" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True, min_width=width)
     table.add_column("outcomes")
-    for panel in panels:
-        steps = step_statistics(panel)
-        for step in steps:
-            row: list[RenderableType] = [str(step.step), f"{step.sigma:.3g}"]
-            row += [
-                words.settle_us(step.settle.p95_us if step.settle else math.nan),
-                share(step.settle.unsettled_share) if step.settle else "–",
-                step.kind,
-                words.outcomes({outcome.name: count for outcome, count in step.counts.items()}),
-            ]
-            name = Text(panel.title, "bold") if step is steps[0] else Text("")
-            table.add_row(*([name] if several else []), *row)
-        if several:
-            table.add_section()
+    for step in step_statistics(panel):
+        table.add_row(
+            str(step.step),
+            step.kind,
+            f"{step.sigma:.3g}",
+            microseconds(step.settle.p95_us) if step.settle else "–",
+            share(step.settle.unsettled_share) if step.settle else "–",
+            words.outcomes({outcome.name: count for outcome, count in step.counts.items()}),
+        )
     return table
 
 
@@ -121,70 +122,74 @@ def metrics_in_words(panel: PanelReader, header: RunHeader) -> Table:
 def overview(panels: list[PanelReader]) -> Table:
     """One row a panel, one column a metric that any of them has."""
     metrics = {panel.name: panel.metrics for panel in panels}
-    keys = [key for key in OVERVIEW if any(key in found for found in metrics.values())]
     scanned = len(panels) > STEP_TABLES
     table = _table()
-    table.add_column("", no_wrap=True)
+    table.add_column("", max_width=34)  # the one that gives way on a narrow terminal
+    keys = _told(panels)
     for key in keys:
-        table.add_column(OVERVIEW[key][0], justify="right")
+        heading = OVERVIEW[key][0]
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     for panel in panels:
-        found = metrics[panel.name]
-        cells = [_cell(key, found) for key in keys]
-        table.add_row(Text(panel.name.replace("_", " ") if scanned else panel.title, "bold"), *cells)
+        cells = [_cell(key, metrics[panel.name], OVERVIEW[key][1]) for key in keys]
+        name = panel.name.replace("_", " ") if scanned else panel.title
+        table.add_row(Text(name, no_wrap=True, overflow="ellipsis"), *cells)
     return table
 
 
-def legend(panels: list[PanelReader]) -> str:
+def legend(panels: list[PanelReader]) -> list[str]:
     """What the overview's columns mean."""
-    told = {key for panel in panels for key in panel.metrics}
-    parts = []
-    if "settle_p95_us" in told:
-        parts.append("settle p95: 95 % of samples at the slowest step are within 1 % of full scale by then")
-    if "energy_distance" in told:
-        parts.append("energy distance to fresh data: 0 for the same distribution; noise can make it negative")
-    return "; ".join(parts)
+    return [LEGEND[key] for key in _told(panels) if key in LEGEND]
+
+
+def _told(panels: list[PanelReader]) -> list[str]:
+    return [key for key in OVERVIEW if any(key in panel.metrics for panel in panels)]
 
 
 def _sentences(
     metrics: dict[str, Scalar], settings: dict[str, Scalar], header: RunHeader
 ) -> list[tuple[str, str]]:
-    value = {key: float(found) for key, found in metrics.items() if isinstance(found, int | float)}
-    told: list[tuple[str, str]] = []
-
-    def tell(label: str, key: str, text: str) -> None:
-        if key in value:
-            told.append((label, text.format(_cell(key, metrics))))
-
-    wait = header.timing.wait_us if header.timing else None
-    tell("converged", "converged_share", "{} of all settles")
-    tell(
-        "settle time",
-        "settle_p95_us",
-        "95 % of samples within {} at the slowest step" + (f"; the machine waits {wait:g} µs" if wait else ""),
-    )
-    tell("energy distance", "energy_distance", "{} to fresh data; 0 is the same distribution")
-    tell("sliced Wasserstein", "sliced_wasserstein", "{} to fresh data, in standard deviations")
-    tell("mode error", "mode_total_variation", "{} of the samples would have to change mode")
-    tell("class agreement", "class_agreement", "{} of the pictures are of the class asked for")
-    if value.get("device_time_per_sample_us"):
-        tell("device time", "device_time_per_sample_us", "{} a sample, modelled")
-    if value.get("state_noise"):
-        low = settings.get("sigma_min")
-        told.append(("state noise", f"{value['state_noise']:.3g}" + (f"; the chain ends at σ {low:g}" if low else "")))
-    return told
+    """Label and sentence for every metric that is there."""
+    timing = header.timing
+    wait = f"; the machine waits {timing.wait_us:g} µs" if timing and timing.wait_us else ""
+    ends = f"; the chain ends at σ = {settings['sigma_min']:g}" if "sigma_min" in settings else ""
+    sentences: tuple[tuple[str, str, Callable[[float], str], str], ...] = (
+        ("converged", "converged_share", share, "{} of all settles"),
+        ("settle time", "settle_p95_us", words.settle_us,
+         "95% of samples within {} at the slowest step" + wait),
+        ("energy distance", "energy_distance", lambda value: f"{value * 1e3:+.2f}e-3",
+         "{} to fresh data; 0 is the same distribution"),
+        ("sliced Wasserstein", "sliced_wasserstein", lambda value: f"{value:.3f}",
+         "{} standard deviations from fresh data"),
+        ("mode error", "mode_total_variation", share, "{} of the samples would have to change mode"),
+        ("class agreement", "class_agreement", share, "{} of the pictures are of the class asked for"),
+        ("device time", "device_time_per_sample_us", duration, "{} a sample, modelled"),
+        ("state noise", "state_noise", number, "{}" + ends),
+    )  # fmt: skip
+    return [
+        (label, text.format(_cell(key, metrics, write)))
+        for label, key, write, text in sentences
+        if metrics.get(key, 0.0) not in (0, 0.0)
+    ]
 
 
-def _cell(key: str, metrics: dict[str, Scalar]) -> str:
+def _cell(key: str, metrics: dict[str, Scalar], write: Callable[[float], str]) -> str:
     found = metrics.get(key)
-    if not isinstance(found, int | float):
-        return "–"
-    write = OVERVIEW[key][1]
-    return write(float(found)) if key in ("settle_p95_us", "class_agreement") or math.isfinite(found) else "–"
+    return write(float(found)) if isinstance(found, int | float) else "–"
 
 
 def _table() -> Table:
     return Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
 
 
+def print_pictures(console: Console, pictures: list[Path]) -> None:
+    """The picture to look at first; the folder where there are several such."""
+    first = [picture for picture in pictures if picture.stem.endswith(("samples", "pictures", "scan"))]
+    if len(first) == 1:
+        print_path(console, "picture", first[0])
+    elif pictures:
+        print_path(console, "pictures", pictures[0].parent)
+
+
 def print_path(console: Console, label: str, path: Path) -> None:
-    console.print(Text.assemble((f"{label:8}", "dim"), str(path)), soft_wrap=True)
+    """A labelled path on one line, however narrow the terminal."""
+    console.print(Text.assemble((f"{label:10}", "dim"), str(path)), soft_wrap=True)

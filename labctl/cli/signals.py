@@ -32,9 +32,10 @@ def orderly_stop(session: Session) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    # What was told to ignore a signal (nohup, a background job) goes on ignoring it.
+    before = {n: handler for n in STOPPING if (handler := signal.getsignal(n)) is not signal.SIG_IGN}
     try:
-        for number in STOPPING:
+        for number in before:
             signal.signal(number, stop)
         yield
     finally:

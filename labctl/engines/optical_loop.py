@@ -41,6 +41,7 @@ NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own stand
 NORMAL_95 = 1.96  # 95% of a normal's draws lie within so many standard deviations
 AUDIT_STEP = 2**31  # step ids from here on belong to audits: their draws disturb no sample's
 MAX_TRACE_REPEATS = 16
+NOISE_AMPLIFICATION = 4.0  # 1 / (1 - kappa) at kappa = 0.75
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class OpticalLoopEngine:
         self._program: LoopProgram | None = None
         self._tables: list[tuple[LoopSegment, CodedTables]] = []
         self._record: CalibrationRecord | None = None
+        self._weights: FloatArray = np.zeros((0, 0))
         self._upload_us = 0.0
         self.frame: EncodedFrame | None = None
         self.frame_checksum = ""
@@ -112,6 +114,7 @@ class OpticalLoopEngine:
         receipt = self._modulator.show(self.frame.levels)
         self.frame_checksum, self._upload_us = receipt.checksum, receipt.duration_us
         self._record = self._after_show(self._electronics)
+        self._weights = self._record.array("effective_fractions") * program.weights.scale_out[:, None]
         self._program = program
         self._tables = []
         self.read_noise = {}
@@ -121,8 +124,8 @@ class OpticalLoopEngine:
 
     def measured_weights(self) -> FloatArray:
         """W [n, n] in network units: effective fractions as probed, times the program's row scales."""
-        program, record = self._loaded()
-        return record.array("effective_fractions") * program.weights.scale_out[:, None]
+        self._loaded()
+        return self._weights
 
     def solve(
         self, segment: LoopSegment, batch: Batch, *, audit: int = 0, wait_us: float | None = None
@@ -142,22 +145,20 @@ class OpticalLoopEngine:
         ]
         rows = program.watched(segment)
         unit = spec.adc.units_per_code
-        z = np.concatenate([p.counts for p in parts]) * unit
-        halves = np.concatenate([p.half_counts for p in parts], axis=1)[:, :, rows] * unit
-        spread = np.concatenate([p.spread_counts for p in parts])[:, rows] * unit
-        clipped = np.concatenate([p.adc_clipped for p in parts])
-        step_norm = np.abs(halves[1] - halves[0]).max(axis=1)
-        bias = codes.bias.astype(np.float64) * spec.dac.units_per_code
-        gain = tables.gain if batch.labels is None else tables.gain[batch.labels]
-        law = law_of(self.measured_weights(), gain, tables.leak, bias)
-        outcome = self._outcomes(segment, step_norm, spread, bias_clipped[:, rows], clipped[:, rows])
+        z = np.concatenate([p.counts for p in parts])
+        z *= unit
+        halves = np.concatenate([p.half_counts[1, :, rows] - p.half_counts[0, :, rows] for p in parts])
+        spread = np.concatenate([p.spread_counts[:, rows] for p in parts]) * unit
+        clipped = np.concatenate([p.adc_clipped[:, rows] for p in parts])
+        step_norm = np.abs(halves).max(axis=1) * unit
+        outcome = self._outcomes(segment, step_norm, spread, bias_clipped, clipped)
         settle_us, transient = self._audit(segment, codes, min(audit, len(z)), rows)
         upload_us, self._upload_us = self._upload_us, 0.0
         return FixedPointResult(
             z=z,
             outcome=outcome,
             step_norm=step_norm,
-            residual_norm=residual(law, z, rows, limit=spec.adc.range_units),
+            residual_norm=self._residual(tables, codes, batch.labels, z, rows),
             applied=AppliedKnobs(
                 tables.gain, tables.leak, tables.gain_codes, tables.leak_codes,
                 codes.bias[:, program.weights.placement.state],
@@ -220,14 +221,34 @@ class OpticalLoopEngine:
         self._tables.append((segment, tables))
         return tables
 
+    def _residual(
+        self,
+        tables: CodedTables,
+        codes: SettleCodes,
+        labels: NDArray[np.int64] | None,
+        z: FloatArray,
+        rows: slice,
+    ) -> FloatArray:
+        """The host model's |F(z) - z| on the watched rows, with the knobs as applied."""
+        spec = self._electronics.spec
+        bias = codes.bias[:, rows].astype(np.float64) * spec.dac.units_per_code
+        gain = tables.gain[:, rows] if labels is None else tables.gain[labels, rows]
+        law = law_of(self._weights, gain, tables.leak[rows], bias)
+        return residual(law, z, rows, limit=spec.adc.range_units)
+
     def _codes(
         self, program: LoopProgram, segment: LoopSegment, tables: CodedTables, batch: Batch
     ) -> tuple[SettleCodes, NDArray[np.bool_], tuple[Coercion, ...]]:
+        """Codes of a batch, where the injection's bias was clipped [B, d], and what was coerced."""
         spec = self._electronics.spec
-        bias = segment.bias_of(batch.inject, batch.labels, program.weights.placement.state)
-        bias_codes, clipped, note = to_codes(bias, spec.dac, "bias")
+        state = program.weights.placement.state
+        row = np.zeros(len(batch.inject), np.int64) if batch.labels is None else batch.labels
+        own = segment.bias[row, state] + segment.inject_scale * batch.inject
+        own_codes, clipped, note = to_codes(own, spec.dac, "bias")
+        bias_codes = tables.bias_codes[row]
+        bias_codes[:, state] = own_codes
         # hidden presets beyond the DAC's range start at its end: phi is saturated there anyway
-        start_codes, _, _ = to_codes(batch.start, spec.dac, "start")
+        start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
         gain_codes = tables.gain_codes if batch.labels is None else tables.gain_codes[batch.labels]
         codes = SettleCodes(
             bias=bias_codes,
@@ -238,7 +259,7 @@ class OpticalLoopEngine:
             step_id=batch.step_id,
             sample_id=batch.sample_id,
         )
-        return codes, clipped, () if note is None else (note,)
+        return codes, clipped, tuple(n for n in (note, start_note) if n is not None)
 
     def _outcomes(
         self,
@@ -255,9 +276,10 @@ class OpticalLoopEngine:
         band = SETTLE_BAND * self._electronics.spec.adc.range_units
         still = step_norm <= tolerance
         outcome[still & cycling(spread, noise.spread, band)] = Outcome.LIMIT_CYCLE
-        outcome[bias_clipped.any(axis=1) | (adc_clipped.any(axis=1) & (segment.kind == "implicit"))] = (
-            Outcome.SATURATED
-        )
+        clipped = bias_clipped.any(axis=1)
+        if segment.kind == "implicit":  # hidden rows, read in "evaluate", may run beyond the ADC harmlessly
+            clipped |= adc_clipped.any(axis=1)
+        outcome[clipped] = Outcome.SATURATED
         return outcome
 
     def _audit(
@@ -265,8 +287,8 @@ class OpticalLoopEngine:
     ) -> tuple[FloatArray, FloatArray]:
         """Trace the first `count` settles out to 80 tau; settle time and transient of each.
 
-        Where noise would cross the band, traces are averaged over repeats until it is a sixth of the band
-        (the definition is noise-free).
+        The definition is noise-free. Where noise would cross the band, traces are averaged over repeats (16
+        at most) until it is a sixth of the band; what is left then widens the band.
         """
         if count == 0:
             return np.empty(0), np.empty(0)
@@ -274,6 +296,7 @@ class OpticalLoopEngine:
         band = SETTLE_BAND * spec.adc.range_units
         noise = self.read_noise[segment.kind].spread
         repeats = min(MAX_TRACE_REPEATS, max(1, math.ceil((6 * noise / band) ** 2)))
+        band = max(band, 6 * noise / math.sqrt(repeats))
         reference_us = REFERENCE_TAU * spec.tau_us
         unit = spec.adc.units_per_code
         final: FloatArray | float = 0.0
@@ -294,6 +317,23 @@ class OpticalLoopEngine:
         return settled, transient
 
     def _measure_read_noise(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
+        """Noise of the watched rows at this segment's gains.
+
+        A loop that cycles would pass its swing off as noise. With the u rows' gain off nothing can cycle;
+        feedback amplifies that noise by at most `NOISE_AMPLIFICATION` where a step is any good.
+        """
+        closed = self._window_statistics(program, segment)
+        if segment.kind == "evaluate":
+            return closed
+        gain = segment.gain.copy()
+        gain[:, program.weights.placement.state] = 0.0
+        opened = self._window_statistics(program, replace(segment, gain=gain))
+        return ReadNoise(
+            spread=min(closed.spread, NOISE_AMPLIFICATION * opened.spread),
+            half_difference=min(closed.half_difference, NOISE_AMPLIFICATION * opened.half_difference),
+        )
+
+    def _window_statistics(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
         """Settle 64 typical injections (unit variance in u) for 80 tau; 95th percentile, worst row."""
         spec = self._electronics.spec
         repeats, n = 64, spec.n_channels

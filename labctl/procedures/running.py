@@ -122,7 +122,9 @@ def run(
         with uninterrupted():
             _make_safe(rig, error)
             if isinstance(error, KeyboardInterrupt):
-                raise Aborted("stopped before the first step; nothing was written; the rig is safe") from None
+                raise Aborted(
+                    "stopped; before the first step: nothing was written, the rig is safe"
+                ) from None
             raise
     return _recorded(protocol, rig, chains, noises, path, header, plan, watcher)
 
@@ -247,9 +249,9 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
     own = chain.subject.affine.restore(samples)
     pictures = None
     if chain.garments is not None and chain.labels is not None:
-        decoded = chain.garments.decode(samples)
+        decoded = chain.garments.decode(own)
         pictures = np.asarray(np.clip(np.rint(decoded * 255), 0, 255), dtype=np.uint8)
-        metrics["class_agreement"] = float(chain.garments.class_agreement(decoded, chain.labels))
+        metrics["class_agreement"] = float(chain.garments.agreement(decoded, chain.labels))
     with uninterrupted():
         log.finish(own, metrics, pictures=pictures, labels=chain.labels)
     return PanelResult(chain.name, own, metrics, tuple(reports), pictures)
@@ -283,8 +285,9 @@ def _metrics(
     out: dict[str, Scalar] = {
         "converged_share": converged / total,
         "device_time_per_sample_us": sum(r.device_us for r in reports) / len(samples),
-        "state_noise": noise,
     }
+    if noise:
+        out["state_noise"] = noise
     implicit = [r for r in reports if not np.isnan(r.settle_p95_us)]
     if implicit:
         out["settle_p95_us"] = max(r.settle_p95_us for r in implicit)

@@ -9,11 +9,14 @@ from labctl.rig.config import (
     read_toml,
     rig_names,
 )
+from labctl.rig.health import Finding, check_rig
 from labctl.rig.rig import Rig, open_rig
 
 __all__ = [
+    "Finding",
     "Rig",
     "RigConfig",
+    "check_rig",
     "first_problem",
     "load_rig",
     "nearest",

@@ -108,7 +108,9 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 def first_problem(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
     """pydantic's first complaint as one line that names file, field, value and what is allowed."""
-    problem = error.errors()[0]
+    problems = error.errors()
+    # A misspelt key makes the right one missing: the spelling is what helps.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     loc = problem["loc"]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
     if problem["type"] == "extra_forbidden":
@@ -117,10 +119,36 @@ def first_problem(error: ValidationError, where: str, model: type[BaseModel]) ->
         return ConfigError(f"{where}: key {field!r} is not known{hint}")
     if problem["type"] == "missing":
         return ConfigError(f"{where}: {field} is missing")
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _allowed(problem["type"], problem.get("ctx", {}), problem["msg"])
     if not field:
         return ConfigError(f"{where}: {message}")
     return ConfigError(f"{where}: {field} = {problem['input']!r}: {message}")
+
+
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "tuple": "a list",
+    "dict": "a table",
+}
+
+
+def _allowed(kind: str, bounds: dict[str, Any], message: str) -> str:
+    """pydantic's words where they are ours already, else what is allowed."""
+    match kind:
+        case "greater_than_equal":
+            return f"allowed: {bounds['ge']:g} or more"
+        case "greater_than":
+            return f"allowed: more than {bounds['gt']:g}"
+        case "less_than_equal":
+            return f"allowed: {bounds['le']:g} or less"
+        case "literal_error":
+            return f"allowed: {bounds['expected']}"
+        case "value_error":
+            return message.removeprefix("Value error, ")
+    wanted = _WANTED.get(kind.split("_")[0])
+    return f"allowed: {wanted}" if wanted else message
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -28,6 +28,7 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.addresses: list[str] = []
         self.images = 0
+        self.path = path
         self.html = path.read_text(encoding="utf-8")
         self.feed(self.html)
         self.close()
@@ -63,6 +64,11 @@ def moons_page(moons_run: Path, tmp_path_factory) -> Page:
     return Page(path)
 
 
+@pytest.fixture(scope="module")
+def moons_folder(moons_page: Page) -> Path:
+    return moons_page.path.parent
+
+
 def test_the_page_asks_for_nothing_outside_itself(moons_page: Page) -> None:
     assert moons_page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in moons_page.addresses)
@@ -71,10 +77,10 @@ def test_the_page_asks_for_nothing_outside_itself(moons_page: Page) -> None:
     assert "@import" not in moons_page.html
 
 
-def test_every_picture_is_there_in_both_themes_and_as_a_file(moons_run: Path, tmp_path: Path) -> None:
-    page = Page(report(moons_run, tmp_path))
+def test_every_picture_is_there_in_both_themes_and_as_a_file(moons_page: Page, moons_folder: Path) -> None:
+    page = moons_page
     names = {"samples", "chain", "settling", "residuals", "weights"}
-    assert {path.stem for path in tmp_path.glob("*.png")} == names
+    assert {path.stem for path in moons_folder.glob("*.png")} == names
     assert page.images == len(names)
     assert len(page.addresses) == 2 * len(names)
     papers = set()
@@ -197,17 +203,29 @@ def test_a_scan_shows_its_table_first(tmp_path: Path, synthetic) -> None:
             run.scan_row({"bits": plan.settings["bits"], "settle": 5.25})
         run.finish()
     page = Page(report(tmp_path / "s", tmp_path / "out"))
-    assert (
-        page.text.index("The scan") < page.text.index("2 bits bits = 2") < page.text.index("4 bits bits = 4")
-    )
-    assert "bits settle (µs) 2 5.25 4 5.25" in page.text
-    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+    text = page.text
+    assert text.index("The scan") < text.index("2 bits bits 2") < text.index("4 bits bits 4")
+    assert "bits settle (µs) 2 5.25 4 5.25" in text
+    assert "A scan of 2 chains" in text
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} >= {
         "scan.png",
         "bits_2_samples.png",
         "bits_2_settling.png",
         "bits_4_samples.png",
         "bits_4_settling.png",
     }
+
+
+def test_a_tour_shows_every_result_before_the_details(tmp_path: Path, synthetic) -> None:
+    plans = [synthetic.plan(20, 1, name=name, title=name, program=None) for name in ("moons", "rolls")]
+    with RunWriter.create(tmp_path / "t", synthetic.header(40), RunPlan(plans, default="rolls")) as run:
+        for plan in plans:
+            run.panel(plan.name).step(synthetic.step(0, plan))
+            run.panel(plan.name).finish(synthetic.step(0, plan).x)
+        run.finish()
+    text = Page(report(tmp_path / "t", tmp_path / "out")).text
+    assert text.index("What came out") < text.index("rolls") < text.index("Chain by chain")
+    assert "2 chains in one run." in text
 
 
 def test_a_report_that_cannot_be_written_or_read(moons_run: Path, tmp_path: Path) -> None:

