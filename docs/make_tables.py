@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -37,15 +38,18 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
 # -- keys of recipes and rig files -----------------------------------------------------------------------
 
 
-def keys(target: str, before: str) -> str:
-    """Keys of a pydantic model "module:Class", without inherited ones; meanings are kept from `before`."""
-    module, _, name = target.partition(":")
-    model: type[BaseModel] = getattr(import_module(module), name)
+def keys(what: str, before: str) -> str:
+    """Keys of a pydantic model, "module:Class" or "module:Class beside Base"; meanings are those of `before`."""
+    target, _, base = what.partition(" beside ")
+    module_name, _, name = target.partition(":")
+    module = import_module(module_name)
+    model: type[BaseModel] = getattr(module, name)
+    above = set(getattr(module, base).model_fields) - {"kind"} if base else set()
     meanings = meanings_in(before)
     rows = [
         (f"`{key}`", allowed(field), default(field), meanings.get(key, ""))
         for key, field in model.model_fields.items()
-        if key in vars(model)["__annotations__"]
+        if key not in above
     ]
     return markdown(("key", "allowed", "default", "meaning"), rows)
 
@@ -55,7 +59,7 @@ def meanings_in(table: str) -> dict[str, str]:
     found = {}
     for line in table.splitlines():
         cells = [cell.strip().replace("\0", "\\|") for cell in line.replace("\\|", "\0").strip("|").split("|")]
-        if len(cells) == 4 and cells[0].startswith("`"):
+        if len(cells) == 4 and cells[0].startswith("`") and cells[3]:
             found[cells[0].strip("`")] = cells[3].replace("\\|", "|")
     return found
 
@@ -143,10 +147,10 @@ def recipes() -> str:
 
 def training() -> str:
     """Shipped training recipes."""
-    from labctl.models.recipe import load_recipe, shipped_recipes
+    from labctl.models.recipe import shipped_recipes
 
-    found = [(name, load_recipe(name)) for name in shipped_recipes()]
-    return markdown(("recipe", ""), [(f"`{n}`", r.description) for n, r in found])
+    found = [(name, tomllib.loads(path.read_text("utf-8"))) for name, path in shipped_recipes().items()]
+    return markdown(("recipe", ""), [(f"`{n}`", r["description"]) for n, r in found])
 
 
 def rigs() -> str:
