@@ -53,6 +53,13 @@ class LoopMachine:
     def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
         """The root of z = c + g D(z; sigma), in x units."""
         segment = self._segment("implicit", sigma)
+        c_skip, _, _ = self._network.preconditioning.coefficients(sigma)
+        leak = segment.leak[self._program.weights.placement.state]
+        if np.abs(leak - (1 - g * c_skip)).max() > 1e-6:  # same sigma, reached by another step
+            raise ConfigError(
+                f"the scheme asks for implicit at sigma {sigma:.6g} with g {g:.6g}, the program has another "
+                f"g there: it was compiled for another sampler"
+            )
         result = self._solve(segment, c, start)
         return result.z[:, self._program.weights.placement.state] / segment.inject_scale
 
@@ -70,6 +77,11 @@ class LoopMachine:
         return np.asarray(c_skip * x + c_out * raw)
 
     def _segment(self, kind: str, sigma: float) -> LoopSegment:
+        if self._next == len(self._program.segments):
+            raise ConfigError(
+                f"the scheme asks for {kind} at sigma {sigma:.6g}, the program ended after {self._next} "
+                f"segments: it was compiled for another sampler"
+            )
         segment = self._program.segments[self._next]
         if segment.kind != kind or abs(segment.sigma - sigma) > 1e-12 * sigma:
             raise ConfigError(
