@@ -78,6 +78,7 @@ class OpticalLoopEngine:
         self._program: LoopProgram | None = None
         self._tables: list[tuple[LoopSegment, CodedTables]] = []
         self._record: CalibrationRecord | None = None
+        self._weights: FloatArray = np.zeros((0, 0))
         self._upload_us = 0.0
         self.frame: EncodedFrame | None = None
         self.frame_checksum = ""
@@ -112,6 +113,7 @@ class OpticalLoopEngine:
         receipt = self._modulator.show(self.frame.levels)
         self.frame_checksum, self._upload_us = receipt.checksum, receipt.duration_us
         self._record = self._after_show(self._electronics)
+        self._weights = self._record.array("effective_fractions") * program.weights.scale_out[:, None]
         self._program = program
         self._tables = []
         self.read_noise = {}
@@ -121,8 +123,8 @@ class OpticalLoopEngine:
 
     def measured_weights(self) -> FloatArray:
         """W [n, n] in network units: effective fractions as probed, times the program's row scales."""
-        program, record = self._loaded()
-        return record.array("effective_fractions") * program.weights.scale_out[:, None]
+        self._loaded()
+        return self._weights
 
     def solve(
         self, segment: LoopSegment, batch: Batch, *, audit: int = 0, wait_us: float | None = None
@@ -136,29 +138,26 @@ class OpticalLoopEngine:
         spec = self._electronics.spec
         tables = self._coded(segment)
         codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
-        queue = spec.max_queue
         parts = [
-            self._electronics.settle(_queue(codes, slice(first, first + queue)), wait_us=wait_us)
-            for first in range(0, len(codes.bias), queue)
+            self._electronics.settle(_queue(codes, part), wait_us=wait_us)
+            for part in _queues(len(codes.bias), spec.max_queue)
         ]
         rows = program.watched(segment)
         unit = spec.adc.units_per_code
-        z = np.concatenate([p.counts for p in parts]) * unit
-        halves = np.concatenate([p.half_counts for p in parts], axis=1)[:, :, rows] * unit
-        spread = np.concatenate([p.spread_counts for p in parts])[:, rows] * unit
-        clipped = np.concatenate([p.adc_clipped for p in parts])
-        step_norm = np.abs(halves[1] - halves[0]).max(axis=1)
-        bias = codes.bias.astype(np.float64) * spec.dac.units_per_code
-        gain = tables.gain if batch.labels is None else tables.gain[batch.labels]
-        law = law_of(self.measured_weights(), gain, tables.leak, bias)
-        outcome = self._outcomes(segment, step_norm, spread, bias_clipped[:, rows], clipped[:, rows])
+        z = np.concatenate([p.counts for p in parts])
+        z *= unit
+        halves = np.concatenate([p.half_counts[1, :, rows] - p.half_counts[0, :, rows] for p in parts])
+        spread = np.concatenate([p.spread_counts[:, rows] for p in parts]) * unit
+        clipped = np.concatenate([p.adc_clipped[:, rows] for p in parts])
+        step_norm = np.abs(halves).max(axis=1) * unit
+        outcome = self._outcomes(segment, step_norm, spread, bias_clipped, clipped)
         settle_us, transient = self._audit(segment, codes, min(audit, len(z)), rows)
         upload_us, self._upload_us = self._upload_us, 0.0
         return FixedPointResult(
             z=z,
             outcome=outcome,
             step_norm=step_norm,
-            residual_norm=residual(law, z, rows, limit=spec.adc.range_units),
+            residual_norm=self._residual(tables, codes, batch.labels, z, rows),
             applied=AppliedKnobs(
                 tables.gain, tables.leak, tables.gain_codes, tables.leak_codes,
                 codes.bias[:, program.weights.placement.state],
@@ -182,6 +181,31 @@ class OpticalLoopEngine:
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         return self._audit(segment, codes, len(batch.inject), program.watched(segment))
 
+    def second_start(
+        self, segment: LoopSegment, batch: Batch, first: FixedPointResult, *, corners: int = 4
+    ) -> NDArray[np.bool_]:
+        """Settle again from far corners (u = +-2, h = 0); True [B] where another root was found.
+
+        Such a step has several answers and the start chooses: the caller marks it MULTISTABLE.
+        """
+        program, _ = self._loaded()
+        spec = self._electronics.spec
+        state = program.weights.placement.state
+        other = np.zeros(len(batch.inject), np.bool_)
+        words = Stream(0, "host", "far corners").normal(np.arange(corners), state.stop).numpy()
+        for corner in range(corners):
+            start = np.zeros((len(batch.inject), self.n_channels))
+            start[:, state] = 2.0 * np.sign(words[corner])
+            again = replace(batch, start=start, step_id=AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id)
+            codes, _, _ = self._codes(program, segment, self._coded(segment), again)
+            wait_us = REFERENCE_TAU * spec.tau_us
+            for part in _queues(len(codes.bias), spec.max_queue):
+                readout = self._electronics.settle(_queue(codes, part), wait_us=wait_us)
+                u = readout.counts[:, state] * spec.adc.units_per_code
+                apart = np.abs(u - first.z[part, state]).max(axis=1)
+                other[part] |= apart > 2 * SETTLE_BAND * spec.adc.range_units
+        return other
+
     def _loaded(self) -> tuple[LoopProgram, CalibrationRecord]:
         if self._program is None or self._record is None:
             raise ProgramError(f"{self._name}: no program is loaded; call load(program) first")
@@ -196,12 +220,32 @@ class OpticalLoopEngine:
         self._tables.append((segment, tables))
         return tables
 
+    def _residual(
+        self,
+        tables: CodedTables,
+        codes: SettleCodes,
+        labels: NDArray[np.int64] | None,
+        z: FloatArray,
+        rows: slice,
+    ) -> FloatArray:
+        """The host model's |F(z) - z| on the watched rows, with the knobs as applied."""
+        spec = self._electronics.spec
+        bias = codes.bias[:, rows].astype(np.float64) * spec.dac.units_per_code
+        gain = tables.gain[:, rows] if labels is None else tables.gain[labels, rows]
+        law = law_of(self._weights, gain, tables.leak[rows], bias)
+        return residual(law, z, rows, limit=spec.adc.range_units)
+
     def _codes(
         self, program: LoopProgram, segment: LoopSegment, tables: CodedTables, batch: Batch
     ) -> tuple[SettleCodes, NDArray[np.bool_], tuple[Coercion, ...]]:
+        """Codes of a batch, where the injection's bias was clipped [B, d], and what was coerced."""
         spec = self._electronics.spec
-        bias = segment.bias_of(batch.inject, batch.labels, program.weights.placement.state)
-        bias_codes, clipped, note = to_codes(bias, spec.dac, "bias")
+        state = program.weights.placement.state
+        row = np.zeros(len(batch.inject), np.int64) if batch.labels is None else batch.labels
+        own = segment.bias[row, state] + segment.inject_scale * batch.inject
+        own_codes, clipped, note = to_codes(own, spec.dac, "bias")
+        bias_codes = tables.bias_codes[row]
+        bias_codes[:, state] = own_codes
         # hidden presets beyond the DAC's range start at its end: phi is saturated there anyway
         start_codes, _, _ = to_codes(batch.start, spec.dac, "start")
         gain_codes = tables.gain_codes if batch.labels is None else tables.gain_codes[batch.labels]
@@ -231,9 +275,10 @@ class OpticalLoopEngine:
         band = SETTLE_BAND * self._electronics.spec.adc.range_units
         still = step_norm <= tolerance
         outcome[still & cycling(spread, noise.spread, band)] = Outcome.LIMIT_CYCLE
-        outcome[bias_clipped.any(axis=1) | (adc_clipped.any(axis=1) & (segment.kind == "implicit"))] = (
-            Outcome.SATURATED
-        )
+        clipped = bias_clipped.any(axis=1)
+        if segment.kind == "implicit":  # hidden rows, read in "evaluate", may run beyond the ADC harmlessly
+            clipped |= adc_clipped.any(axis=1)
+        outcome[clipped] = Outcome.SATURATED
         return outcome
 
     def _audit(
@@ -297,6 +342,10 @@ def _trace(readout: LoopReadout) -> tuple[FloatArray, FloatArray]:
     if readout.trace_counts is None or readout.trace_time_us is None:
         raise ProgramError("the electronics returned no trace")
     return readout.trace_counts, readout.trace_time_us
+
+
+def _queues(batch: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
 
 
 def _queue(codes: SettleCodes, part: slice) -> SettleCodes:

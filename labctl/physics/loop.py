@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from labctl.physics.kernels import tanh_into
+from labctl.physics.kernels import step_into, tanh_into
 
 Method = Literal["euler", "ab2"]
 
@@ -148,30 +148,37 @@ def _run_shared(
     trip: float,
     observe: Callable[[int, Tensor], None] | None,
 ) -> Tensor:
-    """One gain and leak for the whole tile: they fold into the matrix, three passes a step."""
+    """One gain and leak for the whole tile: they fold into the product; one product and one pass a step."""
     step = ExponentialStep.of(law.leak, dt, method=method, trip=trip)
-    phi = torch.empty_like(z)
-    now = torch.empty_like(z)
-    if method == "euler":
-        scaled = ((step.now * law.gain).T * law.weights).T.contiguous()
-        bias = step.now * law.bias
-        for k in range(steps):
-            saturate(z, out=phi)
-            torch.addmm(bias, phi, scaled, out=now)
-            torch.addcmul(now, step.decay, z, out=z)
-            if observe is not None:
-                observe(k, z)
-        return z
     scaled = (law.gain.T * law.weights).T.contiguous()
-    before = torch.addmm(law.bias, saturate(z, out=phi), scaled)
+    phi = saturate(z)
+    now = torch.addmm(law.bias, phi, scaled)
+    before = now.clone()
+    advance = _fused_step(z, phi, step) if z.dtype == torch.float32 else _plain_step(z, phi, step)
     for k in range(steps):
-        saturate(z, out=phi)
-        torch.addmm(law.bias, phi, scaled, out=now)
-        z.mul_(step.decay).addcmul_(step.now, now).addcmul_(step.before, before)
+        if k:
+            torch.addmm(law.bias, phi, scaled, out=now)
+        advance(now, before)
         before, now = now, before
         if observe is not None:
             observe(k, z)
     return z
+
+
+def _fused_step(z: Tensor, phi: Tensor, step: ExponentialStep) -> Callable[[Tensor, Tensor], None]:
+    decay, share, extend = (
+        row.expand(1, z.shape[1]).reshape(-1).numpy() for row in (step.decay, step.now, step.before)
+    )
+    state, nonlinear = z.numpy(), phi.numpy()
+    return lambda now, before: step_into(state, now.numpy(), before.numpy(), decay, share, extend, nonlinear)
+
+
+def _plain_step(z: Tensor, phi: Tensor, step: ExponentialStep) -> Callable[[Tensor, Tensor], None]:
+    def advance(now: Tensor, before: Tensor) -> None:
+        z.mul_(step.decay).addcmul_(step.now, now).addcmul_(step.before, before)
+        torch.tanh(z, out=phi)
+
+    return advance
 
 
 def _run_general(

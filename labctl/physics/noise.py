@@ -66,17 +66,16 @@ class LoopNoise:
         """One-sided density of shot noise at one unit of photocurrent, 1/Hz: 2 q / I."""
         return 2 * ELEMENTARY_CHARGE_C / (self.photocurrent_ua * 1e-6) if self.shot else 0.0
 
-    def additive_sd(
-        self, gain: Tensor, leak: Tensor, light: Tensor | float, dt: float, tau_s: float
-    ) -> Tensor:
-        """Exact Ornstein-Uhlenbeck increment of all additive terms over dt (tau), network units.
+    def additive_variance(self, gain: Tensor, leak: Tensor, dt: float, tau_s: float) -> tuple[Tensor, Tensor]:
+        """(floor, slope): variance of z added over dt (tau) is floor + slope * light, network units squared.
 
-        light: total photocurrent of each output in units of a full-scale weight at phi = 1.
+        Exact Ornstein-Uhlenbeck increment of loop, detector and shot noise; light is the total photocurrent
+        of an output in units of a full-scale weight at phi = 1.
         """
-        density = self.detector_density() + self.shot_density() * light
-        rate = 2 * self.loop_units**2 + gain * gain * density / (2 * tau_s)
         x = 2 * leak * dt
         small = x < 1e-4
         safe = torch.where(small, torch.ones_like(x), x)
         span = dt * torch.where(small, 1 - x / 2, -torch.expm1(-safe) / safe)
-        return torch.sqrt(rate * span)
+        seen = gain * gain / (2 * tau_s)
+        floor = (2 * self.loop_units**2 + seen * self.detector_density()) * span
+        return floor, seen * self.shot_density() * span

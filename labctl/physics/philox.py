@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from labctl.physics.kernels import box_muller, philox_words
+
+
+@lru_cache(maxsize=256)
+def _key(text: str) -> tuple[int, int]:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,7 @@ class Stream:
 
     def key(self) -> tuple[int, int]:
         """The 64-bit Philox key as two words: a BLAKE2b digest of (seed, device, name)."""
-        text = f"{self.seed}\x00{self.device}\x00{self.name}".encode()
-        digest = hashlib.blake2b(text, digest_size=8).digest()
-        return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+        return _key(f"{self.seed}\x00{self.device}\x00{self.name}")
 
     def words(
         self, sample_id: NDArray[np.int64], channels: int, *, step: int = 0, substep: int = 0
@@ -53,11 +58,10 @@ class Stream:
     ) -> torch.Tensor:
         """Standard normals [B, channels], one row per sample id; 23 bits each, so none beyond 5.8."""
         radius, angle = self._words(sample_id, channels, step, substep)
-        value = np.empty(radius.size, np.float32)
-        out = np.empty((2, *radius.shape), np.float32)
-        box_muller(radius.ravel(), angle.ravel(), value, value.view(np.int32), out[0].ravel(), out[1].ravel())
-        both = torch.from_numpy(out)
-        return torch.cat([both[0], both[1]], dim=1)[:, :channels].to(dtype)
+        value, scratch = np.empty(radius.size, np.float32), np.empty(radius.size, np.float32)
+        out = np.empty((len(sample_id), 2 * radius.shape[1]), np.float32)
+        box_muller(radius.ravel(), angle.ravel(), value, value.view(np.int32), scratch, out)
+        return torch.from_numpy(out)[:, :channels].to(dtype)
 
     def _words(
         self, sample_id: NDArray[np.int64], channels: int, step: int, substep: int

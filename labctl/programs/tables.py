@@ -19,12 +19,14 @@ Codes = NDArray[np.int64]
 class CodedTables:
     """A segment's tables in codes, and the values they stand for (network units).
 
-    gain_codes, gain [C, n]; leak_codes, leak [n]; gain_range [n] (0 = state scale, 1 = hidden scale).
+    gain_codes, gain [C, n]; leak_codes, leak [n]; gain_range [n] (0 = state scale, 1 = hidden scale);
+    bias_codes [C, n], of the table alone: rows u get the injection at run time.
     """
 
     gain_codes: Codes
     leak_codes: Codes
     gain_range: Codes
+    bias_codes: Codes
     gain: FloatArray
     leak: FloatArray
     coercions: tuple[Coercion, ...]
@@ -55,10 +57,17 @@ def encode_tables(segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec) 
         if (note := _out_of_scale(name, wanted[:, rows], applied[:, rows], scale)) is not None
     ]
     leak_codes = np.rint(segment.leak * spec.max_leak_code).astype(np.int64)
+    hidden = np.ones(spec.n_channels, np.bool_)
+    hidden[placement.state] = False
+    bias_codes, _, _ = to_codes(segment.bias, spec.dac, "bias")
+    _, _, note = to_codes(segment.bias[:, hidden], spec.dac, "bias h")
+    if note is not None:
+        coercions.append(note)
     return CodedTables(
         gain_codes=codes,
         leak_codes=leak_codes,
         gain_range=gain_range,
+        bias_codes=bias_codes,
         gain=applied / weights.scale_out,
         leak=leak_codes / spec.max_leak_code,
         coercions=tuple(coercions),
@@ -81,14 +90,17 @@ def to_codes(
 
     Raises ProgramError for NaN or infinity: no code means that.
     """
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise ProgramError(f"{field} is {values[~finite][0]}; allowed: finite numbers")
-    codes = np.rint(values / converter.units_per_code)
-    clipped = np.abs(values) > converter.range_units
-    codes = np.clip(codes, -converter.max_code, converter.max_code).astype(np.int64)
-    if not clipped.any():
-        return codes, clipped, None
+    if values.size == 0:
+        return values.astype(np.int64), np.zeros(values.shape, np.bool_), None
+    high, low, limit = float(values.max()), float(values.min()), converter.range_units
+    if not np.isfinite(high - low):
+        raise ProgramError(f"{field} is {values[~np.isfinite(values)][0]}; allowed: finite numbers")
+    raw = values * (1.0 / converter.units_per_code)
+    np.rint(raw, out=raw)
+    codes = np.clip(raw, -converter.max_code, converter.max_code, out=raw).astype(np.int64)
+    if -limit <= low and high <= limit:
+        return codes, np.zeros(values.shape, np.bool_), None
+    clipped = np.abs(values) > limit
     worst = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     applied = float(codes[worst] * converter.units_per_code)
     note = Coercion(field, float(values[worst]), applied, "network units", int(clipped.sum()))

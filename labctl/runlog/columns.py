@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 CHUNK_BYTES = 1 << 20
 _SCALAR_CHUNK = 64
-_SKIP_DEFLATE = 0b10  # filter 0 is shuffle, filter 1 deflate
 
 
 def text_type(length: int) -> np.dtype[Any]:
@@ -91,13 +90,15 @@ class GrowingColumn:
                 padded = np.full((rows, *self.row_shape[1:]), self._fill, dtype=self._dtype)
                 padded[: block.shape[0]] = block
                 block = padded
-            packed, skipped = pack(block)
-            low.write_direct_chunk((index, start, *trailing), packed, filter_mask=skipped)
+            low.write_direct_chunk((index, start, *trailing), pack(block))
 
 
-def pack(block: NDArray[Any]) -> tuple[bytes, int]:
-    """A chunk as shuffle + deflate bytes, and the mask of skipped filters (deflate, where no gain)."""
+def pack(block: NDArray[Any]) -> bytes:
+    """One chunk as shuffle + deflate bytes.
+
+    Incompressible rows grow by some bytes: leaving deflate out by a chunk's filter mask is no way around it,
+    because a reader in the writing process then fails on the newest chunk (seen with HDF5 2.0.0).
+    """
     shuffled = block.view(np.uint8).reshape(-1, block.dtype.itemsize).T.tobytes()
     squeeze = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    packed = squeeze.compress(shuffled) + squeeze.flush()
-    return (packed, 0) if len(packed) < len(shuffled) else (shuffled, _SKIP_DEFLATE)
+    return squeeze.compress(shuffled) + squeeze.flush()

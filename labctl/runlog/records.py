@@ -122,9 +122,9 @@ class StepRecord:
     x [B, d] after the step, data units. injection [B, d]: c_k as asked for, network units;
     injection_codes [B, d]: the bias DAC codes it became. state [B, n] as read, network units. outcome [B]:
     `Outcome` values. step_norm [B]: largest last change of the watched rows, residual_norm [B]: largest
-    |F(z) - z| of them, network units. iterations [B] of a digital engine. settle_time_us [A], NaN = unsettled;
-    transient [A]: leftover transient in the window's mean, network units. None where the step had no such
-    thing.
+    |F(z) - z| of them, network units. iterations [B] of a digital engine. settle_time_us [A], NaN =
+    unsettled; transient [A]: leftover transient in the window's mean, network units. None where the step had
+    no such thing.
     """
 
     sigma: float

@@ -23,7 +23,8 @@ from labctl.devices import (
     Scalar,
     SettleCodes,
 )
-from labctl.physics import ExponentialStep, LoopLaw, Stream
+from labctl.physics import ExponentialStep, LoopLaw, Stream, saturate
+from labctl.physics.kernels import adc_sample, modulate, noisy_step
 from labctl_sim_devices.bench import OpticalBench
 
 MAX_STEP_TAU = 0.22  # settle times within 0.5% (tests/physics), multiplicative noise resolved
@@ -130,12 +131,12 @@ class ElectronicsTwin(LoopElectronics):
         return _joined(parts, wait_us, self._spec.window_us)
 
     def _settle_tile(self, codes: SettleCodes, wait_us: float, trace: bool) -> _Window:
-        spec, bench = self._spec, self._bench
+        spec = self._spec
         run = _Run(self, codes)
         interval_us = 1.0 / spec.sample_rate_mhz
         inner = math.ceil(interval_us / spec.tau_us / MAX_STEP_TAU - 1e-9)
         step_us = interval_us / inner
-        window = _Window(spec, len(codes.bias), bench.dtype)
+        window = _Window(spec, len(codes.bias))
         if trace:
             window.note_trace(0.0, run.z)
         if wait_us > 0:
@@ -186,35 +187,43 @@ class _Run:
             tensor(bias),
             spec.linear_rows,
         )
-        self._total = tensor((paths[0] + paths[1]).T) if self._noise.shot else None
         self.z = tensor(codes.start.astype(np.float64) * dac)
+        self._weights, self._total = tensor((paths[0] - paths[1]).T), tensor((paths[0] + paths[1]).T)
         self._sample, self._step_id, self._substep = codes.sample_id, codes.step_id, 0
         self._streams = [Stream(bench.seed, twin.name, name) for name in ("rin", "additive")]
-        self._rin = self._noise.rin_dbc_hz is not None
-        self._additive = not self._noise.scaled(1.0).quiet and (
-            self._noise.shot or self._noise.detector_pa_rthz > 0 or self._noise.loop_units > 0
+        self._quiet = torch.zeros_like(self.z)
+        self._phi, self._light, self._seen, self._now, self._before = (
+            torch.empty_like(self.z) for _ in range(5)
         )
-        self._before: Tensor | None = None
+        self._started = False
 
     def use_step(self, step_us: float) -> None:
-        self._dt = step_us / self._spec.tau_us
-        self._step = ExponentialStep.of(self._law.leak, self._dt, trip=self._spec.trip_us / self._spec.tau_us)
-        self._rin_sd = self._noise.rin_sd(step_us * 1e-6)
+        law, spec, noise = self._law, self._spec, self._noise
+        dt = step_us / spec.tau_us
+        step = ExponentialStep.of(law.leak, dt, trip=spec.trip_us / spec.tau_us)
+        floor, slope = noise.additive_variance(law.gain, law.leak, dt, spec.tau_us * 1e-6)
+        self._tables = [t.contiguous().numpy() for t in (step.decay, step.now, step.before, floor, slope)]
+        self._rin_sd = noise.rin_sd(step_us * 1e-6)
 
     def advance(self) -> None:
-        law = self._law
-        phi = law.phi(self.z)
-        light = phi + self._pedestal
-        seen = torch.addcmul(phi, light, self._draw(0), value=self._rin_sd) if self._rin else phi
-        now = torch.addcmul(law.bias, law.gain, seen @ law.weights.T)
-        before = now if self._before is None else self._before
-        z = torch.addcmul(self._step.now * now, self._step.decay, self.z)
-        z.addcmul_(self._step.before, before)
-        if self._additive:
-            total = light @ self._total if self._total is not None else 0.0
-            sd = self._noise.additive_sd(law.gain, law.leak, total, self._dt, self._spec.tau_us * 1e-6)
-            z.addcmul_(sd, self._draw(1))
-        self.z, self._before = z, now
+        """One step: light out, photocurrents in, the state moves on."""
+        law, noise = self._law, self._noise
+        phi = saturate(self.z, out=self._phi) if not law.linear_rows else law.phi(self.z)
+        rin = self._draw(0) if self._rin_sd > 0 else self._quiet
+        light, seen = self._light, self._seen
+        modulate(phi.numpy(), self._pedestal, self._rin_sd, rin.numpy(), light.numpy(), seen.numpy())
+        y = seen @ self._weights
+        total = light @ self._total if noise.shot else light
+        decay, share, extend, floor, slope = self._tables
+        normal = self._quiet if noise.quiet else self._draw(1)
+        if not self._started:  # nothing is known of the time before release: hold the first forcing
+            torch.addcmul(law.bias, law.gain, y, out=self._before)
+            self._started = True
+        noisy_step(
+            self.z.numpy(), y.numpy(), self._now.numpy(), self._before.numpy(), law.gain.numpy(),
+            law.bias.numpy(), decay, share, extend, floor, slope, total.numpy(), normal.numpy(),
+        )  # fmt: skip
+        self._now, self._before = self._before, self._now
         self._substep += 1
 
     def _draw(self, stream: int) -> Tensor:
@@ -226,47 +235,39 @@ class _Run:
 class _Window:
     """ADC samples of one tile: mean, halves, spread, clipping, trace, in counts."""
 
-    def __init__(self, spec: LoopSpec, batch: int, dtype: torch.dtype) -> None:
+    def __init__(self, spec: LoopSpec, batch: int) -> None:
         self._spec = spec
         shape = (batch, spec.n_channels)
-        self._halves = torch.zeros((2, *shape), dtype=torch.float64)
-        self._squares = torch.zeros(shape, dtype=torch.float64)
-        self._first = torch.zeros(shape, dtype=torch.float64)
-        self._clipped = torch.zeros(shape, dtype=torch.bool)
+        self._halves, self._squares = np.zeros((2, *shape)), np.zeros(shape)
+        self._first, self._clipped = np.zeros(shape), np.zeros(shape, np.bool_)
         self._trace: list[NDArray[np.float64]] = []
         self._trace_us: list[float] = []
 
-    def _counts(self, z: Tensor) -> Tensor:
-        limit = self._spec.adc.max_code
-        raw = torch.nan_to_num(z / self._spec.adc.units_per_code, nan=limit, posinf=limit, neginf=-limit)
-        return raw.round_().double()
-
     def sample(self, k: int, z: Tensor) -> None:
-        limit = self._spec.adc.max_code
-        raw = self._counts(z)
-        self._clipped |= raw.abs() > limit
-        counts = raw.clamp_(-limit, limit)
-        if k == 0:
-            self._first = counts.clone()
-        self._halves[0 if k < self._spec.window_samples // 2 else 1] += counts
-        self._squares += (counts - self._first) ** 2  # around the first sample: no cancellation
+        adc = self._spec.adc
+        half = self._halves[0 if k < self._spec.window_samples // 2 else 1]
+        adc_sample(
+            z.numpy(), adc.units_per_code, float(adc.max_code), self._first, k == 0, half, self._squares,
+            self._clipped,
+        )  # fmt: skip
 
     def note_trace(self, time_us: float, z: Tensor) -> None:
-        limit = self._spec.adc.max_code
-        self._trace.append(self._counts(z).clamp_(-limit, limit).numpy())
+        limit = float(self._spec.adc.max_code)
+        raw = np.rint(z.numpy().astype(np.float64) / self._spec.adc.units_per_code)
+        self._trace.append(np.clip(np.nan_to_num(raw, nan=limit), -limit, limit))
         self._trace_us.append(time_us)
 
     def readout(self, wait_us: float, window_us: float) -> LoopReadout:
         samples = self._spec.window_samples
         first = samples // 2
-        sizes = torch.tensor([first, samples - first], dtype=torch.float64)
-        mean = self._halves.sum(0) / samples
+        sizes = np.array([first, samples - first], np.float64)
+        mean = self._halves.sum(axis=0) / samples
         variance = self._squares / samples - (mean - self._first) ** 2
         return LoopReadout(
-            counts=mean.numpy(),
-            half_counts=(self._halves / sizes[:, None, None]).numpy(),
-            spread_counts=variance.clamp_min_(0).sqrt_().numpy(),
-            adc_clipped=self._clipped.numpy(),
+            counts=mean,
+            half_counts=self._halves / sizes[:, None, None],
+            spread_counts=np.sqrt(np.maximum(variance, 0)),
+            adc_clipped=self._clipped,
             wait_us=wait_us,
             window_us=window_us,
             trace_counts=np.stack(self._trace) if self._trace else None,
