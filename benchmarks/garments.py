@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from common import cell, open_named
-from labctl.models.garments import load_garments
 
 from labctl.models.checkpoint import load_network
+from labctl.models.garments import load_garments
 from labctl.sampling import HostMachine, LoopMachine, Sampler, compile_program, scheme, sigmas, start_noise
 
 SAMPLES, STEPS, SEEDS = 5000, 8, (1, 2, 3)
@@ -35,7 +35,7 @@ def agreement(where: str, seed: int) -> float:
                 rig.engine.load(program)
                 machine = LoopMachine(rig.engine, net, program, labels=labels, sample_id=ids)
                 out = how.run(machine, x, sample_id=ids, seed=seed)
-        return {"agreement": float(shop.class_agreement(shop.decode(out), labels))}
+        return {"agreement": float(shop.agreement(shop.decode(out), labels))}
 
     return cell(key, work)["agreement"]
 

@@ -41,6 +41,7 @@ NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own stand
 NORMAL_95 = 1.96  # 95% of a normal's draws lie within so many standard deviations
 AUDIT_STEP = 2**31  # step ids from here on belong to audits: their draws disturb no sample's
 MAX_TRACE_REPEATS = 16
+NOISE_AMPLIFICATION = 4.0  # 1 / (1 - kappa) at kappa = 0.75
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ class OpticalLoopEngine:
         bias_codes = tables.bias_codes[row]
         bias_codes[:, state] = own_codes
         # hidden presets beyond the DAC's range start at its end: phi is saturated there anyway
-        start_codes, _, _ = to_codes(batch.start, spec.dac, "start")
+        start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
         gain_codes = tables.gain_codes if batch.labels is None else tables.gain_codes[batch.labels]
         codes = SettleCodes(
             bias=bias_codes,
@@ -258,7 +259,7 @@ class OpticalLoopEngine:
             step_id=batch.step_id,
             sample_id=batch.sample_id,
         )
-        return codes, clipped, () if note is None else (note,)
+        return codes, clipped, tuple(n for n in (note, start_note) if n is not None)
 
     def _outcomes(
         self,
@@ -286,8 +287,8 @@ class OpticalLoopEngine:
     ) -> tuple[FloatArray, FloatArray]:
         """Trace the first `count` settles out to 80 tau; settle time and transient of each.
 
-        Where noise would cross the band, traces are averaged over repeats until it is a sixth of the band
-        (the definition is noise-free).
+        The definition is noise-free. Where noise would cross the band, traces are averaged over repeats (16
+        at most) until it is a sixth of the band; what is left then widens the band.
         """
         if count == 0:
             return np.empty(0), np.empty(0)
@@ -295,6 +296,7 @@ class OpticalLoopEngine:
         band = SETTLE_BAND * spec.adc.range_units
         noise = self.read_noise[segment.kind].spread
         repeats = min(MAX_TRACE_REPEATS, max(1, math.ceil((6 * noise / band) ** 2)))
+        band = max(band, 6 * noise / math.sqrt(repeats))
         reference_us = REFERENCE_TAU * spec.tau_us
         unit = spec.adc.units_per_code
         final: FloatArray | float = 0.0
@@ -315,6 +317,23 @@ class OpticalLoopEngine:
         return settled, transient
 
     def _measure_read_noise(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
+        """Noise of the watched rows at this segment's gains.
+
+        A loop that cycles would pass its swing off as noise. With the u rows' gain off nothing can cycle;
+        feedback amplifies that noise by at most `NOISE_AMPLIFICATION` where a step is any good.
+        """
+        closed = self._window_statistics(program, segment)
+        if segment.kind == "evaluate":
+            return closed
+        gain = segment.gain.copy()
+        gain[:, program.weights.placement.state] = 0.0
+        opened = self._window_statistics(program, replace(segment, gain=gain))
+        return ReadNoise(
+            spread=min(closed.spread, NOISE_AMPLIFICATION * opened.spread),
+            half_difference=min(closed.half_difference, NOISE_AMPLIFICATION * opened.half_difference),
+        )
+
+    def _window_statistics(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
         """Settle 64 typical injections (unit variance in u) for 80 tau; 95th percentile, worst row."""
         spec = self._electronics.spec
         repeats, n = 64, spec.n_channels

@@ -9,6 +9,7 @@ from labctl.procedures.recipe import (
     load_protocol,
     parse_setting,
     protocol_names,
+    settings_of,
 )
 from labctl.procedures.running import PanelResult, RunResult, SettleReport, Watcher, run
 
@@ -28,4 +29,5 @@ __all__ = [
     "parse_setting",
     "protocol_names",
     "run",
+    "settings_of",
 ]

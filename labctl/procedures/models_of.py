@@ -29,13 +29,15 @@ class Subject:
     affine: Affine
 
 
-def subject_of(recipe: SampleRecipe, tell: Tell) -> Subject:
+def subject_of(recipe: SampleRecipe, tell: Tell, *, dry: bool = False) -> Subject:
     """Load, train or re-fit as the recipe needs; `tell(what, done, total)` reports training.
+
+    With `dry`, one iteration of each stands for all: the network has the right shape and is no good.
 
     Raises ConfigError or DataError naming the key and what is allowed.
     """
     if recipe.data:
-        return _from_points(recipe, tell)
+        return _from_points(recipe, tell, dry)
     checkpoint = _checkpoint(recipe)
     card = checkpoint.card
     source = TOY_SETS.get(card.dataset.name) if card.dataset is not None else None
@@ -53,7 +55,8 @@ def subject_of(recipe: SampleRecipe, tell: Tell) -> Subject:
                 f"bits is {recipe.bits}: coding {recipe.model!r} anew re-fits it on its data, which are not "
                 "at hand; allowed: the bits it ships with"
             )
-        network = _coded(network, source, recipe, TrainSettings(**card.settings), card.seed or 0, tell)
+        settings = refit_settings(TrainSettings(**card.settings))
+        network = _coded(network, source, recipe, _cut(settings, dry), card.seed or 0, tell)
         document = describe(network, f"{card.name}, {wanted} bits").model_dump(mode="json")
     affine = (
         Affine(card.dataset.mean, card.dataset.std)
@@ -76,7 +79,11 @@ def _checkpoint(recipe: SampleRecipe) -> Checkpoint:
     return load_checkpoint(name)
 
 
-def _from_points(recipe: SampleRecipe, tell: Tell) -> Subject:
+def _cut(settings: TrainSettings, dry: bool) -> TrainSettings:
+    return settings.model_copy(update={"iterations": 1}) if dry else settings
+
+
+def _from_points(recipe: SampleRecipe, tell: Tell, dry: bool) -> Subject:
     source = load_points(recipe.data)
     if source.dim > 24:
         raise ConfigError(f"{recipe.data}: {source.dim} columns; allowed: 2 to 24 on a 48-variable machine")
@@ -84,10 +91,11 @@ def _from_points(recipe: SampleRecipe, tell: Tell) -> Subject:
     hidden = (48 - source.dim) // 2
     settings = settings.model_copy(update={"hidden": (hidden, hidden)})
     network = train(
-        source, settings, seeds=(recipe.seed,), progress=_telling("training", tell)
+        source, _cut(settings, dry), seeds=(recipe.seed,), progress=_telling("training", tell)
     ).network.replica(0)
     if recipe.bits != "float":
-        network = _coded(network, source, recipe, settings, recipe.seed, tell)
+        refit = _cut(refit_settings(settings), dry)
+        network = _coded(network, source, recipe, refit, recipe.seed, tell)
     card = describe(network, recipe.data, seed=recipe.seed, settings=settings.model_dump(mode="json"))
     return Subject(network, card.model_dump(mode="json"), source, source.affine)
 
@@ -105,7 +113,7 @@ def _coded(
         source,
         int(recipe.bits),
         scale=recipe.weight_scale,
-        settings=refit_settings(settings),
+        settings=settings,
         seeds=(seed,),
         progress=_telling(f"re-fit at {recipe.bits} bits", tell),
     ).network.replica(0)

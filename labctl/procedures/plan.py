@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from labctl.devices import Coercion, ConfigError
+from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, OpticalLoopEngine
 from labctl.models.datasets import ToySet
-from labctl.models.garments import Garments, load_garments
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
     AnyRecipe,
@@ -24,8 +24,9 @@ from labctl.procedures.recipe import (
     load_protocol,
 )
 from labctl.programs import CodedTables, LoopProgram, encode_tables
-from labctl.rig import Rig
+from labctl.rig import Rig, first_problem
 from labctl.sampling import (
+    HostMachine,
     LoopMachine,
     Sampler,
     asks_of,
@@ -35,10 +36,13 @@ from labctl.sampling import (
     start_noise,
 )
 
+if TYPE_CHECKING:
+    from labctl.models.garments import Garments
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 NOISE_MARGIN = 2.0  # sigma_min must be at least so many times the measured state noise
-NOISE_REPEATS = 64
+NOISE_POINTS, NOISE_REPEATS = 16, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +79,11 @@ class Chain:
         return 0.0 if spec is None else spec.wait_us + spec.window_us
 
 
-def chains_of(protocol: Protocol, rig: Rig, tell: Tell) -> list[Chain]:
-    """Compile every chain of a protocol for a rig. Raises UserErrors; nothing has been shown yet."""
+def chains_of(protocol: Protocol, rig: Rig, tell: Tell, *, dry: bool = False) -> list[Chain]:
+    """Compile every chain of a protocol for a rig. Raises UserErrors; nothing has been shown yet.
+
+    With `dry`, networks that the run would train or re-fit are only begun: of the right shape, not good.
+    """
     _check_kind(protocol.name, protocol.recipe, rig)
     subjects: dict[str, Subject] = {}
     chains = []
@@ -86,7 +93,7 @@ def chains_of(protocol: Protocol, rig: Rig, tell: Tell) -> list[Chain]:
             include={"model", "data", "bits", "weight_scale", "train_iterations", "seed"}
         )
         if key not in subjects:
-            subjects[key] = subject_of(recipe, tell)
+            subjects[key] = subject_of(recipe, tell, dry=dry)
         chains.append(_chain(name, recipe, subjects[key], rig, row, series))
     return chains
 
@@ -96,7 +103,7 @@ def _jobs(protocol: Protocol) -> list[tuple[str, SampleRecipe, float | None, str
     if isinstance(recipe, TourRecipe):
         jobs: list[tuple[str, SampleRecipe, float | None, str]] = []
         for name in recipe.recipes:
-            part = load_protocol(name, {"seed": recipe.seed}).recipe
+            part = load_protocol(name, {"seed": recipe.seed, **recipe.overrides}).recipe
             if not isinstance(part, SampleRecipe) or isinstance(part, ScanRecipe):
                 raise ConfigError(f"recipe {protocol.name}: recipes: {name!r} is no sampling recipe")
             jobs.append((name.removeprefix("sample_"), part, None, ""))
@@ -116,9 +123,9 @@ def _scan_job(
     changes = {recipe.scan: value, **({recipe.series: series} if recipe.series else {})}
     try:
         part = SampleRecipe(**{**base, **changes})
-    except ValueError as error:
-        reason = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else str(error)
-        raise ConfigError(f"scan value {changes}: {reason}") from None
+    except ValidationError as error:
+        where = "scan at " + ", ".join(f"{key} {word}" for key, word in changes.items())
+        raise first_problem(error, where, SampleRecipe) from None
     name = "_".join(f"{key}-{word}" for key, word in changes.items())
     return name.replace("+", "p").replace(".", "p"), part, float(value), str(series)
 
@@ -126,7 +133,7 @@ def _scan_job(
 def _check_kind(name: str, recipe: AnyRecipe, rig: Rig) -> None:
     if recipe.law != rig.config.law:
         raise ConfigError(
-            f"recipe {name} is for a {recipe.law} rig; rig {rig.name} is a {rig.config.law} rig"
+            f"recipe {name} needs a rig of law {recipe.law!r}; rig {rig.name} is of law {rig.config.law!r}"
         )
     if rig.config.engine not in recipe.engines:
         raise ConfigError(
@@ -141,17 +148,19 @@ def _chain(
     network = subject.network
     levels = sigmas(recipe.schedule, recipe.steps, recipe.sigma_max, recipe.sigma_min)
     sampler = Sampler(scheme(recipe.scheme), levels, recipe.eta)
-    program = compile_program(network, sampler, rig.config.n_channels, tolerance=recipe.tolerance)
     spec = rig.loop_spec
-    tables = (
-        None if spec is None else tuple(encode_tables(s, program.weights, spec) for s in program.segments)
-    )
+    try:
+        program = compile_program(network, sampler, rig.config.n_channels, tolerance=recipe.tolerance)
+        tables = (
+            None if spec is None else tuple(encode_tables(s, program.weights, spec) for s in program.segments)
+        )
+    except ProgramError as error:
+        raise ProgramError(f"{recipe.model or recipe.data}: {error}") from None
     d = network.sizes[0]
     sample_id = np.arange(recipe.samples)
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
     if recipe.noise_scale != 1.0 and rig.config.world is None:
         raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
-    garments = load_garments() if str(subject.card.get("name", "")).startswith("fashion") else None
     reference = None
     if subject.source is not None:
         rng = np.random.Generator(np.random.Philox(key=recipe.seed + 7919))
@@ -167,17 +176,28 @@ def _chain(
         labels=labels,
         sample_id=sample_id,
         reference=reference,
-        garments=garments,
+        garments=_garments(subject),
         row=row,
         series=series,
     )
 
 
-def check_state_noise(chain: Chain, rig: Rig) -> float:
-    """Load the chain's matrix and measure the state noise; returns it in x units (0 on the host).
+def _garments(subject: Subject) -> Garments | None:
+    notes = subject.card.get("notes")
+    if not (isinstance(notes, dict) and "autoencoder" in notes):
+        return None
+    from labctl.models.garments import load_garments  # a decoder that no other recipe needs
 
-    The standard deviation of x' after window and extrapolation, over repeats of one sample at the last
-    settle. Raises ConfigError where sigma_min is below twice that: the chain would end inside the noise.
+    return load_garments()
+
+
+def check_state_noise(chain: Chain, rig: Rig) -> float:
+    """Load the chain's matrix and measure the state noise; returns it in x units.
+
+    0 where there is none to measure: on the host, or without an implicit settle.
+    It is the standard deviation of x' after window and extrapolation, over repeats at typical points of the
+    last settle; the largest of the d axes. Raises ConfigError where sigma_min is below twice that: the chain
+    would end inside the noise.
     """
     engine = rig.engine
     if not isinstance(engine, OpticalLoopEngine):
@@ -188,21 +208,34 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
     implicit = [i for i, s in enumerate(chain.program.segments) if s.kind == "implicit"]
     if not implicit:
         return 0.0
-    segment = chain.program.segments[implicit[-1]]
+    segment, ask = chain.program.segments[implicit[-1]], asks_of(chain.sampler)[implicit[-1]]
+    points, repeats = NOISE_POINTS, NOISE_REPEATS
     state = chain.program.weights.placement.state
-    d, n = state.stop - state.start, engine.n_channels
-    start = np.zeros((NOISE_REPEATS, n))
-    labels = None if chain.labels is None else np.zeros(NOISE_REPEATS, np.int64)
-    repeats = np.arange(NOISE_REPEATS) + chain.recipe.samples  # draws that no sample of the run uses
-    typical = np.tile(0.5 * np.ones(d), (NOISE_REPEATS, 1))
-    result = engine.solve(segment, Batch(typical, start, labels, repeats, implicit[-1]))
-    spread = float(result.z[:, state].std(axis=0, ddof=1).max()) / segment.inject_scale
+    labels = None if chain.labels is None else np.zeros(points, np.int64)
+    host = HostMachine(chain.subject.network, labels=labels)
+    first = chain.recipe.samples  # sample ids, and so draws, that no sample of the run uses
+    drawn = start_noise(first + np.arange(points), state.stop - state.start, seed=0, sigma_max=ask.sigma)
+    typical = host.denoise(drawn, ask.sigma)
+    injection = typical - ask.g * host.denoise(typical, ask.sigma)  # whose root is the typical point
+    start = np.zeros((points, engine.n_channels))
+    start[:, state] = segment.inject_scale * typical
+    batch = Batch(
+        np.repeat(injection, repeats, axis=0),
+        np.repeat(start, repeats, axis=0),
+        None if labels is None else np.repeat(labels, repeats),
+        first + np.arange(points * repeats),
+        implicit[-1],
+    )
+    z = engine.solve(segment, batch).z[:, state].reshape(points, repeats, -1)
+    # the median point: one on a ridge between modes shows jumps, not noise
+    spread = float(np.median(z.std(axis=1, ddof=1), axis=0).max()) / segment.inject_scale
     down, _ = chain.sampler.split(chain.sampler.steps - 1)
     rho = down / float(chain.sampler.sigmas[-2])
     amplified = spread * (1 + math.sqrt(rho) if chain.recipe.scheme == "implicit-midpoint" else 1.0)
     if chain.recipe.sigma_min < NOISE_MARGIN * amplified:
+        where = f"{chain.name}: " if chain.name else ""
         raise ConfigError(
-            f"sigma_min is {chain.recipe.sigma_min:.4g}, but rig {rig.name} reads states with noise "
+            f"{where}sigma_min is {chain.recipe.sigma_min:.4g}, but rig {rig.name} reads states with noise "
             f"{amplified:.4g}; allowed: {NOISE_MARGIN * amplified:.4g} or more"
         )
     return amplified

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from labctl.devices import ConfigError
-from labctl.rig import first_problem, nearest, parse_toml
+from labctl.rig import first_problem, nearest, parse_toml, read_toml
 from labctl.sampling import SCHEMES
 
 EngineName = Literal["optical-loop", "digital"]
+
+
+def _bits(value: object) -> object:
+    if value == "float" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 9):
+        return value
+    raise ValueError('allowed: 1 to 9, or "float"')
+
+
+Bits = Annotated[int | Literal["float"], BeforeValidator(_bits)]
 
 
 class SampleRecipe(BaseModel):
@@ -44,7 +54,7 @@ class SampleRecipe(BaseModel):
     sigma_max: float = Field(default=10.0, gt=0, le=200)
     sigma_min: float = Field(default=0.06, gt=0)
     eta: float = Field(default=0.0, ge=0, le=1)
-    bits: int | Literal["float"] = 4
+    bits: Bits = 4
     weight_scale: Literal["row", "row-mse", "global"] = "row"
     tolerance: float = Field(default=0.05, gt=0, le=1)
     noise_scale: float = Field(default=1.0, ge=0, le=100)
@@ -63,8 +73,6 @@ class SampleRecipe(BaseModel):
             )
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
-        if isinstance(self.bits, int) and not 1 <= self.bits <= 9:
-            raise ValueError(f"bits {self.bits} is out of range; allowed: 1 to 9, or 'float'")
         return self
 
 
@@ -92,8 +100,19 @@ class ScanRecipe(SampleRecipe):
         return self
 
 
+# What a tour may replace in its parts: not what they are, nor where their seed comes from.
+PART_KEYS = tuple(
+    key
+    for key in SampleRecipe.model_fields
+    if key not in ("kind", "title", "about", "law", "engines", "model", "data", "seed")
+)
+
+
 class TourRecipe(BaseModel):
-    """Several recipes into one file, one panel each. `overrides` replace keys in all of them."""
+    """Several recipes into one file, one panel each.
+
+    `overrides` replace keys in all of them (on the command line, --set with a key of the parts does that).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,7 +122,15 @@ class TourRecipe(BaseModel):
     law: Literal["loop", "oscillator"] = "loop"
     engines: tuple[EngineName, ...] = ("optical-loop", "digital")
     recipes: tuple[str, ...] = Field(min_length=1)
+    overrides: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=1, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _keys_exist(self) -> Self:
+        for key in self.overrides:
+            if key not in PART_KEYS:
+                raise ValueError(f"overrides: {key!r} is no key of the parts{nearest(key, PART_KEYS)}")
+        return self
 
 
 AnyRecipe = SampleRecipe | ScanRecipe | TourRecipe
@@ -146,7 +173,7 @@ def load_protocol(name_or_path: str | Path, settings: dict[str, Any] | None = No
     if text_name in protocol_names():
         text, where = (_shipped() / f"{text_name}.toml").read_text("utf-8"), f"recipe {text_name}"
     elif path.is_file():
-        text, where, text_name = path.read_text("utf-8"), str(path), path.stem
+        text, where, text_name = read_toml(path), str(path), path.stem
     else:
         raise ConfigError(
             f"protocol {text_name!r} is neither shipped nor a file{nearest(text_name, protocol_names())}; "
@@ -156,14 +183,33 @@ def load_protocol(name_or_path: str | Path, settings: dict[str, Any] | None = No
     kind = values.get("kind", "sample")
     if kind not in KINDS:
         raise ConfigError(f"{where}: kind = {kind!r}{nearest(str(kind), KINDS)}; allowed: {', '.join(KINDS)}")
-    model = KINDS[kind]
-    for key in settings or {}:
-        if key not in model.model_fields:
-            raise ConfigError(f"--set {key}: {where} has no such key{nearest(key, model.model_fields)}")
+    values = _with_settings(values, KINDS[kind], settings or {}, where)
     try:
-        return Protocol(name=text_name, recipe=model(**{**values, **(settings or {})}))
+        return Protocol(name=text_name, recipe=KINDS[kind](**values))
     except ValidationError as error:
-        raise first_problem(error, where, model) from None
+        raise first_problem(error, where, KINDS[kind]) from None
+
+
+def _with_settings(
+    values: dict[str, Any], model: type[AnyRecipe], settings: dict[str, Any], where: str
+) -> dict[str, Any]:
+    """Recipe values with the settings put over them; a tour passes on what belongs to its parts."""
+    values = dict(values)
+    known = [key for key in model.model_fields if key != "kind"]
+    passed_on = PART_KEYS if model is TourRecipe else ()
+    for key, value in settings.items():
+        if key in (values.get("scan"), values.get("series")):
+            table = "values" if key == values.get("scan") else "series_values"
+            raise ConfigError(f"--set {key}: {where} scans {key}; allowed: --set {table}=[...]")
+        if key in known:
+            values[key] = value
+        elif key in passed_on:
+            values["overrides"] = {**values.get("overrides", {}), key: value}
+        else:
+            near = nearest(key, [*known, *passed_on])
+            hint = near or f"; allowed: {', '.join((*known, *passed_on))}"
+            raise ConfigError(f"--set {key}: {where} has no such key{hint}")
+    return values
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -175,3 +221,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+def settings_of(texts: Iterable[str]) -> dict[str, Any]:
+    """Several "key=value" at once; the last of a key counts."""
+    return dict(parse_setting(text) for text in texts)

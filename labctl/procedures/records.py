@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.devices import ConfigError
 from labctl.engines import FixedPointResult
 from labctl.procedures.plan import Chain, steps_of_asks
 from labctl.procedures.recipe import Protocol, SampleRecipe, ScanRecipe, TourRecipe
@@ -31,9 +30,9 @@ from labctl.runlog import (
     as_json_card,
     device_records,
     software_versions,
-    source_commit,
 )
 from labctl.sampling import SettleSeen
+from labctl.version import source_commit
 
 FloatArray = NDArray[np.float64]
 
@@ -79,11 +78,17 @@ def header_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunHeader:
             "engine": rig.config.engine,
         },
         devices=device_records(rig.identities),
-        network=as_json_card(first.subject.card),
+        network=as_json_card({**first.subject.card, **_class_names(chains)}),
         timing=timing,
         operator=os.environ.get("USER"),
         hostname=platform.node(),
     )
+
+
+def _class_names(chains: list[Chain]) -> dict[str, Any]:
+    """What the classes are called, where a chain has any with names."""
+    garments = next((chain.garments for chain in chains if chain.garments is not None), None)
+    return {} if garments is None else {"class_names": list(garments.class_names)}
 
 
 def plan_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunPlan:
@@ -97,8 +102,10 @@ def plan_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunPlan:
     for word in recipe.series_values or ("",):
         columns.update({column_name(key, str(word)): unit for key, unit in SCAN_UNITS.items()})
     signal = "settle_p95_us" if recipe.scan == "steps" and recipe.audit > 0 else "energy_distance"
-    first = str(recipe.series_values[0]) if recipe.series_values else ""
-    scan = ScanPlan(columns, axis=recipe.scan, signal=column_name(signal, first), title=recipe.title)
+    words = [str(word) for word in recipe.series_values]
+    series = {column_name(key, word): (key, word) for word in words for key in SCAN_UNITS}
+    signal = column_name(signal, words[0] if words else "")
+    scan = ScanPlan(columns, axis=recipe.scan, signal=signal, title=recipe.title, series=series)
     return RunPlan(panels=panels, scan=scan)
 
 
@@ -149,16 +156,10 @@ def _panel(chain: Chain, rig: Rig) -> PanelPlan:
         reference_labels=reference_labels,
         pictures=pictures,
         reference_pictures=reference_pictures,
-        settings=_settings(chain),
+        own_mean=chain.subject.affine.mean,
+        own_std=chain.subject.affine.std,
+        settings=_scalars(chain.recipe),
     )
-
-
-def _settings(chain: Chain) -> dict[str, Any]:
-    settings: dict[str, Any] = dict(_scalars(chain.recipe))
-    affine = chain.subject.affine
-    settings["own_units_mean"] = " ".join(repr(v) for v in affine.mean)
-    settings["own_units_std"] = " ".join(repr(v) for v in affine.std)
-    return settings
 
 
 def _scalars(recipe: SampleRecipe) -> dict[str, Any]:
@@ -202,7 +203,9 @@ def step_record(chain: Chain, seen: SettleSeen, x: FloatArray, sampling_s: float
         outcome=result.outcome,
         step_norm=result.step_norm,
         residual_norm=result.residual_norm,
-        settle_time_us=_padded(result, audited),
+        settle_time_us=_audited(result.settle_time_us, audited),
+        transient=_audited(result.transient, audited),
+        iterations=result.iterations,
         ledger=StepLedger(
             modelled=_device_time(result),
             engine_s=result.ledger.host_s,
@@ -221,12 +224,8 @@ def _device_time(result: FixedPointResult) -> DeviceTime | None:
     return DeviceTime(upload_us=ledger.upload_us, wait_us=ledger.wait_us, window_us=ledger.window_us)
 
 
-def _padded(result: FixedPointResult, audited: int) -> FloatArray | None:
-    if audited == 0:
-        return None
-    if len(result.settle_time_us) != audited:
-        raise ConfigError(f"{len(result.settle_time_us)} settle times for {audited} audited samples")
-    return result.settle_time_us
+def _audited(values: FloatArray, audited: int) -> FloatArray | None:
+    return values if audited and len(values) == audited else None
 
 
 def _bytes(pictures: NDArray[Any]) -> NDArray[np.uint8]:

@@ -31,6 +31,7 @@ from labctl.runlog import PanelReader, ProgramRecord, RunHeader, RunReader
 
 PAGE = "report.html"
 _PANELS_WITH_PICTURES = 12
+_PANELS_IN_FULL = 6
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _render(run: RunReader, folder: Path) -> str:
     sections = [_section(panel, header) for panel in run.panels.values()]
     for section in sections[:_PANELS_WITH_PICTURES]:
         prefix = f"{section.name}_" if section.name else ""
-        _draw_panel(section, header, folder, prefix, brief=len(sections) > 1)
+        _draw_panel(section, header, folder, prefix, brief=len(sections) > _PANELS_IN_FULL)
     scan = run.scan
     scan_picture = None
     if scan is not None and run.scan_axis is not None:
@@ -94,7 +95,9 @@ def _render(run: RunReader, folder: Path) -> str:
         scan_picture = _picture(
             "scan",
             f"{signal} and the other columns of the scan against {axis}",
-            lambda theme: scan_figure(scan, axis, signal, units=run.scan_units, theme=theme),
+            lambda theme: scan_figure(
+                scan, axis, signal, units=run.scan_units, series=run.scan_series, theme=theme
+            ),
             folder,
         )
     environment = Environment(
@@ -114,7 +117,8 @@ def _render(run: RunReader, folder: Path) -> str:
         scan_units=run.scan_units,
         scan_picture=scan_picture,
         facts=_facts(run, header),
-        lead=_lead(sections, header),
+        lead=_lead(sections, header, scanned=scan is not None),
+        varied=_varied(sections),
         outcome_words=words.OUTCOME_WORDS,
     )
 
@@ -179,10 +183,10 @@ def _draw_panel(section: Section, header: RunHeader, folder: Path, prefix: str, 
     if brief:
         return
     if panel.d <= 2 and panel.n_steps:
-        states = [panel.x(index) for index in range(panel.n_steps)]
+        states = [panel.in_own_units(panel.x(index)) for index in range(panel.n_steps)]
         names = [f"σ = {words.number(step.sigma_next)}" for step in section.steps]
         if panel.x_start is not None:
-            states.insert(0, panel.x_start)
+            states.insert(0, panel.in_own_units(panel.x_start))
             names.insert(0, f"σ = {words.number(section.steps[0].sigma)}")
         draw("chain", "The samples after each step", lambda theme: chain_figure(states, names, theme=theme))
     if np.isfinite(panel.residual_norm).any() or np.isfinite(panel.step_norm).any():
@@ -229,16 +233,16 @@ def _class_names(header: RunHeader) -> Sequence[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _lead(sections: Sequence[Section], header: RunHeader) -> list[str]:
+def _lead(sections: Sequence[Section], header: RunHeader, *, scanned: bool) -> list[str]:
     """The run in a few plain sentences."""
-    where = "a simulated rig" if header.simulated else "real devices"
+    where = ("a simulated rig" if header.simulated else "real devices") if header.devices else "no device"
     first = sections[0]
     done = sum(section.panel.n_steps for section in sections)
     planned = sum(section.panel.n_steps_planned for section in sections)
     steps = f"{done} steps" if done == planned else f"{done} of {planned} steps"
     told = [f"{header.n_samples:,} samples, {steps}, on {where} ({header.rig.name})."]
     if len(sections) > 1:
-        told.insert(0, f"A scan of {len(sections)} chains.")
+        told.insert(0, f"{'A scan of ' if scanned else ''}{len(sections)} chains in one run.")
     samples = sum(step.samples for section in sections for step in section.steps)
     if samples:
         good = sum(
@@ -251,6 +255,19 @@ def _lead(sections: Sequence[Section], header: RunHeader) -> list[str]:
             told.append(f"The modelled machine spends {each} on a sample.")
         told.append(f"This computer needed {words.seconds(first.ledger.host_total_s)} for the chain.")
     return told
+
+
+def _varied(sections: Sequence[Section]) -> dict[str, list[tuple[str, str]]]:
+    """The settings that tell the panels apart, by panel; those that all share are in the recipe."""
+    settings = {section.name: section.panel.settings for section in sections}
+    keys = [key for section in sections for key in settings[section.name]]
+    differing = [
+        key for key in dict.fromkeys(keys) if len({str(own.get(key)) for own in settings.values()}) > 1
+    ]
+    return {
+        name: [(key, words.scalar(own[key])) for key in differing if key in own]
+        for name, own in settings.items()
+    }
 
 
 def _facts(run: RunReader, header: RunHeader) -> list[tuple[str, str]]:

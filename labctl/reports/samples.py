@@ -17,6 +17,7 @@ IntArray = NDArray[np.integer]
 Limits = tuple[tuple[float, float], tuple[float, float]]
 
 _SCATTER_UP_TO = 5000
+_SHORTEST = 0.55
 
 
 def samples_figure(
@@ -42,13 +43,16 @@ def samples_figure(
         clouds = [(*_thinned(points, labels, count), len(points), "Samples from the run", theme.accent)]
         if reference is not None:
             clouds.insert(0, (*_thinned(reference, data_labels, count), len(reference), "Data", theme.other))
-        limits = _limits([cloud[0] for cloud in clouds])
-        figure = Figure(figsize=(3.3 * len(clouds) + 0.3, 3.7), layout="compressed")
+        limits = _common_limits(points, reference)
+        wide, high = (limit[1] - limit[0] for limit in limits)
+        size = (3.3 * len(clouds) + 0.3, float(np.clip(2.95 * high / wide, 1.6, 4.4)) + 0.75)
+        figure = Figure(figsize=size, layout="compressed")
         for index, (cloud, classes, available, title, colour) in enumerate(clouds):
             axes = figure.add_subplot(1, len(clouds), index + 1)
             _cloud(axes, cloud, classes, colour, limits, theme)
             shown = f"{count:,}" if count == available else f"{count:,} of {available:,}"
-            axes.set_title(f"{title}  ({shown})")
+            outside = int(_outside(cloud, limits).sum())
+            axes.set_title(f"{title}  ({shown}{f', {outside:,} outside' if outside else ''})")
             axes.set_xlabel("$x_1$")
             if index == 0:
                 axes.set_ylabel("$x_2$")
@@ -187,16 +191,31 @@ def _histograms(points: FloatArray, reference: FloatArray | None, theme: Theme) 
     return figure
 
 
-def _limits(clouds: Sequence[FloatArray]) -> Limits:
-    """The same span on both axes, around all but the outermost points."""
+def _common_limits(points: FloatArray, reference: FloatArray | None) -> Limits:
+    """A frame around the data where nearly all samples lie in it too, else around both."""
+    if reference is not None and len(reference) and len(points):
+        around_data = _limits([reference], margin=0.72)
+        if _outside(points, around_data).mean() <= 0.01:
+            return around_data
+    return _limits([points] if reference is None else [points, reference])
+
+
+def _outside(points: FloatArray, limits: Limits) -> NDArray[np.bool_]:
+    low, high = np.array(limits).T
+    return np.asarray(((points[:, :2] < low) | (points[:, :2] > high)).any(axis=1))
+
+
+def _limits(clouds: Sequence[FloatArray], margin: float = 0.57) -> Limits:
+    """A frame around all but the outermost points, neither axis much shorter than the other."""
     points = np.concatenate(clouds)[:, :2]
     if not len(points):
         return (-1.0, 1.0), (-1.0, 1.0)
     low, high = np.percentile(points, [0.1, 99.9], axis=0)
-    middle, half = (low + high) / 2, max(float((high - low).max()) * 0.57, 1e-9)
+    longest = max(float((high - low).max()), 1e-9)
+    middle, half = (low + high) / 2, np.maximum(high - low, _SHORTEST * longest) * margin
     return (
-        (float(middle[0] - half), float(middle[0] + half)),
-        (float(middle[1] - half), float(middle[1] + half)),
+        (float(middle[0] - half[0]), float(middle[0] + half[0])),
+        (float(middle[1] - half[1]), float(middle[1] + half[1])),
     )
 
 

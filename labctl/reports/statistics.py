@@ -55,7 +55,9 @@ class StepStatistics:
 
 @dataclass(frozen=True)
 class LedgerTotals:
-    """What a chain cost. Times of the device are sums over the queue of all samples; NaN where unknown."""
+    """What a chain cost. Times of the device are sums over the queue of all samples; unknown parts are left
+    out, unknown totals are NaN.
+    """
 
     samples: int
     modelled_us: dict[str, float]
@@ -117,11 +119,11 @@ def ledger_totals(ledger: LedgerTable, samples: int) -> LedgerTotals:
     """A panel's ledger summed over its steps."""
     return LedgerTotals(
         samples=samples,
-        modelled_us={part: _sum(values) for part, values in ledger.modelled_us.items()},
+        modelled_us=_sums(ledger.modelled_us),
         modelled_total_us=ledger.modelled_total_us(),
-        measured_us={part: _sum(values) for part, values in ledger.measured_us.items()},
+        measured_us=_sums(ledger.measured_us),
         measured_total_us=ledger.measured_total_us(),
-        host_s={part: _sum(values) for part, values in ledger.host_s.items()},
+        host_s=_sums(ledger.host_s),
         host_total_s=ledger.host_total_s(),
         nfe=int(ledger.nfe.sum()),
         host_macs=int(ledger.host_macs.sum()),
@@ -129,5 +131,6 @@ def ledger_totals(ledger: LedgerTable, samples: int) -> LedgerTotals:
     )
 
 
-def _sum(values: FloatArray) -> float:
-    return float(np.nansum(values)) if np.isfinite(values).any() else float("nan")
+def _sums(parts: dict[str, FloatArray]) -> dict[str, float]:
+    """Sums over the steps, parts that are nowhere known left out."""
+    return {part: float(np.nansum(values)) for part, values in parts.items() if np.isfinite(values).any()}

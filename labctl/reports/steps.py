@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.reports.statistics import percentile, settle_statistics
 from labctl.reports.style import LIGHT, Theme, drawing
+from labctl.reports.words import share
 
 FloatArray = NDArray[np.float64]
 
@@ -28,7 +29,8 @@ def settle_figure(
 ) -> Figure:
     """Settle times [K, A] in us, one histogram a step above the other; NaN is an unsettled sample.
 
-    The wait is marked, the 95th percentile of every step ticked, and a second scale on top counts tau.
+    The wait is marked, the 95th percentile of every step ticked, and a second scale on top counts tau. Times
+    beyond the frame, and unsettled samples, are counted at the right margin.
     """
     times = np.atleast_2d(np.asarray(times_us, dtype=np.float64))
     names = names or [str(step + 1) for step in range(len(times))]
@@ -38,8 +40,8 @@ def settle_figure(
         figure = Figure(figsize=(5.6, 0.9 + 0.5 * len(times)))
         axes = figure.add_subplot()
         finite = times[np.isfinite(times)]
-        slowest = float(finite.max()) if finite.size else 1.0
-        right = 1.05 * max(slowest if wait_us is None else min(slowest, 2 * wait_us), wait_us or 0.0)
+        # A few stragglers would squeeze everything else: they are counted at the margin instead.
+        right = 1.15 * max(float(np.percentile(finite, 98)) if finite.size else 1.0, wait_us or 0.0)
         edges = np.linspace(0, right, int(np.clip(4 * times.shape[1] ** 0.5, 24, 80)) + 1)
         for place, row in enumerate(times):
             base = len(times) - 1 - place
@@ -83,34 +85,54 @@ def scan_figure(
     signal: str,
     *,
     units: Mapping[str, str] | None = None,
+    series: Mapping[str, tuple[str, str]] | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Every column of a scan against the scanned one; the signal first."""
-    units = units or {}
-    columns = [signal, *(name for name in table if name not in (axis, signal))]
-    columns = [name for name in columns if np.isfinite(table[name]).any()][:6] or [signal]
-    across = min(2, len(columns))
-    down = -(-len(columns) // across)
+    """Every quantity of a scan against the scanned column; the signal's first, six at most.
+
+    `series` gives a column's quantity and label; columns of one quantity share an axes and get a legend.
+    """
+    units, series = units or {}, series or {}
+    quantities = _quantities(table, axis, signal, series)
+    across = min(2, len(quantities))
+    down = -(-len(quantities) // across)
+    order = np.argsort(table[axis], kind="stable")
     with drawing(theme):
         figure = Figure(figsize=(3.4 * across, 2.35 * down))
-        for index, name in enumerate(columns):
+        for index, (quantity, columns) in enumerate(quantities.items()):
             axes = figure.add_subplot(down, across, index + 1)
-            order = np.argsort(table[axis], kind="stable")
-            axes.plot(
-                table[axis][order],
-                table[name][order],
-                marker="o",
-                markersize=4,
-                linewidth=1.3,
-                color=theme.accent if name == signal else theme.other,
-            )
-            axes.set_title(_with_unit(name, units))
-            axes.set_xlabel(_with_unit(axis, units))
+            for place, name in enumerate(columns):
+                colour = theme.accent if index == 0 else theme.other
+                axes.plot(
+                    table[axis][order],
+                    table[name][order],
+                    marker="o",
+                    markersize=4,
+                    linewidth=1.3,
+                    color=colour if len(columns) == 1 else theme.classes[place % len(theme.classes)],
+                    label=series.get(name, ("", ""))[1] or name,
+                )
+            axes.set_title(_with_unit(quantity, units.get(columns[0], "")))
+            axes.set_xlabel(_with_unit(axis, units.get(axis, "")))
             if np.array_equal(table[axis], np.rint(table[axis])):
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(color=theme.rule, linewidth=0.5)
             axes.set_axisbelow(True)
+            if index == 0 and len(columns) > 1:
+                axes.legend()
     return figure
+
+
+def _quantities(
+    table: Mapping[str, FloatArray], axis: str, signal: str, series: Mapping[str, tuple[str, str]]
+) -> dict[str, list[str]]:
+    """Columns with any number in them, by quantity; the signal's quantity first."""
+    first = series.get(signal, (signal, ""))[0]
+    found: dict[str, list[str]] = {first: []}
+    for name, values in table.items():
+        if name != axis and (np.isfinite(values).any() or name == signal):
+            found.setdefault(series.get(name, (name, ""))[0], []).append(name)
+    return dict(list(found.items())[:6])
 
 
 def _ridge(axes: Axes, row: FloatArray, base: int, edges: FloatArray, theme: Theme) -> None:
@@ -118,11 +140,11 @@ def _ridge(axes: Axes, row: FloatArray, base: int, edges: FloatArray, theme: The
     axes.axhline(base, color=theme.rule, linewidth=0.6, zorder=1)
     if not finite.size:
         return
-    counts = np.histogram(np.clip(finite, edges[0], edges[-1]), bins=edges)[0]
-    heights = counts / counts.max() * 0.78
+    counts = np.histogram(finite, bins=edges)[0]
+    heights = counts / max(counts.max(), 1) * 0.78
     axes.stairs(base + heights, edges, baseline=base, fill=True, color=theme.accent, alpha=0.5, zorder=2)
     statistics = settle_statistics(row)
-    if np.isfinite(statistics.p95_us):
+    if statistics.p95_us <= edges[-1]:
         p95 = statistics.p95_us
         axes.plot([p95, p95], [base, base + 0.5], color=theme.ink, linewidth=1.1, zorder=5)
         axes.annotate(
@@ -134,9 +156,13 @@ def _ridge(axes: Axes, row: FloatArray, base: int, edges: FloatArray, theme: The
             bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6},
             zorder=5,
         )
+    later = int((finite > edges[-1]).sum())
+    notes = [f"{later} slower"] if later else []
     if statistics.unsettled_share:
+        notes.append(f"{share(statistics.unsettled_share)} unsettled")
+    if notes:
         axes.annotate(
-            f"{statistics.unsettled_share:.1%}\nunsettled",
+            "\n".join(notes),
             (1, base + 0.08),
             xytext=(3, 0),
             xycoords=("axes fraction", "data"),
@@ -195,6 +221,7 @@ def _band(axes: Axes, values: FloatArray, colour: str, name: str) -> None:
     axes.plot(steps, levels[1], color=colour, marker="o", markersize=3.5, linewidth=1.4, label=name)
 
 
-def _with_unit(name: str, units: Mapping[str, str]) -> str:
-    unit = units.get(name, "").replace("us", "µs")
-    return f"{name} ({unit})" if unit else name
+def _with_unit(name: str, unit: str) -> str:
+    words = name.removesuffix(f"_{unit}") if unit else name
+    words = words.replace("_", " ")
+    return f"{words} ({unit.replace('us', 'µs')})" if unit else words

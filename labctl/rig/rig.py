@@ -19,7 +19,7 @@ from labctl.devices import (
     WeightModulator,
 )
 from labctl.engines import DigitalEngine, OpticalLoopEngine
-from labctl.rig.config import RigConfig, load_rig
+from labctl.rig.config import RigConfig, WorldConfig, load_rig
 from labctl.rig.table import DRIVERS, WORLDS, load
 
 AnyDevice = TypeVar("AnyDevice", bound=Device)
@@ -63,25 +63,22 @@ class Rig:
         """Whether no real device takes part."""
         return all(identity.simulated for identity in self.identities.values())
 
+    def build(self) -> Mapping[str, Device]:
+        """Make the world and every device, unopened: nothing is talked to yet."""
+        if not self.devices:
+            world = self.config.world
+            self.world = None if world is None else self._build_world(world)
+            for device in self.config.device:
+                self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
+        return self.devices
+
     def open(self) -> Self:
         """Build and open every device, then the engine. What opened before a failure is closed again."""
         if self._engine is not None:
             return self
-        world = self.config.world
-        if world is not None:
-            profile = load("labctl_sim_devices.profile:load_profile")(world.profile, dict(world.overrides))
-            if profile.n_channels != self.config.n_channels:
-                raise ConfigError(
-                    f"rig {self.name}: n_channels is {self.config.n_channels}, "
-                    f"profile {world.profile} has {profile.n_channels}"
-                )
-            self.world = load(WORLDS[world.kind])(profile, seed=world.seed, noise_scale=world.noise_scale)
         try:
-            for device in self.config.device:
-                entry = DRIVERS[device.driver]
-                built: Device = load(entry.target)(device.name, self.world)
-                self.identities[device.name] = built.open()
-                self.devices[device.name] = built
+            for name, device in self.build().items():
+                self.identities[name] = device.open()
             self._engine = self._build_engine()
         except BaseException:
             self.close()
@@ -119,6 +116,19 @@ class Rig:
             if isinstance(device, role):
                 return device
         raise ConfigError(f"rig {self.name} has no {role.__name__}")
+
+    def _build_world(self, world: WorldConfig) -> Any:
+        load_profile = load("labctl_sim_devices.profile:load_profile")
+        try:
+            profile = load_profile(world.profile, dict(world.overrides))
+        except ConfigError as error:
+            raise ConfigError(f"rig {self.name}: world: {error}") from None
+        if profile.n_channels != self.config.n_channels:
+            raise ConfigError(
+                f"rig {self.name}: n_channels is {self.config.n_channels}, "
+                f"profile {world.profile} has {profile.n_channels}"
+            )
+        return load(WORLDS[world.kind])(profile, seed=world.seed, noise_scale=world.noise_scale)
 
     def _build_engine(self) -> OpticalLoopEngine | DigitalEngine:
         if self.config.engine == "digital":

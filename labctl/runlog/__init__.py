@@ -16,7 +16,7 @@ from labctl.runlog.header import (
 )
 from labctl.runlog.panel_reader import LedgerTable, PanelReader
 from labctl.runlog.panel_writer import PanelWriter
-from labctl.runlog.provenance import software_versions, source_commit
+from labctl.runlog.provenance import software_versions
 from labctl.runlog.reader import RunReader
 from labctl.runlog.records import (
     DataPlan,
@@ -61,6 +61,5 @@ __all__ = [
     "now_iso",
     "recover",
     "software_versions",
-    "source_commit",
     "summarise",
 ]

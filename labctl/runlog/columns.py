@@ -63,6 +63,7 @@ class GrowingColumn:
         self._dtype: np.dtype[Any] = dataset.dtype
         self._chunk: tuple[int, ...] = tuple(dataset.chunks)
         self._fill = dataset.fillvalue
+        self._extent = int(dataset.shape[0])
 
     @property
     def row_bytes(self) -> int:
@@ -72,8 +73,9 @@ class GrowingColumn:
     def write(self, index: int, row: Any) -> None:
         """Write row `index`, growing the dataset to hold it. Raises OSError when the disk is full."""
         low = self._dataset.id
-        if index >= self._dataset.shape[0]:
+        if index >= self._extent:
             low.set_extent((index + 1, *self.row_shape))
+            self._extent = index + 1
         if row is None:
             return
         if not self.row_shape:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labctl.devices import RunLogError, Scalar
 from labctl.runlog.nexus import decoded, fresh, read_metrics
-from labctl.runlog.panel_tree import NO_CODE, NO_OUTCOME, NOT_MEASURED
+from labctl.runlog.panel_tree import NO_CODE, NO_OUTCOME, NOT_MEASURED, in_own_units
 from labctl.runlog.records import FloatArray, IntArray, LayerSlice, ProgramRecord, SegmentTables
 
 _PARTS = ("upload", "settle", "wait", "window", "read")
@@ -198,11 +198,15 @@ class PanelReader:
 
     @property
     def samples(self) -> FloatArray | None:
-        """The samples [B, d]: final ones, else the last iterate; None before the first step."""
+        """The samples [B, d] in own units: final ones, else the last iterate; None before the first step."""
         stored = np.asarray(fresh(self._entry["samples/x"])[...])
         if np.isfinite(stored).any() or self.finished:
             return stored
-        return self.x(-1) if self.n_steps else None
+        return self.in_own_units(self.x(-1)) if self.n_steps else None
+
+    def in_own_units(self, x: FloatArray) -> FloatArray:
+        """Iterates [..., d] as the chain holds them, in the data's own units."""
+        return in_own_units(self._steps, x)
 
     @property
     def sample_labels(self) -> IntArray | None:

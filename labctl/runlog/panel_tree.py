@@ -40,9 +40,9 @@ class ColumnSpec:
 STEP_COLUMNS = (
     ColumnSpec("steps/step", (), _I4, 0, "", "number of the step, from 1"),
     ColumnSpec("steps/kind", (), text_type(KIND_BYTES), b"", "", "implicit: a settle; evaluate: F read once"),
-    ColumnSpec("steps/sigma", (), _F8, _NAN, "", "noise level before the step, data units"),
-    ColumnSpec("steps/sigma_next", (), _F8, _NAN, "", "noise level after the step, data units"),
-    ColumnSpec("steps/x", ("sample", "d"), _F8, _NAN, "", "samples after the step, data units"),
+    ColumnSpec("steps/sigma", (), _F8, _NAN, "", "noise level before the step"),
+    ColumnSpec("steps/sigma_next", (), _F8, _NAN, "", "noise level after the step"),
+    ColumnSpec("steps/x", ("sample", "d"), _F8, _NAN, "", "samples after the step, as the chain holds them"),
     ColumnSpec("steps/injection", ("sample", "d"), _F8, _NAN, "", "injection c as asked, network units"),
     ColumnSpec("steps/injection_codes", ("sample", "d"), _I2, NO_CODE, "", "bias DAC codes of the injection"),
     ColumnSpec("steps/state", ("sample", "row"), _F4, _NAN, "", "state z as read, network units"),
@@ -140,6 +140,9 @@ def write_panel(entry: h5py.Group, panel: PanelPlan) -> None:
         add_array(steps, "x_start", panel.x_start, (panel.n_samples, panel.d))
     if panel.labels is not None:
         add_array(steps, "labels", np.asarray(panel.labels, dtype=_I4), (panel.n_samples,))
+    if panel.own_mean is not None and panel.own_std is not None:
+        add_array(steps, "own_mean", np.asarray(panel.own_mean, dtype=_F8), (panel.d,))
+        add_array(steps, "own_std", np.asarray(panel.own_std, dtype=_F8), (panel.d,))
     if panel.audit is not None and panel.audit.size:
         steps["audit"] = np.asarray(panel.audit, dtype=_I8)
         _link_settling(entry, steps)
@@ -151,6 +154,13 @@ def write_panel(entry: h5py.Group, panel: PanelPlan) -> None:
     _write_samples(entry, panel)
     _write_reference(entry, panel)
     add_settings(entry, "settings", panel.settings)
+
+
+def in_own_units(steps: h5py.Group, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Iterates [..., d] of a chain in the data's own units."""
+    if "own_std" not in steps:
+        return x
+    return np.asarray(x * steps["own_std"][...] + steps["own_mean"][...])
 
 
 def density_bins(n_samples: int) -> int:

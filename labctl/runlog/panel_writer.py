@@ -15,7 +15,7 @@ from labctl.devices import Outcome, RunLogError, Scalar
 from labctl.runlog.columns import GrowingColumn, clip_text
 from labctl.runlog.density import fill_density
 from labctl.runlog.nexus import METRIC_NAME_BYTES, METRIC_TEXT_BYTES
-from labctl.runlog.panel_tree import CHECKSUM_BYTES, COERCION_BYTES, KIND_BYTES, STEP_COLUMNS
+from labctl.runlog.panel_tree import CHECKSUM_BYTES, COERCION_BYTES, KIND_BYTES, STEP_COLUMNS, in_own_units
 from labctl.runlog.records import DeviceTime, FloatArray, IntArray, PanelPlan, StepRecord
 from labctl.runlog.writable import WritableFile
 
@@ -84,7 +84,7 @@ class PanelWriter:
         pictures: NDArray[np.uint8] | None = None,
         labels: IntArray | None = None,
     ) -> None:
-        """Write the samples [B, d], their pictures as planned, and what was measured on them."""
+        """Write the samples [B, d] in own units, their pictures as planned, and what was measured on them."""
         with self._file.writing("the samples", self.steps_done):
             self._write_samples(np.asarray(samples, dtype=np.float64), pictures, labels, finished=True)
             write_metrics(self._entry["metrics"], metrics or {})
@@ -94,7 +94,8 @@ class PanelWriter:
     def keep_unfinished(self) -> None:
         """Where a chain was cut short, keep its last iterate as samples, marked unfinished."""
         if not self.finished and self._last_x is not None:
-            self._write_samples(self._last_x, None, None, finished=False)
+            last = in_own_units(self._entry["steps"], self._last_x)
+            self._write_samples(last, None, None, finished=False)
 
     def _write_samples(
         self,

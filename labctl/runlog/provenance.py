@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from importlib import metadata
-from pathlib import Path
 
 import h5py
 
@@ -31,24 +29,3 @@ def software_versions() -> dict[str, str]:
     found["hdf5"] = str(h5py.version.hdf5_version)
     found["platform"] = platform.platform()
     return found
-
-
-def source_commit() -> str | None:
-    """Commit of the checkout labctl runs from, with "+changes" when files differ; None outside a checkout."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-    commit = _git(here, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    return f"{commit}+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else commit
-
-
-def _git(where: Path, *arguments: str) -> str | None:
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(where), *arguments], capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

@@ -143,6 +143,17 @@ class RunReader:
         return str(attributes["axes"][0]), str(attributes["signal"])
 
     @property
+    def scan_series(self) -> dict[str, tuple[str, str]]:
+        """Of every column of the scan: the quantity it is, and its label among others of that quantity."""
+        if "scan" not in self._entry:
+            return {}
+        group = self._entry["scan"]
+        return {
+            str(name): (str(group[name].attrs["quantity"]), str(group[name].attrs.get("series", "")))
+            for name in group.attrs["columns"]
+        }
+
+    @property
     def scan_units(self) -> dict[str, str]:
         """Units of the scan's columns; "" for a pure number."""
         if "scan" not in self._entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,19 +82,19 @@ class DeviceTime:
 
     upload: codes and tables to the machine. wait: state held before the window. settle: the part of the
     wait in which states still moved (it lies inside the wait and is not added again). window: averaging.
-    read: counts back to the host.
+    read: counts back to the host. NaN: not known, and not in the total.
     """
 
-    upload_us: float = 0.0
-    settle_us: float = 0.0
-    wait_us: float = 0.0
-    window_us: float = 0.0
-    read_us: float = 0.0
+    upload_us: float = math.nan
+    settle_us: float = math.nan
+    wait_us: float = math.nan
+    window_us: float = math.nan
+    read_us: float = math.nan
 
     @property
     def total_us(self) -> float:
         """upload + wait + window + read: what the step took."""
-        return self.upload_us + self.wait_us + self.window_us + self.read_us
+        return float(np.nansum([self.upload_us, self.wait_us, self.window_us, self.read_us]))
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,9 @@ class PanelPlan:
 
     reference [M, d]: data to stand beside the samples. pictures: shape (count, height, width) of the
     pictures that will be made of the samples; reference_pictures [P, height, width] uint8.
-    audit [A]: the samples whose settle time is recorded.
+    audit [A]: the samples whose settle time is recorded. own_mean, own_std [d]: the chain's x is
+    standardised, samples and reference are in the data's own units, own = x * own_std + own_mean (None: no
+    difference).
     """
 
     n_steps: int
@@ -167,6 +170,8 @@ class PanelPlan:
     reference_labels: IntArray | None = None
     pictures: tuple[int, int, int] | None = None
     reference_pictures: NDArray[np.uint8] | None = None
+    own_mean: Sequence[float] | None = None
+    own_std: Sequence[float] | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
 
@@ -174,13 +179,15 @@ class PanelPlan:
 class ScanPlan:
     """A table that gets one row per value: column name -> units ("" for a pure number).
 
-    `axis` is the scanned column, `signal` the one a viewer plots against it.
+    `axis` is the scanned column, `signal` the one a viewer plots against it. series: column -> (quantity,
+    label) where several columns are one quantity under different settings; reports draw them together.
     """
 
     columns: Mapping[str, str]
     axis: str
     signal: str
     title: str = ""
+    series: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,7 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The shape of a run file. `default` names the group that a viewer opens first."""
+    """The shape of a run file. `default` names the group or panel that a viewer opens first."""
 
     panels: Sequence[PanelPlan]
     scan: ScanPlan | None = None

@@ -12,7 +12,7 @@ import numpy as np
 from labctl.devices import RunLogError
 from labctl.runlog.columns import clip_text
 from labctl.runlog.density import fill_density
-from labctl.runlog.panel_tree import STEP_COLUMNS
+from labctl.runlog.panel_tree import STEP_COLUMNS, in_own_units
 from labctl.runlog.reader import RunReader
 from labctl.runlog.tree import PANELS, REASON_BYTES, STATUS_BYTES
 from labctl.runlog.writable import publish, reason_of
@@ -70,7 +70,7 @@ def _tidy(entry: h5py.Group, status: str) -> None:
         for name in ("step", "text"):
             coercions[name].resize(kept, axis=0)
         if done and not panel["samples/finished"][()]:
-            panel["samples/x"][...] = panel["steps/x"][done - 1]
+            panel["samples/x"][...] = in_own_units(panel["steps"], panel["steps/x"][done - 1])
             if "labels" in panel["steps"]:
                 panel["samples/labels"][...] = panel["steps/labels"][...]
             fill_density(panel)

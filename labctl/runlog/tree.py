@@ -66,13 +66,15 @@ def write_tree(file: h5py.File, header: RunHeader, plan: RunPlan) -> None:
             write_panel(entry, panel)
     named = [panel for panel in plan.panels if panel.name]
     if named:
-        panels = add_group(entry, PANELS, "NXcollection", default=named[0].name)
+        names = [panel.name for panel in named]
+        first = plan.default if plan.default in names else names[0]
+        panels = add_group(entry, PANELS, "NXcollection", default=first)
         for panel in named:
             sub = add_group(panels, panel.name, "NXsubentry", default="samples")
             sub["title"] = panel.title or panel.name
             add_metrics(sub)
             write_panel(sub, panel)
-        panels.attrs["order"] = [panel.name for panel in named]
+        panels.attrs["order"] = names
     if plan.scan is not None:
         _write_scan(entry, plan.scan)
     for extra in plan.data:
@@ -94,8 +96,13 @@ def check_plan(plan: RunPlan) -> None:
         for field in (extra.signal, *extra.axes):
             if field not in extra.fields:
                 raise RunLogError(f"run plan: data group {extra.name!r} has no field {field!r}")
+    allowed = [name for name in names if name] + [extra.name for extra in plan.data]
+    allowed += ["samples"] if "" in names else []
+    allowed += ["scan"] if plan.scan is not None else []
+    if plan.default is not None and plan.default not in allowed:
+        raise RunLogError(f"run plan: default plot {plan.default!r} is not in the plan; allowed: {allowed}")
     if plan.scan is not None:
-        for column in (plan.scan.axis, plan.scan.signal):
+        for column in (plan.scan.axis, plan.scan.signal, *plan.scan.series):
             if column not in plan.scan.columns:
                 raise RunLogError(f"run plan: the scan has no column {column!r}")
 
@@ -110,11 +117,14 @@ def started_ticks(pid: int) -> int:
 
 
 def _default_of(plan: RunPlan) -> str:
-    if plan.default is not None:
-        return plan.default
-    if plan.scan is not None:
-        return "scan"
-    return PANELS if plan.panels[0].name else "samples"
+    """The child of the entry on the way to the default plot."""
+    if plan.default is None:
+        if plan.scan is not None:
+            return "scan"
+        return PANELS if plan.panels[0].name else "samples"
+    if plan.default in [panel.name for panel in plan.panels if panel.name]:
+        return PANELS
+    return plan.default
 
 
 def _write_header(entry: h5py.Group, header: RunHeader) -> None:
@@ -163,7 +173,8 @@ def _write_scan(entry: h5py.Group, scan: ScanPlan) -> None:
     group.attrs["columns"] = list(scan.columns)
     for name, units in scan.columns.items():
         column = create_growing(group, name, (), np.dtype("<f8"), float("nan"))
-        add_attributes(column, {"units": units, "long_name": name})
+        quantity, label = scan.series.get(name, (name, ""))
+        add_attributes(column, {"units": units, "long_name": name, "quantity": quantity, "series": label})
     group.create_dataset("rows_done", data=np.int32(0))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from labctl.devices import ConfigError
 from labctl.engines import Batch, FixedPointEngine, FixedPointResult
 from labctl.programs import LoopProgram, LoopSegment
-from labctl.sampling.network import LoopNetwork, RowTables
+from labctl.sampling.network import LoopNetwork
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -112,24 +112,28 @@ class HostMachine:
 
     def denoise(self, x: FloatArray, sigma: float) -> FloatArray:
         """D(x; sigma)."""
-        self.nfe += 1
-        c_skip, c_out, c_in = self._network.preconditioning.coefficients(sigma)
-        raw = self._raw(c_in * x, self._network.rows(sigma))
-        return np.asarray(c_skip * x + c_out * raw)
+        return self._denoise(x, sigma, self._labels)
 
     def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
-        """Picard on z = c + g D(z; sigma), relaxed by half, until no sample moves by 1e-9 sigma."""
-        z = start
-        for _ in range(2000):
-            change = c + g * self.denoise(z, sigma) - z
-            z = z + 0.5 * change
-            if np.abs(change).max() <= 1e-9 * sigma:
-                break
+        """Picard on z = c + g D(z; sigma), relaxed by half; a sample is done once it moves by 1e-9 sigma."""
+        z = start.copy()
+        active = np.arange(len(z))
+        for k in range(1, 2001):
+            labels = None if self._labels is None else self._labels[active]
+            change = c[active] + g * self._denoise(z[active], sigma, labels) - z[active]
+            z[active] += 0.5 * change
+            if k % 8 == 0:
+                active = active[np.abs(change).max(axis=1) > 1e-9 * sigma]
+                if not len(active):
+                    break
         return z
 
-    def _raw(self, u: FloatArray, tables: RowTables) -> FloatArray:
-        row = 0 if self._labels is None else self._labels
-        z = u
+    def _denoise(self, x: FloatArray, sigma: float, labels: IntArray | None) -> FloatArray:
+        self.nfe += 1
+        c_skip, c_out, c_in = self._network.preconditioning.coefficients(sigma)
+        tables = self._network.rows(sigma)
+        row = 0 if labels is None else labels
+        z = c_in * x
         for w, gain, bias in zip(self._weights, tables.gains, tables.biases, strict=True):
             z = gain[row] * (np.tanh(z) @ w.T) + bias[row]
-        return z
+        return np.asarray(c_skip * x + c_out * z)

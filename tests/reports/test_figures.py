@@ -31,7 +31,6 @@ def test_samples_and_data_share_axes_and_point_count() -> None:
     left, right = samples_figure(samples, data).axes
     assert left.get_xlim() == right.get_xlim()
     assert left.get_ylim() == right.get_ylim()
-    assert np.ptp(left.get_xlim()) == pytest.approx(np.ptp(left.get_ylim()))
     assert left.get_aspect() == right.get_aspect() == 1.0
     assert [len(axes.collections[0].get_offsets()) for axes in (left, right)] == [100, 100]
     assert left.get_title(loc="left") == "Data  (100 of 3,000)"
@@ -81,9 +80,24 @@ def test_settling_marks_wait_percentile_and_unsettled() -> None:
     axes = settle_figure(times, wait_us=8.5, tau_us=0.75).axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert "wait 8.5 µs" in texts
-    assert "2.0%\nunsettled" in texts
+    assert "2.0% unsettled" in texts
     assert any(text == "95%: 4.8" for text in texts)
     assert axes.get_xlim()[1] > 8.5
+
+
+def test_a_straggler_is_counted_instead_of_squeezing_the_rest() -> None:
+    axes = settle_figure([np.append(np.linspace(1, 5, 99), 54.0)], wait_us=8.5).axes[0]
+    assert axes.get_xlim()[1] < 12
+    assert "1 slower" in [text.get_text() for text in axes.texts]
+
+
+def test_the_frame_is_the_data_s_and_outsiders_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    data, samples = rng.uniform(-1, 1, size=(1000, 2)), rng.uniform(-1, 1, size=(1000, 2))
+    samples[:3] = 50.0
+    left, right = samples_figure(samples, data).axes
+    assert left.get_xlim()[1] < 2
+    assert right.get_title(loc="left") == "Samples from the run  (1,000, 3 outside)"
 
 
 def test_settling_of_many_steps_becomes_lines() -> None:
@@ -130,3 +144,12 @@ def test_a_grid_with_classes_has_one_class_a_column() -> None:
     assert [sheet[row * 6, 0] for row in range(3)] == [1, 3, 5]
     assert [sheet[row * 6, 6] for row in range(3)] == [0, 2, 4]
     assert [text.get_text() for text in axes.texts] == ["a", "b"]
+
+
+def test_columns_of_one_quantity_share_an_axes() -> None:
+    table = {"steps": np.arange(3.0), "E_euler": np.ones(3), "E_midpoint": np.zeros(3), "p95_us": np.ones(3)}
+    series = {"E_euler": ("E", "euler"), "E_midpoint": ("E", "midpoint")}
+    first, second = scan_figure(table, "steps", "E_midpoint", units={"p95_us": "us"}, series=series).axes
+    assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("E", "p95 (µs)")
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["euler", "midpoint"]
+    assert second.get_legend() is None

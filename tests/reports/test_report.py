@@ -203,17 +203,29 @@ def test_a_scan_shows_its_table_first(tmp_path: Path, synthetic) -> None:
             run.scan_row({"bits": plan.settings["bits"], "settle": 5.25})
         run.finish()
     page = Page(report(tmp_path / "s", tmp_path / "out"))
-    assert (
-        page.text.index("The scan") < page.text.index("2 bits bits = 2") < page.text.index("4 bits bits = 4")
-    )
-    assert "bits settle (µs) 2 5.25 4 5.25" in page.text
-    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+    text = page.text
+    assert text.index("The scan") < text.index("2 bits bits 2") < text.index("4 bits bits 4")
+    assert "bits settle (µs) 2 5.25 4 5.25" in text
+    assert "A scan of 2 chains" in text
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} >= {
         "scan.png",
         "bits_2_samples.png",
         "bits_2_settling.png",
         "bits_4_samples.png",
         "bits_4_settling.png",
     }
+
+
+def test_a_tour_shows_every_result_before_the_details(tmp_path: Path, synthetic) -> None:
+    plans = [synthetic.plan(20, 1, name=name, title=name, program=None) for name in ("moons", "rolls")]
+    with RunWriter.create(tmp_path / "t", synthetic.header(40), RunPlan(plans, default="rolls")) as run:
+        for plan in plans:
+            run.panel(plan.name).step(synthetic.step(0, plan))
+            run.panel(plan.name).finish(synthetic.step(0, plan).x)
+        run.finish()
+    text = Page(report(tmp_path / "t", tmp_path / "out")).text
+    assert text.index("What came out") < text.index("rolls") < text.index("Chain by chain")
+    assert "2 chains in one run." in text
 
 
 def test_a_report_that_cannot_be_written_or_read(moons_run: Path, tmp_path: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from labctl import reports
 from labctl.reports import summary, summary_lines, summary_table, words
 from labctl.runlog import RunPlan, RunReader, RunWriter
 
@@ -72,3 +76,14 @@ def test_durations(us: float, text: str) -> None:
 )
 def test_shares_are_never_rounded_into_a_claim(value: float, text: str) -> None:
     assert words.share(value) == text
+
+
+def test_showing_a_run_does_not_wait_for_matplotlib() -> None:
+    code = "import sys; from labctl.reports import summary_table; sys.exit('matplotlib' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_every_public_name_is_there() -> None:
+    for name in reports.__all__:
+        assert getattr(reports, name) is not None

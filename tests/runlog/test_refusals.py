@@ -99,6 +99,7 @@ def test_a_bad_plan_leaves_no_file(tmp_path: Path, synthetic) -> None:
         ),
         "'samples' collides": RunPlan([good], data=[DataPlan("samples", {"y": np.zeros(2)}, "y")]),
         "has no field 'z'": RunPlan([good], data=[DataPlan("more", {"y": np.zeros(2)}, "z")]),
+        "default plot 'sample' is not in the plan; allowed: .'samples'.": RunPlan([good], default="sample"),
         "the scan has no column 'b'": RunPlan([good], scan=ScanPlan({"a": ""}, axis="a", signal="b")),
     }
     for message, plan in wrong.items():

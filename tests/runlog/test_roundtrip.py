@@ -173,6 +173,46 @@ def test_a_scan_has_panels_and_a_table_that_opens_first(tmp_path: Path, syntheti
             run.panel("bits_9")
 
 
+def test_a_tour_opens_at_the_panel_it_names(tmp_path: Path, synthetic) -> None:
+    plans = [synthetic.plan(10, 1, name=name) for name in ("moons", "garments")]
+    with RunWriter.create(tmp_path / "t", synthetic.header(20), RunPlan(plans, default="garments")) as run:
+        for plan in plans:
+            run.panel(plan.name).step(synthetic.step(0, plan))
+            run.panel(plan.name).finish(synthetic.step(0, plan).x)
+        run.finish()
+    root = nxload(str(tmp_path / "t.nxs"))
+    assert root.plottable_data.nxpath == "/entry/panels/garments/samples"
+
+
+def test_a_scan_tells_its_series(tmp_path: Path, synthetic) -> None:
+    scan = ScanPlan(
+        {"N": "", "E_euler": "", "E_mid": ""},
+        axis="N",
+        signal="E_mid",
+        series={"E_euler": ("E", "euler"), "E_mid": ("E", "midpoint")},
+    )
+    plan = synthetic.plan(10, 1)
+    with RunWriter.create(tmp_path / "s", synthetic.header(10), RunPlan([plan], scan=scan)) as run:
+        run.scan_row({"N": 4, "E_mid": 0.1})
+        run.abort()
+    with RunReader(tmp_path / "s") as run:
+        assert run.scan_series == {"N": ("N", ""), "E_euler": ("E", "euler"), "E_mid": ("E", "midpoint")}
+
+
+def test_an_unfinished_chain_is_shown_in_the_data_s_own_units(tmp_path: Path, synthetic) -> None:
+    plan = synthetic.plan(10, 2, own_mean=(10.0, -5.0), own_std=(2.0, 0.5))
+    record = synthetic.step(0, plan)
+    own = record.x * [2.0, 0.5] + [10.0, -5.0]
+    with RunWriter.create(tmp_path / "a", synthetic.header(10), RunPlan([plan])) as run:
+        run.step(record)
+        with RunReader(run.part_path) as live:
+            np.testing.assert_array_equal(live.panel().samples, own)
+            np.testing.assert_array_equal(live.panel().x(0), record.x)
+        run.abort()
+    with RunReader(tmp_path / "a") as whole:
+        np.testing.assert_array_equal(whole.panel().samples, own)
+
+
 def test_further_plots_are_filled_in_later(tmp_path: Path, synthetic) -> None:
     extra = DataPlan(
         "budget",

@@ -52,13 +52,14 @@ def summary(run: RunReader) -> dict[str, JsonValue]:
 def summary_lines(run: RunReader) -> list[str]:
     """The run in plain text lines."""
     header, panels = run.header, list(run.panels.values())
+    devices = "every device simulated" if header.simulated else "with real devices"
     done, planned = sum(p.n_steps for p in panels), sum(p.n_steps_planned for p in panels)
     lines = [
         header.title,
         f"file      {run.path}",
         f"status    {run.status}: {words.STATUS_WORDS.get(run.status, '')}",
         f"recipe    {header.protocol.name} on {header.rig.name}"
-        f" ({'every device simulated' if header.simulated else 'with real devices'}), seed {header.seed}",
+        f" ({devices if header.devices else 'no device'}), seed {header.seed}",
         f"started   {header.start_time}" + (f", ended {run.end_time}" if run.end_time else ""),
         f"size      {header.n_samples:,} samples in {header.d} dimensions, {done} of {planned} steps",
     ]

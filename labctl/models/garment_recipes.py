@@ -1,0 +1,334 @@
+"""Training recipes of the garments: `kind` is "autoencoder", "classifier" or "latent-denoiser".
+
+They need the data set (`labctl data fetch fashion-mnist`); what they make is shipped in the zoo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labctl.devices.errors import ConfigError
+from labctl.models.autoencoder import (
+    Autoencoder,
+    AutoencoderSettings,
+    load_autoencoder,
+    save_autoencoder,
+    train_autoencoder,
+)
+from labctl.models.checkpoint import (
+    SUFFIX,
+    DatasetCard,
+    card_path,
+    describe,
+    save_network,
+)
+from labctl.models.classifier import (
+    ClassifierSettings,
+    agreement,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+from labctl.models.datasets import Affine
+from labctl.models.fetch import data_set, load
+from labctl.models.garments import AUTOENCODER, CLASSIFIER, DATA_SET
+from labctl.models.network import RowTableNetwork
+from labctl.models.pictures import as_pictures
+from labctl.models.points import PointTable
+from labctl.models.reference import converged_samples, start_noise
+from labctl.models.refit import quantise, refit_settings
+from labctl.models.training import ProgressCallback, TrainSettings, train
+from labctl.programs.codes import DEFAULT_BITS, MAX_BITS, MIN_BITS, ScaleRule
+from labctl.version import __version__, source_commit
+
+FloatArray = NDArray[np.float64]
+
+# The reference sampler of every agreement on a card: Heun's method, 64 steps, sigma 10 to .06, final denoise.
+REFERENCE_STEPS = 64
+REFERENCE_SIGMA_MIN = 0.06
+
+
+class _Recipe(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    data_set: str = DATA_SET
+
+
+class AutoencoderRecipe(_Recipe):
+    """`labctl train fashion_autoencoder`."""
+
+    kind: Literal["autoencoder"]
+    train: AutoencoderSettings = AutoencoderSettings()
+
+
+class ClassifierRecipe(_Recipe):
+    """`labctl train fashion_classifier`."""
+
+    kind: Literal["classifier"]
+    train: ClassifierSettings = ClassifierSettings()
+
+
+class QuantiseSection(BaseModel):
+    """Which coded versions to make, and how their row functions are re-fitted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bits: tuple[int, ...] = (DEFAULT_BITS,)
+    scale: ScaleRule = "row"
+    iterations: int = Field(default=6_000, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+
+
+class DenoiserRecipe(_Recipe):
+    """`labctl train fashion`: a class-conditional denoiser in the latents of `autoencoder`.
+
+    `autoencoder` and `classifier` are shipped names or paths; `samples` pictures are judged for the card.
+    """
+
+    kind: Literal["latent-denoiser"]
+    autoencoder: str = AUTOENCODER
+    classifier: str = CLASSIFIER
+    samples: int = Field(default=20_000, ge=0)
+    train: TrainSettings = TrainSettings(hidden=(36,))
+    quantise: QuantiseSection = QuantiseSection()
+
+
+GarmentRecipe = AutoencoderRecipe | ClassifierRecipe | DenoiserRecipe
+
+_FORMS: dict[str, type[AutoencoderRecipe] | type[ClassifierRecipe] | type[DenoiserRecipe]] = {
+    "autoencoder": AutoencoderRecipe,
+    "classifier": ClassifierRecipe,
+    "latent-denoiser": DenoiserRecipe,
+}
+KINDS = tuple(_FORMS)
+
+
+def parse_garment_recipe(content: Mapping[str, Any], where: str = "recipe") -> GarmentRecipe:
+    """A recipe from its TOML content. Raises ConfigError naming `where`, the field and what is allowed."""
+    form = _FORMS.get(str(content.get("kind")))
+    if form is None:
+        raise ConfigError(f"{where}: kind {content.get('kind')!r}; allowed: {', '.join(KINDS)}")
+    try:
+        recipe = form.model_validate(content)
+    except ValidationError as error:
+        found = error.errors()[0]
+        field = ".".join(str(part) for part in found["loc"])
+        raise ConfigError(f"{where}: field {field}: {found['msg']} (given: {found['input']!r})") from error
+    if isinstance(recipe, DenoiserRecipe):
+        for bits in recipe.quantise.bits:
+            if not MIN_BITS <= bits <= MAX_BITS:
+                raise ConfigError(f"{where}: field quantise.bits: {bits}; allowed: {MIN_BITS} to {MAX_BITS}")
+    return recipe
+
+
+def train_garments(
+    recipe: GarmentRecipe,
+    *,
+    out: Path | str = ".",
+    cache_dir: Path | str | None = None,
+    progress: ProgressCallback | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Train what the recipe says, measure it on the test set, save it; returns the files made.
+
+    `cache_dir` is where the data set lies (default: the user's data directory). Raises DataError when it is
+    not there, ConfigError (before any training) for files that exist, CheckpointError for unwritable ones.
+    """
+    paths = [Path(out) / (recipe.name + SUFFIX)]
+    if isinstance(recipe, DenoiserRecipe):
+        paths += [
+            Path(out) / f"{recipe.name}-{bits}bit{SUFFIX}" for bits in dict.fromkeys(recipe.quantise.bits)
+        ]
+    taken = [p for path in paths for p in (path, card_path(path)) if p.exists()]
+    if taken and not overwrite:
+        raise ConfigError(f"{taken[0]}: exists already; choose another name or ask for overwriting")
+    sets = _Sets(recipe.data_set, cache_dir)
+    if isinstance(recipe, AutoencoderRecipe):
+        _make_autoencoder(recipe, sets, paths[0], progress, overwrite)
+    elif isinstance(recipe, ClassifierRecipe):
+        _make_classifier(recipe, sets, paths[0], progress, overwrite)
+    else:
+        _make_denoisers(recipe, sets, paths, progress, overwrite)
+    return paths
+
+
+def latent_table(
+    autoencoder: Autoencoder, pictures: NDArray[Any], labels: NDArray[Any], n_classes: int, name: str
+) -> PointTable:
+    """Whitened latents of labelled pictures as a data source; network units are latent units."""
+    latents = autoencoder.encode(pictures)
+    identity = Affine((0.0,) * autoencoder.latent, (1.0,) * autoencoder.latent)
+    return PointTable(name, latents, identity, labels.astype(np.int64), n_classes)
+
+
+def reference_latents(
+    network: RowTableNetwork, count: int, seed: int = 2**40
+) -> tuple[FloatArray, FloatArray]:
+    """Latents [count, d] of the network's converged ODE and the classes they were asked for, in rotation."""
+    labels = torch.arange(count) % network.n_classes
+    start = start_noise(count, network.sizes[0], seed=seed)
+    latents = converged_samples(network, start, labels, sigma_min=REFERENCE_SIGMA_MIN, steps=REFERENCE_STEPS)
+    return latents.double().numpy(), labels.numpy()
+
+
+class _Sets:
+    """The two splits of a data set, and its place on a card."""
+
+    def __init__(self, name: str, cache_dir: Path | str | None) -> None:
+        self.entry = data_set(name)
+        self.train_pictures, self.train_labels = load(name, "train", cache_dir)
+        self.test_pictures, self.test_labels = load(name, "test", cache_dir)
+
+    def card(self) -> dict[str, Any]:
+        """Name, licence and the checksums of the files."""
+        checksums = {file.name: file.sha256 for file in self.entry.files()}
+        return {"name": self.entry.name, "licence": self.entry.licence, "checksums": checksums}
+
+
+def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float]) -> dict[str, Any]:
+    """What the cards of autoencoder and classifier have in common."""
+    return {
+        "name": recipe.name,
+        "description": recipe.description,
+        "dataset": sets.card(),
+        "seed": recipe.seed,
+        "settings": recipe.train.model_dump(mode="json"),
+        "metrics": metrics,
+        "commit": source_commit(),
+        "versions": {"labctl": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "licence": "Apache-2.0",
+    }
+
+
+def _make_autoencoder(
+    recipe: AutoencoderRecipe,
+    sets: _Sets,
+    path: Path,
+    progress: ProgressCallback | None,
+    overwrite: bool,
+) -> None:
+    autoencoder = train_autoencoder(
+        sets.train_pictures, sets.train_labels, recipe.train, seed=recipe.seed, progress=progress
+    )
+    metrics = {}
+    for split, pictures in (("train", sets.train_pictures), ("test", sets.test_pictures)):
+        real = as_pictures(pictures)
+        shown = autoencoder.reconstruct(real)
+        metrics[f"mean_squared_error_{split}"] = float(np.mean((shown - real) ** 2, dtype=np.float64))
+        metrics[f"edge_ratio_{split}"] = _edges(shown) / _edges(real)
+    save_autoencoder(autoencoder, path, _card(recipe, sets, metrics), overwrite=overwrite)
+
+
+def _make_classifier(
+    recipe: ClassifierRecipe,
+    sets: _Sets,
+    path: Path,
+    progress: ProgressCallback | None,
+    overwrite: bool,
+) -> None:
+    classifier = train_classifier(
+        sets.train_pictures, sets.train_labels, recipe.train, seed=recipe.seed, progress=progress
+    )
+    metrics = {
+        "accuracy_train": agreement(classifier, sets.train_pictures, sets.train_labels),
+        "accuracy_test": agreement(classifier, sets.test_pictures, sets.test_labels),
+    }
+    found = classifier.classify(sets.test_pictures)
+    for label, name in enumerate(sets.entry.classes):
+        of_class = sets.test_labels == label
+        metrics[f"recall_test_{name}"] = float((found[of_class] == label).mean())
+    save_classifier(classifier, path, _card(recipe, sets, metrics), overwrite=overwrite)
+
+
+def _make_denoisers(
+    recipe: DenoiserRecipe,
+    sets: _Sets,
+    paths: list[Path],
+    progress: ProgressCallback | None,
+    overwrite: bool,
+) -> None:
+    autoencoder, autoencoder_card = load_autoencoder(recipe.autoencoder)
+    classifier, classifier_card = load_classifier(recipe.classifier)
+    n_classes = len(sets.entry.classes)
+    source = latent_table(
+        autoencoder, sets.train_pictures, sets.train_labels, n_classes, f"latents of {sets.entry.name}"
+    )
+    # What no generator in these latents can be expected to beat: real pictures through the latents and back.
+    ceiling = agreement(classifier, autoencoder.reconstruct(sets.test_pictures), sets.test_labels)
+
+    def measured(network: RowTableNetwork) -> dict[str, float]:
+        metrics = {"class_agreement_reconstructions": ceiling}
+        if recipe.samples:
+            latents, labels = reference_latents(network, recipe.samples)
+            found = classifier.classify(autoencoder.decode(latents))
+            metrics["class_agreement"] = float((found == labels).mean())
+            for label, name in enumerate(sets.entry.classes):
+                metrics[f"class_agreement_{name}"] = float((found[labels == label] == label).mean())
+            metrics["samples"] = float(recipe.samples)
+        return metrics
+
+    base: dict[str, Any] = {
+        "description": recipe.description,
+        "dataset": DatasetCard(
+            name=source.name, checksum=source.checksum(), mean=source.affine.mean, std=source.affine.std
+        ),
+        "seed": recipe.seed,
+        "settings": recipe.train.model_dump(mode="json"),
+        "notes": {
+            "autoencoder": {"name": recipe.autoencoder, "sha256": autoencoder_card["sha256"]},
+            "classifier": {"name": recipe.classifier, "sha256": classifier_card["sha256"]},
+            "class_names": list(sets.entry.classes),
+            "class_agreement": f"share of decoded samples judged to be the class asked for; Heun, "
+            f"{REFERENCE_STEPS} steps uniform in flow-matching time, sigma 10 to {REFERENCE_SIGMA_MIN}, "
+            "final denoise",
+        },
+    }
+    seeds = (recipe.seed,)
+    network = train(source, recipe.train, seeds=seeds, progress=progress).network
+    card = describe(network, paths[0].stem, metrics=measured(network), **base)
+    card = save_network(network, paths[0], card, overwrite=overwrite)
+    refit = refit_settings(recipe.train).model_copy(
+        update={"iterations": recipe.quantise.iterations, "learning_rate": recipe.quantise.learning_rate}
+    )
+    for bits, path in zip(dict.fromkeys(recipe.quantise.bits), paths[1:], strict=True):
+        coded = quantise(
+            network,
+            source,
+            bits,
+            scale=recipe.quantise.scale,
+            settings=refit,
+            seeds=seeds,
+            progress=_staged(progress, f"re-fit at {bits} bit"),
+        ).network
+        described = describe(
+            coded,
+            path.stem,
+            metrics=measured(coded),
+            parent_sha256=card.sha256,
+            refit={**refit.model_dump(mode="json"), "scale": recipe.quantise.scale},
+            **base,
+        )
+        save_network(coded, path, described, overwrite=overwrite)
+
+
+def _edges(pictures: NDArray[np.float32]) -> float:
+    """Mean absolute difference of neighbouring pixels: falls when pictures blur."""
+    down, right = np.abs(np.diff(pictures, axis=1)), np.abs(np.diff(pictures, axis=2))
+    return float(down.mean(dtype=np.float64) + right.mean(dtype=np.float64))
+
+
+def _staged(progress: ProgressCallback | None, stage: str) -> ProgressCallback | None:
+    if progress is None:
+        return None
+    return lambda event: progress(replace(event, stage=stage))

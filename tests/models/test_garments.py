@@ -1,0 +1,265 @@
+"""Garments: what is shipped does what its cards say, and the recipes make it again (here: in small)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from labctl.devices.errors import CheckpointError, ConfigError, DataError
+from labctl.models import garments as garments_module
+from labctl.models.checkpoint import card_path, load_checkpoint, zoo_folder
+from labctl.models.fetch import DATA_SETS, DataFile, DataSet, is_present, load
+from labctl.models.garment_recipes import (
+    AutoencoderRecipe,
+    ClassifierRecipe,
+    DenoiserRecipe,
+    parse_garment_recipe,
+    reference_latents,
+    train_garments,
+)
+from labctl.models.garments import (
+    CLASS_NAMES,
+    Garments,
+    class_agreement,
+    first_of_each_class,
+    load_garments,
+    read_pictures,
+)
+from labctl.models.idx import write_idx
+
+RECIPES = Path(__file__).parents[2] / "protocols" / "labctl_recipes" / "training"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def garments() -> Garments:
+    return load_garments()
+
+
+def test_real_pictures_are_ten_of_each_class(garments: Garments) -> None:
+    assert garments.real_pictures.shape == (100, 28, 28)
+    assert garments.real_labels.tolist() == [label for label in range(10) for _ in range(10)]
+    assert garments.class_names == CLASS_NAMES
+    assert len(CLASS_NAMES) == 10
+    notice = (zoo_folder() / "FASHION_MNIST_LICENSE").read_text(encoding="utf-8")
+    assert "Copyright © 2017 Zalando SE" in notice
+    assert "The above copyright notice and this permission notice shall be included" in notice
+
+
+def test_pictures_survive_the_latents(garments: Garments) -> None:
+    latents = garments.encode(garments.real_pictures)
+    assert latents.shape == (100, garments.latent) == (100, 12)
+    assert np.abs(latents.mean(axis=0)).max() < 0.6  # white over the training set, so nearly so over these
+    assert 0.7 < latents.std() < 1.3
+    shown = garments.decode(latents)
+    assert np.mean((shown - garments.real_pictures) ** 2) < 0.0125
+    assert garments.agreement(shown, garments.real_labels) >= 0.8
+
+
+def test_the_judge_knows_real_pictures(garments: Garments) -> None:
+    assert class_agreement(garments.real_pictures, garments.real_labels) >= 0.85
+    classes = garments.classify(garments.real_pictures)
+    assert classes.dtype == np.int64
+    assert class_agreement(garments.real_pictures, (garments.real_labels + 1) % 10) < 0.1
+
+
+def test_another_judge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garments_module, "CLASSIFIER_SHA256", "0" * 64)
+    with pytest.raises(CheckpointError, match="the judge is fixed"):
+        load_garments.__wrapped__()
+
+
+@pytest.mark.parametrize("name", ["fashion", "fashion-4bit"])
+def test_shipped_denoisers_make_what_is_asked_for(garments: Garments, name: str) -> None:
+    shipped = load_checkpoint(name)
+    network, card = shipped.network, shipped.card
+    assert sum(network.sizes) == 48
+    assert network.n_classes == 10
+    assert network.bits == (4 if name.endswith("4bit") else None)
+    latents, labels = reference_latents(network, 1000, seed=1)
+    assert np.isfinite(latents).all()
+    found = garments.agreement(garments.decode(latents), labels)
+    # Four standard errors of a share over 1,000 pictures.
+    assert abs(found - card.metrics["class_agreement"]) < 4 * (0.2 * 0.8 / 1000) ** 0.5
+    assert found > 0.75
+
+
+def test_cards_belong_together() -> None:
+    cards = {
+        name: json.loads(card_path(zoo_folder() / f"{name}.safetensors").read_text(encoding="utf-8"))
+        for name in ("fashion_autoencoder", "fashion_classifier", "fashion", "fashion-4bit")
+    }
+    for name in ("fashion", "fashion-4bit"):
+        assert cards[name]["notes"]["autoencoder"]["sha256"] == cards["fashion_autoencoder"]["sha256"]
+        assert cards[name]["notes"]["classifier"]["sha256"] == cards["fashion_classifier"]["sha256"]
+        assert cards[name]["notes"]["class_names"] == list(CLASS_NAMES)
+    assert cards["fashion-4bit"]["parent_sha256"] == cards["fashion"]["sha256"]
+    assert cards["fashion_autoencoder"]["metrics"]["mean_squared_error_test"] <= 0.0122
+    assert cards["fashion_classifier"]["metrics"]["accuracy_test"] >= 0.90
+    size = sum(path.stat().st_size for path in zoo_folder().glob("fashion*"))
+    assert size <= 4 * 2**20
+
+
+@pytest.mark.parametrize("name", ["fashion_autoencoder", "fashion_classifier", "fashion"])
+def test_shipped_recipes_are_the_ones_on_the_cards(name: str) -> None:
+    recipe = parse_garment_recipe(tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8")))
+    card = json.loads(card_path(zoo_folder() / f"{name}.safetensors").read_text(encoding="utf-8"))
+    assert recipe.name == card["name"] == name
+    assert recipe.seed == card["seed"]
+    assert recipe.train.model_dump(mode="json") == card["settings"]
+
+
+def test_unreadable_pictures_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.npz"
+    with pytest.raises(DataError, match="not a readable"):
+        read_pictures(path)
+    path.write_bytes(b"PK nonsense")
+    with pytest.raises(DataError, match="not a readable"):
+        read_pictures(path)
+    np.savez(path, pictures=np.zeros((2, 28, 28), np.uint8))
+    with pytest.raises(DataError, match="labels"):
+        read_pictures(path)
+    np.savez(path, pictures=np.zeros((2, 28, 28), np.uint8), labels=np.array([0, 10]))
+    with pytest.raises(DataError, match="allowed: 0 to 9"):
+        read_pictures(path)
+
+
+def test_first_of_each_class() -> None:
+    labels = np.tile(np.arange(10), 3)
+    assert first_of_each_class(labels, 2).tolist() == [k + 10 * i for k in range(10) for i in range(2)]
+
+
+# --- recipes, on a data set of a few stripes ----------------------------------------------------------------
+
+SMALL: dict[str, dict[str, Any]] = {
+    "autoencoder": {
+        "train": {"latent": 2, "hidden": [16], "epochs": 4, "batch": 40, "warmup": 5, "learning_rate": 5e-3}
+    },
+    "classifier": {"train": {"channels": 2, "features": 6, "epochs": 4, "batch": 40, "warmup": 5}},
+    "latent-denoiser": {
+        "samples": 60,
+        "train": {
+            "hidden": [6],
+            "iterations": 60,
+            "sigma_levels": 8,
+            "samples_per_level": 8,
+            "width": 8,
+            "warmup": 5,
+        },
+        "quantise": {"bits": [4, 3], "iterations": 20},
+    },
+}
+
+
+@pytest.fixture
+def stripes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A data set "stripes": a lying bar (class 0) or a standing one (class 1)."""
+    rng = np.random.default_rng(0)
+    files: dict[str, DataFile] = {}
+    home = tmp_path / "data"
+    for split, count in (("train", 200), ("test", 50)):
+        pictures, labels = np.zeros((count, 28, 28), np.uint8), (np.arange(count) % 2).astype(np.uint8)
+        for picture, label in zip(pictures, labels, strict=True):
+            at = rng.integers(4, 20)
+            (picture if label == 0 else picture.T)[at : at + 5, 3:25] = rng.integers(128, 256)
+        for part, array in (("images", pictures), ("labels", labels)):
+            name = f"{split}-{part}"
+            write_idx(home / "stripes" / name, array)
+            checksum = hashlib.sha256((home / "stripes" / name).read_bytes()).hexdigest()
+            files[name] = DataFile(name, array.shape, checksum)
+    entry = DataSet(
+        name="stripes",
+        licence="none",
+        debian_package=None,
+        classes=("lying", "standing"),
+        images={"train": files["train-images"], "test": files["test-images"]},
+        labels={"train": files["train-labels"], "test": files["test-labels"]},
+    )
+    monkeypatch.setitem(DATA_SETS, "stripes", entry)
+    return home
+
+
+def test_every_kind_of_recipe_from_data_to_checkpoint(stripes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    made: list[Path] = []
+    stages: set[str] = set()
+    for kind in ("autoencoder", "classifier", "latent-denoiser"):
+        content: dict[str, Any] = {"kind": kind, "name": kind, "data_set": "stripes", **SMALL[kind]}
+        if kind == "latent-denoiser":
+            content |= {name: str(out / f"{name}.safetensors") for name in ("autoencoder", "classifier")}
+        recipe = parse_garment_recipe(content)
+        made += train_garments(recipe, out=out, cache_dir=stripes, progress=lambda e: stages.add(e.stage))
+        with pytest.raises(ConfigError, match="exists already"):
+            train_garments(recipe, out=out, cache_dir=stripes)
+    names = ["autoencoder", "classifier", "latent-denoiser", "latent-denoiser-4bit", "latent-denoiser-3bit"]
+    assert [path.stem for path in made] == names
+    assert stages == {"train", "re-fit at 4 bit", "re-fit at 3 bit"}
+    for path in made:
+        card = json.loads(card_path(path).read_text())
+        assert all(np.isfinite(value) for value in card["metrics"].values())
+        assert card["dataset"]["name"].endswith("stripes")
+    coded = load_checkpoint(made[-1])
+    assert coded.network.bits == 3
+    assert coded.card.parent_sha256 == load_checkpoint(made[2]).card.sha256
+    assert 0.0 <= coded.card.metrics["class_agreement"] <= 1.0
+
+
+def test_a_missing_data_set_is_said_before_any_training(tmp_path: Path) -> None:
+    recipe = parse_garment_recipe({"kind": "classifier", "name": "c"})
+    with pytest.raises(DataError, match="labctl data fetch fashion-mnist"):
+        train_garments(recipe, out=tmp_path, cache_dir=tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"name": "a"}, "kind None; allowed: autoencoder, classifier, latent-denoiser"),
+        ({"kind": "autoencoder", "name": "a", "train": {"epoch": 3}}, "field train.epoch"),
+        ({"kind": "autoencoder", "name": "a/b"}, "field name"),
+        ({"kind": "classifier", "name": "a", "train": {"dropout": 1.0}}, "field train.dropout"),
+        (
+            {"kind": "latent-denoiser", "name": "a", "quantise": {"bits": [12]}},
+            "quantise.bits: 12; allowed: 1",
+        ),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(content: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_garment_recipe(content, "own.toml")
+    assert words in str(caught.value)
+    assert "own.toml" in str(caught.value)
+
+
+def test_forms_by_kind() -> None:
+    forms = {
+        "autoencoder": AutoencoderRecipe,
+        "classifier": ClassifierRecipe,
+        "latent-denoiser": DenoiserRecipe,
+    }
+    for kind, form in forms.items():
+        assert isinstance(parse_garment_recipe({"kind": kind, "name": "a"}), form)
+
+
+@pytest.mark.slow
+def test_figures_on_the_cards_hold_on_the_whole_test_set(garments: Garments) -> None:
+    if not is_present("fashion-mnist"):
+        pytest.skip("fashion-mnist is not in the data directory; `labctl data fetch fashion-mnist`")
+    pictures, labels = load("fashion-mnist", "test")
+    card = json.loads((zoo_folder() / "fashion_classifier.json").read_text())
+    assert garments.agreement(pictures, labels) == pytest.approx(card["metrics"]["accuracy_test"], abs=5e-4)
+    real = pictures.astype(np.float32) / 255.0
+    error = np.mean((garments.decode(garments.encode(pictures)) - real) ** 2)
+    card = json.loads((zoo_folder() / "fashion_autoencoder.json").read_text())
+    assert error == pytest.approx(card["metrics"]["mean_squared_error_test"], rel=1e-3)
+    np.testing.assert_array_equal(garments.real_pictures, real[first_of_each_class(labels, 10)])
