@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from labctl.devices import Outcome, UnsupportedFeature
-from labctl.engines import Batch, OpticalLoopEngine
+from labctl.devices import Outcome
+from labctl.engines import Batch
 from labctl.programs import place
-from labctl_calibration import calibrate_open_loop, nominal_panel_record
 
 N = 48
 
