@@ -64,7 +64,7 @@ def quality_tables(sheet: Sheet) -> None:
     for name in SETS:
         e_ref = quality.converged(name)
         b = bound(e_ref)
-        rows.append([name, milli(b.mean), milli(b.upper), verdict(b.upper <= E_BAR)])
+        rows.append([name, milli(b.mean), milli(b.bound), verdict(b.bound <= E_BAR)])
     sheet.table(["converged net against the data", "mean E", "bound", "bar 0.5"], rows)
     rows = []
     for name in SETS:
@@ -75,9 +75,9 @@ def quality_tables(sheet: Sheet) -> None:
             for scheme in ("implicit-midpoint", "implicit-euler"):
                 cells = quality.on_rig(name, "optical-ideal", scheme, "flow", steps, None)
                 b = bound([c["e"] - r for c, r in zip(cells, e_ref, strict=True)])
-                row += [milli(b.mean), milli(b.upper)]
+                row += [milli(b.mean), milli(b.bound)]
                 if scheme == "implicit-midpoint":
-                    row.append(verdict(b.upper <= E_BAR) if steps == limit else "-")
+                    row.append(verdict(b.bound <= E_BAR) if steps == limit else "-")
             rows.append(row)
     sheet.table(
         ["ideal loop, E - E_ref", "N", "midpoint", "bound", "bar 0.5", "implicit Euler", "bound"], rows
@@ -89,7 +89,7 @@ def quality_tables(sheet: Sheet) -> None:
         noisy = quality.on_rig(name, "optical-twin", "implicit-midpoint", "flow", limit, 4)
         b = bound([n["e"] - i["e"] for n, i in zip(noisy, ideal, strict=True)])
         rows.append(
-            [name, str(limit), milli(b.mean), milli(b.upper), verdict(b.upper <= 1e-3),
+            [name, str(limit), milli(b.mean), milli(b.bound), verdict(b.bound <= 1e-3),
              f"{min(n['converged'] for n in noisy):.1%}"]
         )  # fmt: skip
     sheet.table(

@@ -100,7 +100,7 @@ def first_to_meet(
         if last > HOPELESS:
             continue
         values = on_host(name, scheme, schedule, steps)
-        last = bound([a - b for a, b in zip(values, e_ref, strict=True)]).upper
+        last = bound([a - b for a, b in zip(values, e_ref, strict=True)]).bound
         if last <= E_BAR:
             return steps, schedule, last
     return None, "-", last

@@ -51,7 +51,7 @@ class AutoencoderSettings(EpochSettings):
     latent: int = Field(default=12, ge=1)
     hidden: tuple[int, ...] = Field(default=(512, 256), min_length=1)
     latent_noise: float = Field(default=0.05, ge=0)
-    label_weight: float = Field(default=0.002, ge=0)
+    label_weight: float = Field(default=0.005, ge=0)
 
 
 @dataclass(frozen=True, eq=False)
