@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from labctl.devices import Aborted, Outcome, RunLogError, Scalar, UserError
 from labctl.engines import FixedPointResult
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
+from labctl.procedures.background import BackgroundLog
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, chains_of, check_state_noise, machine_of
 from labctl.procedures.recipe import Protocol, ScanRecipe, load_protocol
@@ -227,24 +229,28 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
     x_before, since = chain.x_start, time.perf_counter()
     audited = len(log.plan.audit) if log.plan.audit is not None else 0
 
-    def keep(step: StepSeen) -> None:
-        nonlocal x_before, since
-        elapsed = time.perf_counter() - since
-        engine_s = sum(seen.result.ledger.host_s for seen in pending)
-        for i, seen in enumerate(pending):
-            last = i == len(pending) - 1
-            x = step.x if last else x_before
-            with uninterrupted():
-                log.step(step_record(chain, seen, x, (elapsed - engine_s) if last else 0.0, audited))
-            reports.append(_report(chain, seen))
-            watcher.settled(reports[-1])
-        pending.clear()
-        x_before, since = step.x, time.perf_counter()
+    def report(seen: SettleSeen) -> None:
+        reports.append(_report(chain, seen))
+        watcher.settled(reports[-1])
 
-    machine = machine_of(chain, rig, pending.append)
-    samples = chain.sampler.run(
-        machine, chain.x_start, sample_id=chain.sample_id, seed=chain.recipe.seed, observe=keep
-    )
+    with BackgroundLog(log) as background:
+
+        def keep(step: StepSeen) -> None:
+            nonlocal x_before, since
+            elapsed = time.perf_counter() - since
+            engine_s = sum(seen.result.ledger.host_s for seen in pending)
+            for i, seen in enumerate(pending):
+                last = i == len(pending) - 1
+                x = step.x if last else x_before
+                record = step_record(chain, seen, x, (elapsed - engine_s) if last else 0.0, audited)
+                background.step(record, partial(report, seen))
+            pending.clear()
+            x_before, since = step.x, time.perf_counter()
+
+        machine = machine_of(chain, rig, pending.append)
+        samples = chain.sampler.run(
+            machine, chain.x_start, sample_id=chain.sample_id, seed=chain.recipe.seed, observe=keep
+        )
     metrics = _metrics(chain, samples, reports, noise)
     own = chain.subject.affine.restore(samples)
     pictures = None
