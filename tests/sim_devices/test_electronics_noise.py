@@ -9,7 +9,7 @@ import pytest
 
 from labctl.devices import SettleCodes
 
-N, BATCH = 48, 3000
+N, BATCH = 48, 2000
 Q = 1.602176634e-19
 
 
@@ -114,7 +114,7 @@ def test_intensity_noise_is_common_to_all_outputs_of_an_emitter(twin, tau_us):
     applied = gain.value(gain.code(np.array([0.5])))[0]
     expected = applied**2 * 1.1**2 * 1e-10 / (4 * tau_us * 1e-6)
     emitters = z[:, ::4]
-    assert emitters.var() == pytest.approx(expected, rel=bound(4 * BATCH) + 0.03)
+    assert emitters.var() == pytest.approx(expected, rel=bound(4 * BATCH) + 0.01)
     same = np.corrcoef(z.T)
     for row in rows:
         for other in rows:
