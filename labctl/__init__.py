@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from labctl.version import __version__
 
 if TYPE_CHECKING:
     from labctl.procedures import load_protocol as load_protocol

@@ -29,8 +29,8 @@ def integer_codes(
         (s is not None and s != got) or got < 1 for s, got in zip(shape, values.shape, strict=True)
     ):
         raise refuse(f"has shape {values.shape}; allowed: {want}")
-    codes: NDArray[np.int64] = np.array(values, dtype=np.int64, order="C")
-    if codes.min() < low or codes.max() > high:
-        where = np.unravel_index(int(np.argmax((codes < low) | (codes > high))), codes.shape)
-        raise refuse(f"is {codes[where]} at {tuple(int(i) for i in where)}; allowed: {low} to {high}")
-    return codes
+    # compared in the caller's own integer type, before the cast can wrap anything around
+    if int(values.min()) < low or int(values.max()) > high:
+        where = np.unravel_index(int(np.argmax((values < low) | (values > high))), values.shape)
+        raise refuse(f"is {values[where]} at {tuple(int(i) for i in where)}; allowed: {low} to {high}")
+    return np.array(values, dtype=np.int64, order="C")

@@ -62,6 +62,10 @@ class LoopElectronics(Device):
         are of the photocurrent in units of a full-scale weight at phi = 1, over the offset DAC's range.
         """
         self._require_open("probe")
+        if at not in ("phi", "emitter"):
+            raise DeviceValueError(
+                f"at is {at!r}; allowed: phi, emitter", device=self.name, operation="probe"
+            )
         spec = self.spec
         high = spec.probe_dac.max_code
         checked = self._codes(

@@ -110,7 +110,6 @@ class LoopSpec:
     tau_us: float
     trip_us: float
     max_queue: int
-    state_noise_units: float
 
     @property
     def window_us(self) -> float:

@@ -78,7 +78,7 @@ class LoopReadout:
     """Closed-loop read-out of a batch that the on-board sequencer ran back to back.
 
     counts [B, n]: mean over the window's samples. half_counts [2, B, n]: means of its two halves.
-    spread_counts [B, n]: standard deviation inside the window. adc_clipped and bias_clipped [B, n].
+    spread_counts [B, n]: standard deviation inside the window. adc_clipped [B, n].
     trace_counts [S, B, n] with trace_time_us [S] (end of settle = 0 at release) when asked for.
     Durations are the device's own, per sample of the queue.
     """
@@ -87,7 +87,6 @@ class LoopReadout:
     half_counts: FloatArray
     spread_counts: FloatArray
     adc_clipped: NDArray[np.bool_]
-    bias_clipped: NDArray[np.bool_]
     wait_us: float
     window_us: float
     trace_counts: FloatArray | None = None

@@ -1,0 +1,18 @@
+"""Fixed-point engines: devices and a calibration record in, settled states out; and the digital reference."""
+
+from labctl.engines.digital import DigitalEngine
+from labctl.engines.host_model import contraction, law_of
+from labctl.engines.optical_loop import OpticalLoopEngine
+from labctl.engines.result import AppliedKnobs, Batch, FixedPointEngine, FixedPointResult, Ledger
+
+__all__ = [
+    "AppliedKnobs",
+    "Batch",
+    "DigitalEngine",
+    "FixedPointEngine",
+    "FixedPointResult",
+    "Ledger",
+    "OpticalLoopEngine",
+    "contraction",
+    "law_of",
+]

@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -25,11 +24,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
-import labctl
 from labctl.devices.errors import CheckpointError, ProgramError
 from labctl.models.network import RowTableNetwork
 from labctl.programs.codes import CodedMatrix
 from labctl.sampling.parametrisation import Kind, Preconditioning
+from labctl.version import __version__, source_commit
 
 FORMAT_VERSION: Final = 1
 SUFFIX = ".safetensors"
@@ -105,7 +104,7 @@ def describe(network: RowTableNetwork, name: str, **fields: Any) -> ModelCard:
         bits=network.bits,
         parameters=sum(w.size for w in network.weights()),
         commit=source_commit(),
-        versions={"labctl": labctl.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        versions={"labctl": __version__, "torch": torch.__version__, "numpy": np.__version__},
         **fields,
     )
 
@@ -239,23 +238,6 @@ def read_tensors(path: Path | str) -> tuple[Tensors, dict[str, Any]]:
         return dict(parse_safetensors(data)), content
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
-
-
-def source_commit() -> str | None:
-    """The git commit of the source tree this package runs from ("+" where it has changes), None elsewhere."""
-    root = Path(labctl.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        head, status = (
-            subprocess.run(
-                ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=10, check=True
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + ("+" if status else "")
 
 
 def _read_card(path: Path) -> dict[str, Any]:

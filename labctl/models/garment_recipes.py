@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import labctl
 from labctl.devices.errors import ConfigError
 from labctl.models.autoencoder import (
     Autoencoder,
@@ -30,7 +29,6 @@ from labctl.models.checkpoint import (
     card_path,
     describe,
     save_network,
-    source_commit,
 )
 from labctl.models.classifier import (
     ClassifierSettings,
@@ -49,6 +47,7 @@ from labctl.models.reference import converged_samples, start_noise
 from labctl.models.refit import quantise, refit_settings
 from labctl.models.training import ProgressCallback, TrainSettings, train
 from labctl.programs.codes import DEFAULT_BITS, MAX_BITS, MIN_BITS, ScaleRule
+from labctl.version import __version__, source_commit
 
 FloatArray = NDArray[np.float64]
 
@@ -207,7 +206,7 @@ def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float]) -> dict
         "settings": recipe.train.model_dump(mode="json"),
         "metrics": metrics,
         "commit": source_commit(),
-        "versions": {"labctl": labctl.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {"labctl": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "licence": "Apache-2.0",
     }
 

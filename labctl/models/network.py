@@ -258,6 +258,10 @@ class RowTableNetwork(nn.Module):
         raw, c_skip, c_out = self._raw_groups(x, sigma, labels)
         return c_skip * x + c_out * raw
 
+    def raw_groups(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The raw network F, shapes as in `denoise_groups`; labels [S, M] or [R, S, M]."""
+        return self._raw_groups(x, sigma, labels)[0]
+
     def residual_groups(
         self, x0: Tensor, noise: Tensor, sigma: Tensor, labels: Tensor | None = None
     ) -> Tensor:

@@ -20,7 +20,7 @@ from labctl.models.metrics import EnergyReference, mode_total_variation
 from labctl.models.network import RowTableNetwork
 from labctl.models.points import load_points
 from labctl.models.reference import converged_samples, start_noise
-from labctl.models.refit import REFIT_ITERATIONS, REFIT_LEARNING_RATE, quantise, refit_settings
+from labctl.models.refit import REFIT_ITERATIONS, REFIT_LEARNING_RATE, RefitTarget, quantise, refit_settings
 from labctl.models.training import Progress, ProgressCallback, TrainSettings, train
 from labctl.programs.codes import DEFAULT_BITS, MAX_BITS, MIN_BITS, ScaleRule
 
@@ -51,6 +51,7 @@ class QuantiseSection(_Section):
 
     bits: tuple[Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)], ...] = (DEFAULT_BITS,)
     scale: ScaleRule = "row"
+    target: RefitTarget = "network"
     iterations: int = Field(default=REFIT_ITERATIONS, ge=1)
     learning_rate: float = Field(default=REFIT_LEARNING_RATE, gt=0)
 
@@ -158,6 +159,7 @@ def train_from_recipe(
             source,
             width,
             scale=plan.quantise.scale,
+            target=plan.quantise.target,
             settings=refit,
             seeds=seeds,
             progress=_staged(progress, f"re-fit at {width} bit"),
@@ -167,7 +169,11 @@ def train_from_recipe(
             path.stem,
             metrics=measure(coded, source, plan.evaluate),
             parent_sha256=card.sha256,
-            refit={**refit.model_dump(mode="json"), "scale": plan.quantise.scale},
+            refit={
+                **refit.model_dump(mode="json"),
+                "scale": plan.quantise.scale,
+                "target": plan.quantise.target,
+            },
             **base,
         )
         save_network(coded, path, described, overwrite=overwrite)

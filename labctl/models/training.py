@@ -120,11 +120,13 @@ def optimise(
     settings: TrainSettings,
     *,
     seeds: Sequence[int],
+    teacher: RowTableNetwork | None = None,
     progress: ProgressCallback | None = None,
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Train the parameters that `network` has, in place, and leave their running average in it.
 
-    With frozen codes those are the row functions alone. Returns the mean loss [blocks, R].
+    With frozen codes those are the row functions alone. With a `teacher` of as many replicas the target is
+    its F at the noised data, not the data themselves. Returns the mean loss [blocks, R].
     """
     if len(seeds) != network.n_replicas:
         raise ValueError(f"{len(seeds)} seeds for {network.n_replicas} replicas")
@@ -144,7 +146,13 @@ def optimise(
         x0, noise, sigma, labels = _stack(block, at)
         for group in adam.param_groups:
             group["lr"] = _learning_rate(settings, step)
-        residual = network.residual_groups(x0, noise, sigma, labels)
+        if teacher is None:
+            residual = network.residual_groups(x0, noise, sigma, labels)
+        else:
+            x = x0 + sigma[..., None, None] * noise
+            with torch.no_grad():
+                target = teacher.raw_groups(x, sigma, labels)
+            residual = network.raw_groups(x, sigma, labels) - target
         loss = residual.square().mean(dim=(1, 2, 3))
         adam.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())

@@ -1,0 +1,20 @@
+"""The equations of the machines: batched, differentiable, parameters passed in."""
+
+from labctl.physics.loop import ExponentialStep, LoopLaw, delayed_map, saturate, settle_fast, trajectory
+from labctl.physics.noise import LoopNoise
+from labctl.physics.philox import Stream
+from labctl.physics.settling import Settling, cycling, settle_times
+
+__all__ = [
+    "ExponentialStep",
+    "LoopLaw",
+    "LoopNoise",
+    "Settling",
+    "Stream",
+    "cycling",
+    "delayed_map",
+    "saturate",
+    "settle_fast",
+    "settle_times",
+    "trajectory",
+]

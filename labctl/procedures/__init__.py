@@ -1,0 +1,33 @@
+"""Recipe to plan to run."""
+
+from labctl.procedures.plan import Chain, chains_of, check_state_noise
+from labctl.procedures.recipe import (
+    Protocol,
+    SampleRecipe,
+    ScanRecipe,
+    TourRecipe,
+    load_protocol,
+    parse_setting,
+    protocol_names,
+    settings_of,
+)
+from labctl.procedures.running import PanelResult, RunResult, SettleReport, Watcher, run
+
+__all__ = [
+    "Chain",
+    "PanelResult",
+    "Protocol",
+    "RunResult",
+    "SampleRecipe",
+    "ScanRecipe",
+    "SettleReport",
+    "TourRecipe",
+    "Watcher",
+    "chains_of",
+    "check_state_noise",
+    "load_protocol",
+    "parse_setting",
+    "protocol_names",
+    "run",
+    "settings_of",
+]

@@ -1,0 +1,24 @@
+"""Programs: segments, codes and quantisers, placement of a network into W, encoding into light."""
+
+from labctl.programs.codes import CodedMatrix, encode, full_scale_code
+from labctl.programs.encoding import EncodedFrame, encode_frame
+from labctl.programs.placement import PlacedWeights, Placement, place
+from labctl.programs.program import LoopProgram, LoopSegment, Settled
+from labctl.programs.tables import CodedTables, encode_tables, to_codes
+
+__all__ = [
+    "CodedMatrix",
+    "CodedTables",
+    "EncodedFrame",
+    "LoopProgram",
+    "LoopSegment",
+    "PlacedWeights",
+    "Placement",
+    "Settled",
+    "encode",
+    "encode_frame",
+    "encode_tables",
+    "full_scale_code",
+    "place",
+    "to_codes",
+]

@@ -1,0 +1,34 @@
+"""Schedules, implicit and explicit schemes, and the closed loop that runs them on an engine."""
+
+from labctl.sampling.compile import Ask, asks_of, compile_program, placed, segment_of
+from labctl.sampling.machines import HostMachine, LoopMachine, SettleSeen
+from labctl.sampling.network import LoopNetwork, RowTables
+from labctl.sampling.parametrisation import Preconditioning, sigma_of_time, time_of_sigma
+from labctl.sampling.sampler import Sampler, StepSeen, start_noise
+from labctl.sampling.schedules import sigmas
+from labctl.sampling.schemes import SCHEMES, Machine, Memory, Scheme, scheme
+
+__all__ = [
+    "SCHEMES",
+    "Ask",
+    "HostMachine",
+    "LoopMachine",
+    "LoopNetwork",
+    "Machine",
+    "Memory",
+    "Preconditioning",
+    "RowTables",
+    "Sampler",
+    "Scheme",
+    "SettleSeen",
+    "StepSeen",
+    "asks_of",
+    "compile_program",
+    "placed",
+    "scheme",
+    "segment_of",
+    "sigma_of_time",
+    "sigmas",
+    "start_noise",
+    "time_of_sigma",
+]

@@ -1,0 +1,1 @@
+"""Recipes and rigs as data: shipped protocols, each validated and dry-run by a test."""

@@ -11,7 +11,6 @@ import torch
 from safetensors.numpy import load, save
 
 from labctl.devices.errors import CheckpointError
-from labctl.models import checkpoint
 from labctl.models.checkpoint import describe, list_zoo, load_checkpoint, load_network, save_network
 from labctl.models.network import RowTableNetwork
 from labctl.programs.codes import encode
@@ -159,11 +158,6 @@ def test_existing_files_are_kept(saved: Path, tmp_path: Path) -> None:
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(CheckpointError, match=r"did you mean 'moons'"):
         load_checkpoint("moon")
-
-
-def test_commit_is_none_outside_a_source_tree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(checkpoint.labctl, "__file__", str(tmp_path / "labctl" / "__init__.py"))
-    assert checkpoint.source_commit() is None
 
 
 def test_every_shipped_network_loads_and_fits_the_machine() -> None:

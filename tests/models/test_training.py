@@ -11,7 +11,7 @@ from labctl.devices.errors import ProgramError
 from labctl.models.datasets import TOY_SETS
 from labctl.models.points import PointTable
 from labctl.models.reference import converged_samples, start_noise
-from labctl.models.refit import code_network, quantise, refit_settings
+from labctl.models.refit import RefitTarget, code_network, quantise, refit_settings
 from labctl.models.training import Progress, TrainSettings, sigma_quantile, train
 from labctl.sampling.parametrisation import Kind
 
@@ -105,12 +105,13 @@ def test_settings_refuse_what_they_do_not_know() -> None:
         TrainSettings(iterations=0)
 
 
-def test_refit_repairs_what_coding_broke() -> None:
+@pytest.mark.parametrize("target", ["network", pytest.param("data", marks=pytest.mark.slow)])
+def test_refit_repairs_what_coding_broke(target: RefitTarget) -> None:
     source = TOY_SETS["gaussians"]
     network = train(source, SMALL.model_copy(update={"iterations": 500}), seeds=[0, 1]).network
     coded = code_network(network, 3)
     settings = refit_settings(SMALL).model_copy(update={"iterations": 400})
-    refit = quantise(network, source, 3, settings=settings, seeds=[0, 1]).network
+    refit = quantise(network, source, 3, target=target, settings=settings, seeds=[0, 1]).network
     assert refit.bits == 3
     for i in range(2):
         for a, b in zip(coded.all_weights()[i], refit.all_weights()[i], strict=True):

@@ -1,0 +1,32 @@
+"""Records from the data sheet, for a bench that nobody has measured yet (or an ideal one)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labctl.devices import CalibrationRecord, ModulatorSpec, ProgramError
+
+
+def nominal_panel_record(spec: ModulatorSpec, n_channels: int, serial: str) -> CalibrationRecord:
+    """Panel response and registration as designed: a parallel-aligned panel at 45 degrees, T = sin^2.
+
+    The retardance runs linearly to half a wave over the levels; the panel's halves carry the sign paths,
+    each an n x n grid of the largest whole cells, centred in height.
+    """
+    if spec.kind != "lcos-intensity":
+        raise ProgramError(f"modulator kind is {spec.kind}; a nominal record exists for lcos-intensity")
+    height, width = spec.shape_px
+    cell = (height // n_channels, (width // 2) // n_channels)
+    top = (height - n_channels * cell[0]) // 2
+    left = (width // 2 - n_channels * cell[1]) // 2
+    levels = np.arange(spec.n_levels) / (spec.n_levels - 1)
+    return CalibrationRecord(
+        kind="panel (nominal)",
+        device_serial=serial,
+        taken_at="data sheet",
+        arrays={
+            "panel_transmittance": np.sin(0.5 * np.pi * levels) ** 2,
+            "path_origin_px": np.array([[top, left], [top, left + width // 2]], dtype=np.float64),
+            "cell_px": np.array(cell, dtype=np.float64),
+        },
+    )

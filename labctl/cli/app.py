@@ -1,0 +1,278 @@
+"""The commands: their names, options and help. Each hands over to a module that does the work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from labctl.cli.endings import EXIT_CODES, end_with
+from labctl.cli.session import new_session, session
+from labctl.cli.signals import orderly_stop
+
+START, LOOK, BEFORE, AFTER, OWN = (
+    "Start here",
+    "What there is",
+    "Before a run",
+    "After a run",
+    "Networks and data of your own",
+)
+
+
+class Commands(TyperGroup):
+    """The group of all commands; the one place where a command's end is reported."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; any error becomes a report and an exit code."""
+        current = new_session()
+        current.as_json = "--json" in ctx.args
+        try:
+            with orderly_stop(current):
+                return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of a pipe went away; typer ends quietly
+        except (Exception, KeyboardInterrupt) as error:
+            if _ends_quietly(error):
+                raise
+            raise typer.Exit(end_with(error, current)) from error
+
+
+def _ends_quietly(error: BaseException) -> bool:
+    """Exit and help-instead-of-arguments; their home is typer or click, by version."""
+    return isinstance(error, typer.Exit | typer.Abort) or type(error).__name__ == "NoArgsIsHelpError"
+
+
+_CODES = " · ".join(f"[bold]{code}[/bold] {meaning}" for code, meaning in EXIT_CODES.items())
+
+app = typer.Typer(
+    name="labctl",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Run generative models on analog hardware, or on twins that stand in for it.\n\n"
+    "A [bold]protocol[/bold] says what to sample; a [bold]rig[/bold] says on which devices. Each run writes "
+    "one NeXus file.",
+    epilog=f"Exit codes: {_CODES}",
+)
+data_app = typer.Typer(help="List public data sets, or bring one here.", no_args_is_help=True)
+
+RIG = "optical-twin"
+RigOption = Annotated[str, typer.Option("--rig", help="A shipped rig (labctl rigs) or a rig file.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the run file.")]
+Protocol = Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped recipe or a recipe file.")]
+RunFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", dir_okay=False, help="A run file, whole or still being written."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace one value of the recipe. Repeatable."),
+]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from labctl import __version__
+
+        print(f"labctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of every command."""
+    session().debug = debug
+
+
+@app.command(rich_help_panel=START)
+def demo(out: OutOption = Path("runs")) -> None:
+    """Watch a simulated optical computer generate pictures.
+
+    Two-dimensional distributions, then garments: every step a fixed point settled in simulated light. Takes
+    a minute or two; leaves one run file, pictures and a report.
+
+    [dim]Example:[/dim] labctl demo
+    """
+    from labctl.cli.running import run_protocol
+
+    run_protocol("demo", RIG, [], out, report=True)
+
+
+@app.command(rich_help_panel=START)
+def run(
+    protocol: Protocol,
+    rig: RigOption = RIG,
+    settings: SetOption = None,
+    out: OutOption = Path("runs"),
+    report: Annotated[bool, typer.Option(help="Write pictures and an HTML page beside the file.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the file's path and nothing else.")] = False,
+) -> None:
+    """Run a protocol on a rig and write one file.
+
+    Ctrl-C is safe at any moment: the rig is left safe, the file whole and marked aborted.
+
+    [dim]Example:[/dim] labctl run sample_moons --rig optical-twin --set steps=8 --set seed=3
+    """
+    from labctl.cli.running import run_protocol
+
+    run_protocol(protocol, rig, settings or [], out, report=report, as_json=as_json, quiet=quiet)
+
+
+@app.command(rich_help_panel=LOOK)
+def protocols() -> None:
+    """List the shipped recipes.
+
+    [dim]Example:[/dim] labctl protocols
+    """
+    from labctl.cli.listing import list_protocols
+
+    list_protocols()
+
+
+@app.command(rich_help_panel=LOOK)
+def rigs() -> None:
+    """List the shipped rigs.
+
+    [dim]Example:[/dim] labctl rigs
+    """
+    from labctl.cli.listing import list_rigs
+
+    list_rigs()
+
+
+@app.command(rich_help_panel=BEFORE)
+def validate(protocol: Protocol, rig: RigOption = RIG, settings: SetOption = None) -> None:
+    """Compile a run and print its plan; devices are shown nothing.
+
+    [dim]Example:[/dim] labctl validate sample_moons --set steps=8
+    """
+    from labctl.cli.planning import validate_protocol
+
+    validate_protocol(protocol, rig, settings or [])
+
+
+@app.command(rich_help_panel=BEFORE)
+def check(rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")]) -> None:
+    """Open every device of a rig and test it.
+
+    Identity and health of each; then a frame is shown and read back, the light path probed channel by
+    channel, and the read noise measured. Exit code 3 where anything failed.
+
+    [dim]Example:[/dim] labctl check optical-twin
+    """
+    from labctl.cli.checking import check_devices
+
+    check_devices(rig)
+
+
+@app.command(rich_help_panel=AFTER)
+def runs(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where to look, folders below included.")
+    ] = Path("runs"),
+) -> None:
+    """List the runs of a folder, whole or not.
+
+    [dim]Example:[/dim] labctl runs runs
+    """
+    from labctl.cli.listing import list_run_files
+
+    list_run_files(folder)
+
+
+@app.command(rich_help_panel=AFTER)
+def show(file: RunFile) -> None:
+    """Print what a run file holds.
+
+    Every step, what settled and what did not, the metrics. Works on a run that is still going.
+
+    [dim]Example:[/dim] labctl show runs/sample_moons_20260101-120000.nxs
+    """
+    from labctl.cli.sheet import show_file
+
+    show_file(file)
+
+
+@app.command(rich_help_panel=AFTER)
+def report(
+    file: RunFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for page and pictures.")
+    ] = None,
+) -> None:
+    """Write a page and pictures of a run.
+
+    One self-contained HTML file, and its pictures as PNG beside it.
+
+    [dim]Example:[/dim] labctl report runs/sample_moons_20260101-120000.nxs
+    """
+    from labctl.cli.sheet import report_file
+
+    report_file(file, out)
+
+
+@app.command(rich_help_panel=OWN)
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A shipped training recipe or a TOML file.")
+    ],
+    settings: SetOption = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the checkpoints.")] = Path(
+        "models"
+    ),
+) -> None:
+    """Train a network that fits the machine.
+
+    Trains in float, codes the weights, re-fits the rest with the codes frozen, and saves each with its card.
+
+    [dim]Example:[/dim] labctl train moons --set train.iterations=4000 --out models
+    """
+    from labctl.cli.training import train_network
+
+    train_network(recipe, settings or [], out)
+
+
+app.add_typer(data_app, name="data", rich_help_panel=OWN)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets, and which are here.
+
+    [dim]Example:[/dim] labctl data list
+    """
+    from labctl.cli.data import list_data
+
+    list_data()
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set of `labctl data list`.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Folder that holds the set's files already.")
+    ] = None,
+) -> None:
+    """Bring a data set here, verified by sha256.
+
+    [dim]Example:[/dim] labctl data fetch fashion-mnist --from downloads
+    """
+    from labctl.cli.data import fetch_data
+
+    fetch_data(name, source)
+
+
+def main() -> None:
+    """The entry point `labctl`."""
+    app(prog_name="labctl", args=sys.argv[1:])

@@ -1,0 +1,83 @@
+"""What a run has done so far, added up from what its watcher is told."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from labctl.cli.session import session
+from labctl.procedures import Chain, PanelResult, SettleReport, Watcher
+
+
+@dataclass
+class PanelRow:
+    """One chain: settles done, the worst p95 settle time so far, outcomes and modelled device time."""
+
+    title: str
+    samples: int
+    of: int
+    done: int = 0
+    p95_us: float = math.nan
+    outcomes: Counter[str] = field(default_factory=Counter)
+    device_us: float = 0.0
+
+    def add(self, report: SettleReport) -> None:
+        """Count one settle in."""
+        self.done = report.index + 1
+        self.p95_us = float(np.fmax(self.p95_us, report.settle_p95_us))
+        self.outcomes.update(report.outcomes)
+        self.device_us += report.device_us
+
+
+class Board(Watcher):
+    """Keeps the score; a subclass shows it. Use as a context manager."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._began = now()
+        self.rows: dict[str, PanelRow] = {}
+        self.current = ""
+
+    def planned(self, chains: list[Chain], path: Path) -> None:
+        """Note every chain, and where the file is."""
+        session().file = path
+        self._began = self._now()
+        alone = len(chains) == 1
+        self.rows = {
+            chain.name: PanelRow(
+                chain.recipe.title if alone or chain.row is None else chain.name.replace("_", " "),
+                chain.recipe.samples,
+                len(chain.program.segments),
+            )
+            for chain in chains
+        }
+        self.current = chains[0].name
+
+    def settled(self, report: SettleReport) -> None:
+        """Count one settle in."""
+        self.current = report.panel
+        self.rows[report.panel].add(report)
+
+    def panel_done(self, panel: PanelResult) -> None:
+        """Move on to the next panel."""
+        names = list(self.rows)
+        after = names.index(panel.name) + 1
+        self.current = names[after] if after < len(names) else ""
+
+    @property
+    def device_us(self) -> float:
+        """Modelled device time so far."""
+        return sum(row.device_us for row in self.rows.values())
+
+    @property
+    def seconds_left(self) -> float:
+        """Host time still needed, from the pace so far; nan before the first settle."""
+        done = sum(row.done * row.samples for row in self.rows.values())
+        left = sum((row.of - row.done) * row.samples for row in self.rows.values())
+        return (self._now() - self._began) * left / done if done else math.nan

@@ -1,0 +1,140 @@
+"""`labctl validate`: everything a run would do, compiled and printed; devices are shown nothing."""
+
+from __future__ import annotations
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from labctl.cli.console import err, out
+from labctl.cli.live import progress
+from labctl.procedures import (
+    Chain,
+    Protocol,
+    SampleRecipe,
+    ScanRecipe,
+    TourRecipe,
+    chains_of,
+    load_protocol,
+    settings_of,
+)
+from labctl.reports.words import duration
+from labctl.rig import Rig, open_rig
+
+WHOLE_PLANS = 8  # chains printed in full; a longer scan prints its first and a line for each of the others
+
+
+def validate_protocol(name: str, rig_name: str, settings: list[str]) -> None:
+    """Compile, then print one plan a chain. Raises what a run would raise before its first step."""
+    protocol = load_protocol(name, settings_of(settings))
+    with open_rig(rig_name) as rig:
+        with progress(quiet=not err().is_terminal) as watcher:
+            watcher.doing(f"compiling {protocol.name}")
+            chains = chains_of(protocol, rig, watcher.training, dry=True)
+        _print_plan(out(), protocol, chains, rig)
+
+
+def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: Rig) -> None:
+    console.print(Text(protocol.recipe.title, "bold"))
+    console.print(Text(f"{_kind(protocol, chains)} on {rig.name}", "dim"))
+    whole = chains if len(chains) <= WHOLE_PLANS else chains[:1]
+    for chain in whole:
+        console.print()
+        if len(chains) > 1:
+            console.print(Text(chain.recipe.title if chain.row is None else _place(chain), "bold"))
+        console.print(_facts(chain, rig))
+    if len(whole) < len(chains):
+        console.print()
+        for chain in chains[1:]:
+            console.print(Text(f"{_place(chain)}: {len(chain.program.segments)} settles", "dim"))
+    console.print()
+    settles = sum(len(chain.program.segments) for chain in chains)
+    total = sum(_device_us(chain, rig) for chain in chains)
+    cost = f"{duration(total)} of modelled device time" if total else "computed on the host"
+    console.print(Text.assemble(("valid", "green"), f": {settles} settles, {cost}"))
+
+
+def _kind(protocol: Protocol, chains: list[Chain]) -> str:
+    recipe = protocol.recipe
+    if isinstance(recipe, ScanRecipe):
+        over = f"{recipe.scan} = {', '.join(str(v) for v in recipe.values)}"
+        series = (
+            f", each for {recipe.series} = {', '.join(map(str, recipe.series_values))}"
+            if recipe.series
+            else ""
+        )
+        return f"scan of {len(chains)} chains over {over}{series},"
+    return f"tour of {len(chains)} recipes" if isinstance(recipe, TourRecipe) else "one chain"
+
+
+def _place(chain: Chain) -> str:
+    return chain.name.replace("_", " ")
+
+
+def _facts(chain: Chain, rig: Rig) -> Table:
+    recipe, placement = chain.recipe, chain.program.weights.placement
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    blocks = ["u", *(f"h{i}" for i in range(1, len(placement.sizes)))]
+    rows = ", ".join(
+        f"{name} rows {placement.block(i).start}-{placement.block(i).stop - 1}"
+        for i, name in enumerate(blocks)
+    )
+    bits = chain.program.weights.bits
+    used, settles = sum(placement.sizes), len(chain.program.segments)
+    facts: list[tuple[str, RenderableType]] = [
+        ("network", _network(chain)),
+        (
+            "weights",
+            f"{placement.n_weights:,} at {bits} bits" if bits else f"{placement.n_weights:,}, not coded",
+        ),
+        ("placement", f"{used} of {placement.n_channels} rows: {rows}"),
+        (
+            "samples",
+            f"{recipe.samples:,}"
+            + (f" in {chain.subject.network.n_classes} classes" if chain.labels is not None else ""),
+        ),
+        ("steps", f"{recipe.steps} of {recipe.scheme}, one final denoise: {settles} settles"),
+        ("σ levels", f"{recipe.schedule}: " + " → ".join(f"{s:.3g}" for s in chain.sampler.sigmas)),
+        ("device time", _time(chain, rig)),
+        ("coercions", _coercions(chain)),
+        ("to --set", Text(_settings(recipe), "dim")),
+    ]
+    for label, text in facts:
+        grid.add_row(label, text)
+    return grid
+
+
+def _settings(recipe: SampleRecipe) -> str:
+    """Every key that --set takes, with its value here."""
+    kept = recipe.model_dump(mode="json", exclude={"kind", "title", "about", "law", "engines"})
+    return "  ".join(f"{key}={value}" for key, value in kept.items() if value != "")
+
+
+def _network(chain: Chain) -> str:
+    recipe = chain.recipe
+    sizes = " → ".join(str(size) for size in chain.program.weights.placement.sizes)
+    if recipe.data:
+        return f"{sizes}, trained on {recipe.data} first ({recipe.train_iterations:,} iterations)"
+    name = chain.subject.card.get("name") or recipe.model
+    return f"{name}: {sizes}"
+
+
+def _device_us(chain: Chain, rig: Rig) -> float:
+    return chain.step_us(rig) * len(chain.program.segments) * chain.recipe.samples
+
+
+def _time(chain: Chain, rig: Rig) -> str:
+    step = chain.step_us(rig)
+    if not step:
+        return "none: the host computes"
+    sample, total = step * len(chain.program.segments), duration(_device_us(chain, rig))
+    return f"{step:.1f} µs a settle, {sample:.0f} µs a sample, {total} in all, modelled"
+
+
+def _coercions(chain: Chain) -> RenderableType:
+    found = chain.coercions
+    if not found:
+        return "none: every gain and leak lies within its knob's range"
+    return Text("\n".join(sorted({str(coercion) for coercion in found})), "yellow")

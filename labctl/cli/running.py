@@ -1,0 +1,72 @@
+"""`labctl run` and `labctl demo`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from labctl.cli.console import err, out, print_json
+from labctl.cli.session import session
+
+
+def run_protocol(
+    name: str,
+    rig_name: str,
+    settings: list[str],
+    folder: Path,
+    *,
+    report: bool,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Run, watch, write the report, print what became of it."""
+    session().out = folder
+    began = time.monotonic()
+    with _loading(quiet or as_json):
+        from labctl.cli.live import progress
+        from labctl.cli.sheet import head, print_path, print_pictures, print_sheet
+        from labctl.procedures import load_protocol, run, settings_of
+        from labctl.reports import report as write_report
+        from labctl.reports import summary
+        from labctl.rig import open_rig
+        from labctl.runlog import RunReader
+
+    protocol = load_protocol(name, settings_of(settings))
+    with progress(quiet=quiet) as watcher:
+        watcher.doing(f"opening {rig_name}")
+        with open_rig(rig_name) as rig:
+            watcher.doing(f"compiling {protocol.name}")
+            result = run(protocol, rig, out=folder, watcher=watcher)
+        page = write_report(result.file) if report else None
+    pictures = sorted(page.parent.glob("*.png")) if page else []
+    if quiet and not as_json:
+        print(result.file)
+        return
+    with RunReader(result.file) as done:
+        if as_json:
+            print_json(
+                {
+                    "exit_code": 0,
+                    **summary(done),
+                    "report": None if page is None else str(page),
+                    "pictures": [str(picture) for picture in pictures],
+                    "host_s": round(time.monotonic() - began, 3),
+                }
+            )
+            return
+        console = out()
+        console.print(head(done))
+        print_sheet(console, done)
+    if page:
+        print_pictures(console, pictures)
+        print_path(console, "report", page)
+    print_path(console, "file", result.file)
+
+
+def _loading(quiet: bool) -> Any:
+    """A word on the screen while torch is loaded."""
+    console = err()
+    console.quiet = quiet or not sys.stderr.isatty()
+    return console.status("starting", spinner="dots")

@@ -1,0 +1,57 @@
+"""`labctl train`: a training recipe becomes checkpoints with their cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from labctl.cli.console import out
+from labctl.cli.live import progress
+from labctl.cli.session import session
+from labctl.cli.sheet import print_path
+from labctl.devices import ConfigError
+from labctl.models.garment_recipes import GarmentRecipe, parse_garment_recipe, train_garments
+from labctl.models.recipe import TrainRecipe, load_recipe, shipped_recipes, train_from_recipe
+from labctl.models.training import Progress
+from labctl.procedures import settings_of
+from labctl.rig import parse_toml, read_toml
+
+
+def train_network(name: str, settings: list[str], folder: Path) -> None:
+    """Train, code, re-fit, measure, save; says where each checkpoint is."""
+    session().out = folder
+    recipe = _recipe(name, settings_of(settings))
+    with progress(quiet=False) as watcher:
+        watcher.doing(f"training {recipe.name}")
+
+        def told(event: Progress) -> None:
+            watcher.training(f"{recipe.name}: {event.stage}", event.done, event.total)
+
+        if isinstance(recipe, TrainRecipe):
+            paths = train_from_recipe(recipe, out=folder, progress=told)
+        else:
+            paths = train_garments(recipe, out=folder, progress=told)
+    console = out()
+    for path in paths:
+        print_path(console, "saved", path)
+    if isinstance(recipe, TrainRecipe):
+        console.print(Text(f"labctl run sample_moons --set model={paths[-1]} samples it", "dim"))
+
+
+def _recipe(name: str, settings: dict[str, Any]) -> TrainRecipe | GarmentRecipe:
+    """Recipes with a `kind` belong to the garments, the others to networks of points."""
+    path = shipped_recipes().get(name, Path(name))
+    content = parse_toml(read_toml(path), str(path)) if path.is_file() else {}
+    if "kind" not in content:
+        return load_recipe(name, settings)
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        place = content
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {key}: {section} is a value, not a section")
+        place[last] = value
+    return parse_garment_recipe(content, str(path))

@@ -1,0 +1,379 @@
+"""Light and electronics close the loop: a fixed-point engine out of a modulator, electronics and a record."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.devices import (
+    CalibrationRecord,
+    Coercion,
+    LoopElectronics,
+    LoopReadout,
+    Outcome,
+    ProgramError,
+    SettleCodes,
+    UnsupportedFeature,
+    WeightModulator,
+)
+from labctl.engines.host_model import residual
+from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
+from labctl.physics import Stream, cycling, settle_times
+from labctl.programs import (
+    CodedTables,
+    EncodedFrame,
+    LoopProgram,
+    LoopSegment,
+    encode_frame,
+    encode_tables,
+    to_codes,
+)
+
+FloatArray = NDArray[np.float64]
+SETTLE_BAND = 0.01  # of full scale (conventions, section 4)
+REFERENCE_TAU = 80.0  # the state that settle times are measured against
+NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own standard deviations
+NORMAL_95 = 1.96  # 95% of a normal's draws lie within so many standard deviations
+AUDIT_STEP = 2**31  # step ids from here on belong to audits: their draws disturb no sample's
+MAX_TRACE_REPEATS = 16
+NOISE_AMPLIFICATION = 4.0  # 1 / (1 - kappa) at kappa = 0.75
+
+
+@dataclass(frozen=True)
+class ReadNoise:
+    """Measured at load, worst watched row: sd inside a window, rms difference of its halves (units)."""
+
+    spread: float = 0.0
+    half_difference: float = 0.0
+
+
+class OpticalLoopEngine:
+    """Shows W once, then settles queue after queue. The same class drives twins and hardware.
+
+    `panel_record` holds the panel's response and registration; `after_show(electronics)` measures what
+    depends on the displayed weights (offset null, effective weights) and returns that record.
+    """
+
+    def __init__(
+        self,
+        modulator: WeightModulator,
+        electronics: LoopElectronics,
+        panel_record: CalibrationRecord,
+        after_show: Callable[[LoopElectronics], CalibrationRecord],
+        *,
+        name: str = "optical-loop",
+    ) -> None:
+        if modulator.spec.kind == "dmd":
+            raise UnsupportedFeature(
+                "pulse-width planes outlast the loop's settling: it would find each plane's fixed point",
+                device=modulator.name, operation="build OpticalLoopEngine",
+            )  # fmt: skip
+        self._modulator, self._electronics = modulator, electronics
+        self._panel_record, self._after_show = panel_record, after_show
+        self._name = name
+        self._program: LoopProgram | None = None
+        self._tables: list[tuple[LoopSegment, CodedTables]] = []
+        self._record: CalibrationRecord | None = None
+        self._weights: FloatArray = np.zeros((0, 0))
+        self._upload_us = 0.0
+        self.frame: EncodedFrame | None = None
+        self.frame_checksum = ""
+        self.read_noise: dict[str, ReadNoise] = {}
+
+    @property
+    def name(self) -> str:
+        """For messages and the log."""
+        return self._name
+
+    @property
+    def n_channels(self) -> int:
+        """Variables of the loop."""
+        return self._electronics.spec.n_channels
+
+    @property
+    def electronics(self) -> LoopElectronics:
+        """The loop electronics, for studies that need its timing."""
+        return self._electronics
+
+    def load(self, program: LoopProgram) -> None:
+        """Show W, check what the panel says it shows, measure offsets and weights, measure read noise.
+
+        Raises ProgramError when the program does not fit this machine.
+        """
+        if program.weights.placement.n_channels != self.n_channels:
+            raise ProgramError(
+                f"{self._name}: the program is for {program.weights.placement.n_channels} channels; "
+                f"allowed: {self.n_channels}"
+            )
+        self.frame = encode_frame(program.weights.fractions, self._modulator.spec, self._panel_record)
+        receipt = self._modulator.show(self.frame.levels)
+        self.frame_checksum, self._upload_us = receipt.checksum, receipt.duration_us
+        self._record = self._after_show(self._electronics)
+        self._weights = self._record.array("effective_fractions") * program.weights.scale_out[:, None]
+        self._program = program
+        self._tables = []
+        self.read_noise = {}
+        for segment in program.segments:  # the first of each kind
+            if segment.kind not in self.read_noise:
+                self.read_noise[segment.kind] = self._measure_read_noise(program, segment)
+
+    def measured_weights(self) -> FloatArray:
+        """W [n, n] in network units: effective fractions as probed, times the program's row scales."""
+        self._loaded()
+        return self._weights
+
+    def solve(
+        self, segment: LoopSegment, batch: Batch, *, audit: int = 0, wait_us: float | None = None
+    ) -> FixedPointResult:
+        """Settle a batch in queues of what the sequencer holds.
+
+        `wait_us` overrides the profile's wait (read early, get what is there).
+        """
+        program, _ = self._loaded()
+        started = time.perf_counter()
+        spec = self._electronics.spec
+        tables = self._coded(segment)
+        codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
+        parts = [
+            self._electronics.settle(_queue(codes, part), wait_us=wait_us)
+            for part in _queues(len(codes.bias), spec.max_queue)
+        ]
+        rows = program.watched(segment)
+        unit = spec.adc.units_per_code
+        z = parts[0].counts * unit if len(parts) == 1 else np.concatenate([p.counts for p in parts]) * unit
+        halves = np.concatenate([p.half_counts[1, :, rows] - p.half_counts[0, :, rows] for p in parts])
+        spread = np.concatenate([p.spread_counts[:, rows] for p in parts]) * unit
+        clipped = np.concatenate([p.adc_clipped[:, rows] for p in parts])
+        step_norm = np.abs(halves).max(axis=1) * unit
+        outcome = self._outcomes(segment, step_norm, spread, bias_clipped, clipped)
+        settle_us, transient = self._audit(segment, codes, min(audit, len(z)), rows)
+        upload_us, self._upload_us = self._upload_us, 0.0
+        return FixedPointResult(
+            z=z,
+            outcome=outcome,
+            step_norm=step_norm,
+            residual_norm=self._residual(tables, codes, batch.labels, z, rows),
+            applied=AppliedKnobs(
+                tables.gain, tables.leak, tables.gain_codes, tables.leak_codes,
+                codes.bias[:, program.weights.placement.state],
+            ),
+            ledger=Ledger(
+                upload_us=upload_us,
+                wait_us=parts[0].wait_us * len(z),
+                window_us=parts[0].window_us * len(z),
+                host_s=time.perf_counter() - started,
+                settles=len(z),
+            ),
+            audit=np.arange(len(settle_us)),
+            settle_time_us=settle_us,
+            transient=transient,
+            coercions=(*tables.coercions, *notes),
+        )  # fmt: skip
+
+    def settling(self, segment: LoopSegment, batch: Batch) -> tuple[FloatArray, FloatArray]:
+        """Settle times (us, nan = unsettled) and transients (units, in the window's mean) of a batch [B]."""
+        program, _ = self._loaded()
+        codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
+        return self._audit(segment, codes, len(batch.inject), program.watched(segment))
+
+    def second_start(
+        self, segment: LoopSegment, batch: Batch, first: FixedPointResult, *, corners: int = 4
+    ) -> NDArray[np.bool_]:
+        """Settle again from far corners (u = +-2, h = 0); True [B] where another root was found.
+
+        Such a step has several answers and the start chooses: the caller marks it MULTISTABLE.
+        """
+        program, _ = self._loaded()
+        spec = self._electronics.spec
+        state = program.weights.placement.state
+        other = np.zeros(len(batch.inject), np.bool_)
+        words = Stream(0, "host", "far corners").normal(np.arange(corners), state.stop).numpy()
+        for corner in range(corners):
+            start = np.zeros((len(batch.inject), self.n_channels))
+            start[:, state] = 2.0 * np.sign(words[corner])
+            again = replace(batch, start=start, step_id=AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id)
+            codes, _, _ = self._codes(program, segment, self._coded(segment), again)
+            wait_us = REFERENCE_TAU * spec.tau_us
+            for part in _queues(len(codes.bias), spec.max_queue):
+                readout = self._electronics.settle(_queue(codes, part), wait_us=wait_us)
+                u = readout.counts[:, state] * spec.adc.units_per_code
+                apart = np.abs(u - first.z[part, state]).max(axis=1)
+                other[part] |= apart > 2 * SETTLE_BAND * spec.adc.range_units
+        return other
+
+    def _loaded(self) -> tuple[LoopProgram, CalibrationRecord]:
+        if self._program is None or self._record is None:
+            raise ProgramError(f"{self._name}: no program is loaded; call load(program) first")
+        return self._program, self._record
+
+    def _coded(self, segment: LoopSegment) -> CodedTables:
+        program, _ = self._loaded()
+        for known, tables in self._tables:
+            if known is segment:
+                return tables
+        tables = encode_tables(segment, program.weights, self._electronics.spec)
+        self._tables.append((segment, tables))
+        return tables
+
+    def _residual(
+        self,
+        tables: CodedTables,
+        codes: SettleCodes,
+        labels: NDArray[np.int64] | None,
+        z: FloatArray,
+        rows: slice,
+    ) -> FloatArray:
+        """The host model's |F(z) - z| on the watched rows, with the knobs as applied."""
+        spec = self._electronics.spec
+        program, _ = self._loaded()
+        columns = next(c for r, c in program.weights.placement.blocks if r == rows)
+        bias = codes.bias[:, rows].astype(np.float64) * spec.dac.units_per_code
+        gain = tables.gain[:, rows] if labels is None else tables.gain[labels, rows]
+        weights = self._weights[rows, columns]
+        limit = spec.adc.range_units
+        return residual(z, weights, gain, tables.leak[rows], bias, rows, columns, limit=limit)
+
+    def _codes(
+        self, program: LoopProgram, segment: LoopSegment, tables: CodedTables, batch: Batch
+    ) -> tuple[SettleCodes, NDArray[np.bool_], tuple[Coercion, ...]]:
+        """Codes of a batch, where the injection's bias was clipped [B, d], and what was coerced."""
+        spec = self._electronics.spec
+        state = program.weights.placement.state
+        row = np.zeros(len(batch.inject), np.int64) if batch.labels is None else batch.labels
+        own = segment.bias[row, state] + segment.inject_scale * batch.inject
+        own_codes, clipped, note = to_codes(own, spec.dac, "bias")
+        bias_codes = tables.bias_codes[row]
+        bias_codes[:, state] = own_codes
+        # hidden presets beyond the DAC's range start at its end: phi is saturated there anyway
+        start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
+        gain_codes = tables.gain_codes if batch.labels is None else tables.gain_codes[batch.labels]
+        codes = SettleCodes(
+            bias=bias_codes,
+            gain=gain_codes,
+            leak=tables.leak_codes[None],
+            gain_range=tables.gain_range,
+            start=start_codes,
+            step_id=batch.step_id,
+            sample_id=batch.sample_id,
+        )
+        return codes, clipped, tuple(n for n in (note, start_note) if n is not None)
+
+    def _outcomes(
+        self,
+        segment: LoopSegment,
+        step_norm: FloatArray,
+        spread: FloatArray,
+        bias_clipped: NDArray[np.bool_],
+        adc_clipped: NDArray[np.bool_],
+    ) -> NDArray[np.uint8]:
+        noise = self.read_noise[segment.kind]
+        tolerance = max(segment.end.tolerance, NOISE_SIGMAS * noise.half_difference)
+        outcome = np.full(len(step_norm), Outcome.CONVERGED, np.uint8)
+        outcome[step_norm > tolerance] = Outcome.MAX_TIME
+        band = SETTLE_BAND * self._electronics.spec.adc.range_units
+        still = step_norm <= tolerance
+        outcome[still & cycling(spread, noise.spread, band)] = Outcome.LIMIT_CYCLE
+        clipped = bias_clipped.any(axis=1)
+        if segment.kind == "implicit":  # hidden rows, read in "evaluate", may run beyond the ADC harmlessly
+            clipped |= adc_clipped.any(axis=1)
+        outcome[clipped] = Outcome.SATURATED
+        return outcome
+
+    def _audit(
+        self, segment: LoopSegment, codes: SettleCodes, count: int, rows: slice
+    ) -> tuple[FloatArray, FloatArray]:
+        """Trace the first `count` settles out to 80 tau; settle time and transient of each.
+
+        The definition is noise-free. Where noise would cross the band, traces are averaged over repeats (16
+        at most) until it is a sixth of the band; what is left then widens the band.
+        """
+        if count == 0:
+            return np.empty(0), np.empty(0)
+        spec = self._electronics.spec
+        band = SETTLE_BAND * spec.adc.range_units
+        noise = self.read_noise[segment.kind].spread
+        repeats = min(MAX_TRACE_REPEATS, max(1, math.ceil((6 * noise / band) ** 2)))
+        band = max(band, 6 * noise / math.sqrt(repeats))
+        reference_us = REFERENCE_TAU * spec.tau_us
+        unit = spec.adc.units_per_code
+        final: FloatArray | float = 0.0
+        seen: FloatArray | float = 0.0
+        time_us = np.empty(0)
+        for repeat in range(repeats):
+            step_id = AUDIT_STEP + (codes.step_id << 8) + repeat
+            queue = replace(_queue(codes, slice(0, count)), step_id=step_id)
+            readout = self._electronics.settle(queue, wait_us=reference_us, trace=True)
+            trace, time_us = _trace(readout)
+            final = final + readout.counts[:, rows] * (unit / repeats)
+            seen = seen + trace[:, :, rows] * (unit / repeats)
+        final, seen = np.asarray(final), np.asarray(seen)
+        before = time_us <= reference_us + 1e-9
+        settled = settle_times(time_us[before], seen[before], final, band)
+        inside = (time_us > spec.wait_us) & (time_us <= spec.wait_us + spec.window_us + 1e-9)
+        transient = np.abs(seen[inside].mean(axis=0) - final).max(axis=1)
+        return settled, transient
+
+    def _measure_read_noise(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
+        """Noise of the watched rows at this segment's gains.
+
+        A loop that cycles would pass its swing off as noise. With the u rows' gain off nothing can cycle;
+        feedback amplifies that noise by at most `NOISE_AMPLIFICATION` where a step is any good.
+        """
+        closed = self._window_statistics(program, segment)
+        if segment.kind == "evaluate":
+            return closed
+        gain = segment.gain.copy()
+        gain[:, program.weights.placement.state] = 0.0
+        opened = self._window_statistics(program, replace(segment, gain=gain))
+        return ReadNoise(
+            spread=min(closed.spread, NOISE_AMPLIFICATION * opened.spread),
+            half_difference=min(closed.half_difference, NOISE_AMPLIFICATION * opened.half_difference),
+        )
+
+    def _window_statistics(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
+        """Settle 64 typical injections (unit variance in u) for 80 tau; 95th percentile, worst row."""
+        spec = self._electronics.spec
+        repeats, n = 64, spec.n_channels
+        d = program.weights.placement.sizes[0]
+        sample = np.arange(repeats)
+        typical = Stream(0, "host", "read noise").normal(sample, d).numpy().astype(np.float64)
+        batch = Batch(
+            inject=typical / segment.inject_scale,
+            start=np.zeros((repeats, n)),
+            labels=None if program.n_classes == 1 else sample % program.n_classes,
+            sample_id=sample,
+            step_id=AUDIT_STEP - 1,  # draws of its own, shared with no diffusion step
+        )
+        codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
+        readout = self._electronics.settle(codes, wait_us=REFERENCE_TAU * spec.tau_us)
+        rows, unit = program.watched(segment), spec.adc.units_per_code
+        difference = (readout.half_counts[1] - readout.half_counts[0])[:, rows] * unit
+        return ReadNoise(
+            spread=float(np.quantile(readout.spread_counts[:, rows], 0.95, axis=0).max() * unit),
+            half_difference=float(np.quantile(np.abs(difference), 0.95, axis=0).max() / NORMAL_95),
+        )
+
+
+def _trace(readout: LoopReadout) -> tuple[FloatArray, FloatArray]:
+    if readout.trace_counts is None or readout.trace_time_us is None:
+        raise ProgramError("the electronics returned no trace")
+    return readout.trace_counts, readout.trace_time_us
+
+
+def _queues(batch: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
+
+
+def _queue(codes: SettleCodes, part: slice) -> SettleCodes:
+    return replace(
+        codes,
+        bias=codes.bias[part],
+        gain=codes.gain if len(codes.gain) == 1 else codes.gain[part],
+        start=codes.start[part],
+        sample_id=codes.sample_id[part],
+    )

@@ -1,0 +1,266 @@
+"""A plan: every chain of a run, compiled and checked before anything is shown or written."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from labctl.devices import Coercion, ConfigError, ProgramError
+from labctl.engines import Batch, OpticalLoopEngine
+from labctl.models.datasets import ToySet
+from labctl.procedures.models_of import Subject, Tell, subject_of
+from labctl.procedures.recipe import (
+    AnyRecipe,
+    Protocol,
+    SampleRecipe,
+    ScanRecipe,
+    TourRecipe,
+    load_protocol,
+)
+from labctl.programs import CodedTables, LoopProgram, encode_tables
+from labctl.rig import Rig, first_problem
+from labctl.sampling import (
+    HostMachine,
+    LoopMachine,
+    Sampler,
+    asks_of,
+    compile_program,
+    scheme,
+    sigmas,
+    start_noise,
+)
+
+if TYPE_CHECKING:
+    from labctl.models.garments import Garments
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+NOISE_MARGIN = 2.0  # sigma_min must be at least so many times the measured state noise
+NOISE_POINTS, NOISE_REPEATS = 16, 16
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """One panel of a run, ready to go. `name` is its panel; `row` and `series` its place in a scan."""
+
+    name: str
+    recipe: SampleRecipe
+    subject: Subject
+    sampler: Sampler
+    program: LoopProgram
+    tables: tuple[CodedTables, ...] | None
+    x_start: FloatArray
+    labels: IntArray | None
+    sample_id: IntArray
+    reference: FloatArray | None
+    garments: Garments | None
+    row: float | None = None
+    series: str = ""
+
+    @property
+    def toy(self) -> ToySet | None:
+        """The shipped two-dimensional set, where the network is of one."""
+        return self.subject.source if isinstance(self.subject.source, ToySet) else None
+
+    @property
+    def coercions(self) -> tuple[Coercion, ...]:
+        """What the machine's gain tables cannot hold exactly enough to pass in silence."""
+        return () if self.tables is None else tuple(c for t in self.tables for c in t.coercions)
+
+    def step_us(self, rig: Rig) -> float:
+        """Modelled device time of one settle of one sample."""
+        spec = rig.loop_spec
+        return 0.0 if spec is None else spec.wait_us + spec.window_us
+
+
+def chains_of(protocol: Protocol, rig: Rig, tell: Tell, *, dry: bool = False) -> list[Chain]:
+    """Compile every chain of a protocol for a rig. Raises UserErrors; nothing has been shown yet.
+
+    With `dry`, networks that the run would train or re-fit are only begun: of the right shape, not good.
+    """
+    _check_kind(protocol.name, protocol.recipe, rig)
+    subjects: dict[str, Subject] = {}
+    chains = []
+    for name, recipe, row, series in _jobs(protocol):
+        _check_kind(name or protocol.name, recipe, rig)
+        key = recipe.model_dump_json(
+            include={"model", "data", "bits", "weight_scale", "train_iterations", "seed"}
+        )
+        if key not in subjects:
+            subjects[key] = subject_of(recipe, tell, dry=dry)
+        chains.append(_chain(name, recipe, subjects[key], rig, row, series))
+    return chains
+
+
+def _jobs(protocol: Protocol) -> list[tuple[str, SampleRecipe, float | None, str]]:
+    recipe = protocol.recipe
+    if isinstance(recipe, TourRecipe):
+        jobs: list[tuple[str, SampleRecipe, float | None, str]] = []
+        for name in recipe.recipes:
+            part = load_protocol(name, {"seed": recipe.seed, **recipe.overrides}).recipe
+            if not isinstance(part, SampleRecipe) or isinstance(part, ScanRecipe):
+                raise ConfigError(f"recipe {protocol.name}: recipes: {name!r} is no sampling recipe")
+            jobs.append((name.removeprefix("sample_"), part, None, ""))
+        return jobs
+    if isinstance(recipe, ScanRecipe):
+        base = recipe.model_dump(exclude={"scan", "values", "series", "series_values", "kind"})
+        return [
+            _scan_job(recipe, base, value, series)
+            for value, series in itertools.product(recipe.values, recipe.series_values or ("",))
+        ]
+    return [("", recipe, None, "")]
+
+
+def _scan_job(
+    recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any
+) -> tuple[str, SampleRecipe, float | None, str]:
+    changes = {recipe.scan: value, **({recipe.series: series} if recipe.series else {})}
+    try:
+        part = SampleRecipe(**{**base, **changes})
+    except ValidationError as error:
+        where = "scan at " + ", ".join(f"{key} {word}" for key, word in changes.items())
+        raise first_problem(error, where, SampleRecipe) from None
+    name = "_".join(f"{key}-{word}" for key, word in changes.items())
+    return name.replace("+", "p").replace(".", "p"), part, float(value), str(series)
+
+
+def _check_kind(name: str, recipe: AnyRecipe, rig: Rig) -> None:
+    if recipe.law != rig.config.law:
+        raise ConfigError(
+            f"recipe {name} needs a rig of law {recipe.law!r}; rig {rig.name} is of law {rig.config.law!r}"
+        )
+    if rig.config.engine not in recipe.engines:
+        raise ConfigError(
+            f"recipe {name} needs an engine of kind {' or '.join(recipe.engines)}; "
+            f"rig {rig.name} is {rig.config.engine}"
+        )
+
+
+def _chain(
+    name: str, recipe: SampleRecipe, subject: Subject, rig: Rig, row: float | None, series: str
+) -> Chain:
+    network = subject.network
+    levels = sigmas(recipe.schedule, recipe.steps, recipe.sigma_max, recipe.sigma_min)
+    sampler = Sampler(scheme(recipe.scheme), levels, recipe.eta)
+    spec = rig.loop_spec
+    try:
+        program = compile_program(network, sampler, rig.config.n_channels, tolerance=recipe.tolerance)
+        tables = (
+            None if spec is None else tuple(encode_tables(s, program.weights, spec) for s in program.segments)
+        )
+    except ProgramError as error:
+        raise ProgramError(f"{recipe.model or recipe.data}: {error}") from None
+    d = network.sizes[0]
+    sample_id = np.arange(recipe.samples)
+    labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
+    if recipe.noise_scale != 1.0 and rig.config.world is None:
+        raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
+    reference = None
+    if subject.source is not None:
+        rng = np.random.Generator(np.random.Philox(key=recipe.seed + 7919))
+        reference = subject.source.draw(recipe.reference, rng)[0]
+    return Chain(
+        name=name,
+        recipe=recipe,
+        subject=subject,
+        sampler=sampler,
+        program=program,
+        tables=tables,
+        x_start=start_noise(sample_id, d, seed=recipe.seed, sigma_max=recipe.sigma_max),
+        labels=labels,
+        sample_id=sample_id,
+        reference=reference,
+        garments=_garments(subject),
+        row=row,
+        series=series,
+    )
+
+
+def _garments(subject: Subject) -> Garments | None:
+    notes = subject.card.get("notes")
+    if not (isinstance(notes, dict) and "autoencoder" in notes):
+        return None
+    from labctl.models.garments import load_garments  # a decoder that no other recipe needs
+
+    return load_garments()
+
+
+def check_state_noise(chain: Chain, rig: Rig) -> float:
+    """Load the chain's matrix and measure the state noise; returns it in x units.
+
+    0 where there is none to measure: on the host, or without an implicit settle.
+    It is the standard deviation of x' after window and extrapolation, over repeats at typical points of the
+    last settle; the largest of the d axes. Raises ConfigError where sigma_min is below twice that: the chain
+    would end inside the noise.
+    """
+    engine = rig.engine
+    if not isinstance(engine, OpticalLoopEngine):
+        return 0.0
+    if rig.world is not None:
+        rig.set_noise_scale(chain.recipe.noise_scale)
+    engine.load(chain.program)
+    implicit = [i for i, s in enumerate(chain.program.segments) if s.kind == "implicit"]
+    if not implicit:
+        return 0.0
+    segment, ask = chain.program.segments[implicit[-1]], asks_of(chain.sampler)[implicit[-1]]
+    points, repeats = NOISE_POINTS, NOISE_REPEATS
+    state = chain.program.weights.placement.state
+    labels = None if chain.labels is None else np.zeros(points, np.int64)
+    host = HostMachine(chain.subject.network, labels=labels)
+    first = chain.recipe.samples  # sample ids, and so draws, that no sample of the run uses
+    drawn = start_noise(first + np.arange(points), state.stop - state.start, seed=0, sigma_max=ask.sigma)
+    typical = host.denoise(drawn, ask.sigma)
+    injection = typical - ask.g * host.denoise(typical, ask.sigma)  # whose root is the typical point
+    start = np.zeros((points, engine.n_channels))
+    start[:, state] = segment.inject_scale * typical
+    batch = Batch(
+        np.repeat(injection, repeats, axis=0),
+        np.repeat(start, repeats, axis=0),
+        None if labels is None else np.repeat(labels, repeats),
+        first + np.arange(points * repeats),
+        implicit[-1],
+    )
+    z = engine.solve(segment, batch).z[:, state].reshape(points, repeats, -1)
+    # the median point: one on a ridge between modes shows jumps, not noise
+    spread = float(np.median(z.std(axis=1, ddof=1), axis=0).max()) / segment.inject_scale
+    down, _ = chain.sampler.split(chain.sampler.steps - 1)
+    rho = down / float(chain.sampler.sigmas[-2])
+    amplified = spread * (1 + math.sqrt(rho) if chain.recipe.scheme == "implicit-midpoint" else 1.0)
+    if chain.recipe.sigma_min < NOISE_MARGIN * amplified:
+        where = f"{chain.name}: " if chain.name else ""
+        raise ConfigError(
+            f"{where}sigma_min is {chain.recipe.sigma_min:.4g}, but rig {rig.name} reads states with noise "
+            f"{amplified:.4g}; allowed: {NOISE_MARGIN * amplified:.4g} or more"
+        )
+    return amplified
+
+
+def steps_of_asks(sampler: Sampler) -> list[int]:
+    """For each settle of the chain, the sampler step it belongs to (the final denoise is step N)."""
+    counts = [0] * (sampler.steps + 1)
+    total = len(asks_of(sampler))
+    per_step = (total - 1) // sampler.steps
+    extra = total - 1 - per_step * sampler.steps  # the trapezoid's first slope
+    for step in range(sampler.steps):
+        counts[step] = per_step + (extra if step == 0 else 0)
+    counts[-1] = 1
+    return [step for step, count in enumerate(counts) for _ in range(count)]
+
+
+def machine_of(chain: Chain, rig: Rig, seen: Any) -> LoopMachine:
+    """The closed loop of this chain on this rig."""
+    return LoopMachine(
+        rig.engine,
+        chain.subject.network,
+        chain.program,
+        labels=chain.labels,
+        sample_id=chain.sample_id,
+        audit=chain.recipe.audit if isinstance(rig.engine, OpticalLoopEngine) else 0,
+        seen=seen,
+    )

@@ -1,0 +1,228 @@
+"""Recipes: what to run, as flat data. A recipe file, `--set key=value`, then one validated model."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from labctl.devices import ConfigError
+from labctl.rig import first_problem, nearest, parse_toml, read_toml
+from labctl.sampling import SCHEMES
+
+EngineName = Literal["optical-loop", "digital"]
+
+
+def _bits(value: object) -> object:
+    if value == "float" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 9):
+        return value
+    raise ValueError('allowed: 1 to 9, or "float"')
+
+
+Bits = Annotated[int | Literal["float"], BeforeValidator(_bits)]
+
+
+class SampleRecipe(BaseModel):
+    """Generate samples: one network, one chain of diffusion steps.
+
+    model: a zoo name or a checkpoint's path; with `data` (the user's own points: .npy, .npz, .csv) a network
+    is trained on them first, `train_iterations` long. bits: weight codes of 1 to 9 bits, re-fitted, or
+    "float". sigma_min is where the chain ends; one final denoise follows. tolerance: how far the window's
+    halves may differ, relative to sigma. audit: samples whose settle time is measured at each step.
+    noise_scale multiplies a twin's noise. reference: fresh data points that stand beside the samples.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["sample"] = "sample"
+    title: str = Field(min_length=1)
+    about: str = ""
+    law: Literal["loop", "oscillator"] = "loop"
+    engines: tuple[EngineName, ...] = ("optical-loop", "digital")
+    model: str = ""
+    data: str = ""
+    train_iterations: int = Field(default=4000, ge=1, le=200_000)
+    samples: int = Field(default=2000, ge=1, le=1_000_000)
+    steps: int = Field(default=4, ge=1, le=1000)
+    scheme: str = "implicit-midpoint"
+    schedule: Literal["flow", "edm", "log"] = "flow"
+    sigma_max: float = Field(default=10.0, gt=0, le=200)
+    sigma_min: float = Field(default=0.06, gt=0)
+    eta: float = Field(default=0.0, ge=0, le=1)
+    bits: Bits = 4
+    weight_scale: Literal["row", "row-mse", "global"] = "row"
+    tolerance: float = Field(default=0.05, gt=0, le=1)
+    noise_scale: float = Field(default=1.0, ge=0, le=100)
+    audit: int = Field(default=64, ge=0, le=4096)
+    reference: int = Field(default=4000, ge=2, le=100_000)
+    seed: int = Field(default=1, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if bool(self.model) == bool(self.data):
+            raise ValueError("give one of model (a zoo name or checkpoint) and data (your own points)")
+        if self.scheme not in SCHEMES:
+            raise ValueError(
+                f"scheme {self.scheme!r} is not known{nearest(self.scheme, SCHEMES)}; "
+                f"allowed: {', '.join(SCHEMES)}"
+            )
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
+        return self
+
+
+class ScanRecipe(SampleRecipe):
+    """Run the chain once for each value of one key, and again for each value of `series`.
+
+    scan and series name keys of the recipe; the table has a row per scan value and columns per series value.
+    """
+
+    kind: Literal["scan"] = "scan"  # type: ignore[assignment]
+    scan: str
+    values: tuple[float | int | str, ...] = Field(min_length=1)
+    series: str = ""
+    series_values: tuple[float | int | str, ...] = ()
+
+    @model_validator(mode="after")
+    def _keys_exist(self) -> Self:
+        for key in filter(None, (self.scan, self.series)):
+            if key not in SampleRecipe.model_fields:
+                raise ValueError(f"{key!r} is no key to scan{nearest(key, SampleRecipe.model_fields)}")
+        if bool(self.series) != bool(self.series_values):
+            raise ValueError("series and series_values go together")
+        if not all(isinstance(v, int | float) for v in self.values):
+            raise ValueError("values must be numbers; a word goes into series")
+        return self
+
+
+# What a tour may replace in its parts: not what they are, nor where their seed comes from.
+PART_KEYS = tuple(
+    key
+    for key in SampleRecipe.model_fields
+    if key not in ("kind", "title", "about", "law", "engines", "model", "data", "seed")
+)
+
+
+class TourRecipe(BaseModel):
+    """Several recipes into one file, one panel each.
+
+    `overrides` replace keys in all of them (on the command line, --set with a key of the parts does that).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["tour"] = "tour"
+    title: str = Field(min_length=1)
+    about: str = ""
+    law: Literal["loop", "oscillator"] = "loop"
+    engines: tuple[EngineName, ...] = ("optical-loop", "digital")
+    recipes: tuple[str, ...] = Field(min_length=1)
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    seed: int = Field(default=1, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _keys_exist(self) -> Self:
+        for key in self.overrides:
+            if key not in PART_KEYS:
+                raise ValueError(f"overrides: {key!r} is no key of the parts{nearest(key, PART_KEYS)}")
+        return self
+
+
+AnyRecipe = SampleRecipe | ScanRecipe | TourRecipe
+KINDS: dict[str, type[SampleRecipe] | type[ScanRecipe] | type[TourRecipe]] = {
+    "sample": SampleRecipe,
+    "scan": ScanRecipe,
+    "tour": TourRecipe,
+}
+
+
+class Protocol(BaseModel):
+    """A recipe with its name: what `run` takes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    recipe: AnyRecipe
+
+    def as_json(self) -> str:
+        """The resolved recipe, for the run log."""
+        return json.dumps(self.recipe.model_dump(mode="json"), indent=1)
+
+
+def _shipped() -> Any:
+    return resources.files("labctl_recipes") / "recipes"
+
+
+def protocol_names() -> list[str]:
+    """Shipped recipes."""
+    return sorted(f.name.removesuffix(".toml") for f in _shipped().iterdir() if f.name.endswith(".toml"))
+
+
+def load_protocol(name_or_path: str | Path, settings: dict[str, Any] | None = None) -> Protocol:
+    """A shipped recipe by name, or a recipe file, with `settings` (key -> value) put over it.
+
+    Raises ConfigError naming file, key and value; an unknown key suggests the nearest.
+    """
+    text_name = str(name_or_path)
+    path = Path(name_or_path)
+    if text_name in protocol_names():
+        text, where = (_shipped() / f"{text_name}.toml").read_text("utf-8"), f"recipe {text_name}"
+    elif path.is_file():
+        text, where, text_name = read_toml(path), str(path), path.stem
+    else:
+        raise ConfigError(
+            f"protocol {text_name!r} is neither shipped nor a file{nearest(text_name, protocol_names())}; "
+            f"shipped: {', '.join(protocol_names())}"
+        )
+    values = parse_toml(text, where)
+    kind = values.get("kind", "sample")
+    if kind not in KINDS:
+        raise ConfigError(f"{where}: kind = {kind!r}{nearest(str(kind), KINDS)}; allowed: {', '.join(KINDS)}")
+    values = _with_settings(values, KINDS[kind], settings or {}, where)
+    try:
+        return Protocol(name=text_name, recipe=KINDS[kind](**values))
+    except ValidationError as error:
+        raise first_problem(error, where, KINDS[kind]) from None
+
+
+def _with_settings(
+    values: dict[str, Any], model: type[AnyRecipe], settings: dict[str, Any], where: str
+) -> dict[str, Any]:
+    """Recipe values with the settings put over them; a tour passes on what belongs to its parts."""
+    values = dict(values)
+    known = [key for key in model.model_fields if key != "kind"]
+    passed_on = PART_KEYS if model is TourRecipe else ()
+    for key, value in settings.items():
+        if key in (values.get("scan"), values.get("series")):
+            table = "values" if key == values.get("scan") else "series_values"
+            raise ConfigError(f"--set {key}: {where} scans {key}; allowed: --set {table}=[...]")
+        if key in known:
+            values[key] = value
+        elif key in passed_on:
+            values["overrides"] = {**values.get("overrides", {}), key: value}
+        else:
+            near = nearest(key, [*known, *passed_on])
+            hint = near or f"; allowed: {', '.join((*known, *passed_on))}"
+            raise ConfigError(f"--set {key}: {where} has no such key{hint}")
+    return values
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """ "key=value" as TOML would read the value; a bare word is a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r}: allowed: key=value")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def settings_of(texts: Iterable[str]) -> dict[str, Any]:
+    """Several "key=value" at once; the last of a key counts."""
+    return dict(parse_setting(text) for text in texts)

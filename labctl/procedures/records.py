@@ -1,0 +1,232 @@
+"""From a plan and its results to the run log's plain records."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labctl.engines import FixedPointResult
+from labctl.procedures.plan import Chain, steps_of_asks
+from labctl.procedures.recipe import Protocol, SampleRecipe, ScanRecipe, TourRecipe
+from labctl.rig import Rig
+from labctl.runlog import (
+    DeviceTime,
+    Document,
+    LayerSlice,
+    PanelPlan,
+    ProgramRecord,
+    RunHeader,
+    RunPlan,
+    ScanPlan,
+    SegmentTables,
+    StepLedger,
+    StepRecord,
+    Timing,
+    as_json_card,
+    device_records,
+    software_versions,
+)
+from labctl.sampling import SettleSeen
+from labctl.version import source_commit
+
+FloatArray = NDArray[np.float64]
+
+SCAN_UNITS = {
+    "energy_distance": "",
+    "converged_share": "",
+    "settle_p95_us": "us",
+    "settle_max_us": "us",
+    "unsettled_share": "",
+    "device_time_per_sample_us": "us",
+}
+
+
+def header_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunHeader:
+    """All that is known before the first step."""
+    first = chains[0]
+    spec, world = rig.loop_spec, rig.config.world
+    timing = None
+    if spec is not None:
+        timing = Timing(
+            profile=world.profile if world is not None else rig.name,
+            tau_us=spec.tau_us,
+            trip_us=spec.trip_us,
+            wait_us=spec.wait_us,
+            window_us=spec.window_us,
+            step_us=spec.wait_us + spec.window_us,
+            full_scale=spec.dac.range_units,
+        )
+    return RunHeader(
+        title=protocol.recipe.title,
+        protocol=Document(name=protocol.name, text=protocol.as_json(), format="json"),
+        rig=Document(name=rig.name, text=rig.config.as_json(), format="json"),
+        seed=protocol.recipe.seed,
+        n_samples=sum(len(c.sample_id) for c in chains),
+        d=first.x_start.shape[1],
+        n_channels=rig.config.n_channels,
+        n_classes=first.subject.network.n_classes,
+        versions=software_versions(),
+        git_commit=source_commit(),
+        numerics={
+            "torch_threads": torch.get_num_threads(),
+            "queue": spec.max_queue if spec is not None else 0,
+            "engine": rig.config.engine,
+        },
+        devices=device_records(rig.identities),
+        network=as_json_card({**first.subject.card, **_class_names(chains)}),
+        timing=timing,
+        operator=os.environ.get("USER"),
+        hostname=platform.node(),
+    )
+
+
+def _class_names(chains: list[Chain]) -> dict[str, Any]:
+    """What the classes are called, where a chain has any with names."""
+    garments = next((chain.garments for chain in chains if chain.garments is not None), None)
+    return {} if garments is None else {"class_names": list(garments.class_names)}
+
+
+def plan_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunPlan:
+    """The shape of the run file."""
+    recipe = protocol.recipe
+    panels = tuple(_panel(chain, rig) for chain in chains)
+    if not isinstance(recipe, ScanRecipe):
+        default = next((p.name for p in panels if p.name), None) if isinstance(recipe, TourRecipe) else None
+        return RunPlan(panels=panels, default=default)
+    columns: dict[str, str] = {recipe.scan: ""}
+    for word in recipe.series_values or ("",):
+        columns.update({column_name(key, str(word)): unit for key, unit in SCAN_UNITS.items()})
+    signal = "settle_p95_us" if recipe.scan == "steps" and recipe.audit > 0 else "energy_distance"
+    words = [str(word) for word in recipe.series_values]
+    series = {column_name(key, word): (key, word) for word in words for key in SCAN_UNITS}
+    signal = column_name(signal, words[0] if words else "")
+    scan = ScanPlan(columns, axis=recipe.scan, signal=signal, title=recipe.title, series=series)
+    return RunPlan(panels=panels, scan=scan)
+
+
+def column_name(key: str, series: str) -> str:
+    """A scan column's name: the quantity, and the series value where there are several."""
+    return key if not series else f"{key}_{series}".replace("+", "p").replace("-", "_").replace(".", "p")
+
+
+def _panel(chain: Chain, rig: Rig) -> PanelPlan:
+    recipe, placement = chain.recipe, chain.program.weights.placement
+    engine_audits = rig.loop_spec is not None
+    count = min(recipe.audit, recipe.samples) if engine_audits else 0
+    pictures, reference_pictures, reference_labels = None, None, None
+    reference = chain.reference
+    if chain.garments is not None:
+        pictures = (recipe.samples, 28, 28)
+        reference_pictures = _bytes(chain.garments.real_pictures)
+        reference_labels = np.asarray(chain.garments.real_labels, dtype=np.int64)
+        reference = None
+    elif reference is not None:
+        reference = chain.subject.affine.restore(reference)
+    weights = chain.program.weights
+    names = ["u", *(f"h{i}" for i in range(1, len(placement.sizes)))]
+    return PanelPlan(
+        n_steps=len(chain.program.segments),
+        n_samples=recipe.samples,
+        d=placement.sizes[0],
+        n_channels=placement.n_channels,
+        name=chain.name,
+        title=recipe.title if not chain.name or chain.row is None else f"{recipe.title}: {chain.name}",
+        program=ProgramRecord(
+            weights=weights.weights,
+            layers=tuple(
+                LayerSlice(name, placement.block(i).start, placement.block(i).stop)
+                for i, name in enumerate(names)
+            ),
+            segments=_tables(chain),
+            codes=weights.codes,
+            row_scale=weights.scale_out,
+            bits=weights.bits,
+            mask=placement.mask,
+            settings={"program_sha256": chain.program.hash},
+        ),
+        x_start=chain.x_start,
+        labels=chain.labels,
+        audit=np.arange(count),
+        reference=reference,
+        reference_labels=reference_labels,
+        pictures=pictures,
+        reference_pictures=reference_pictures,
+        own_mean=chain.subject.affine.mean,
+        own_std=chain.subject.affine.std,
+        settings=_scalars(chain.recipe),
+    )
+
+
+def _scalars(recipe: SampleRecipe) -> dict[str, Any]:
+    kept = recipe.model_dump(mode="json", exclude={"engines", "kind", "law", "about", "title"})
+    return {key: value for key, value in kept.items() if isinstance(value, str | int | float | bool)}
+
+
+def _tables(chain: Chain) -> SegmentTables:
+    segments, levels = chain.program.segments, chain.sampler.sigmas
+    steps = steps_of_asks(chain.sampler)
+    after = [float(levels[s + 1]) if s < chain.sampler.steps else 0.0 for s in steps]
+    tables = chain.tables
+    return SegmentTables(
+        kind=[s.kind for s in segments],
+        sigma=np.array([float(levels[s]) for s in steps]),
+        sigma_next=np.array(after),
+        leak=np.stack([s.leak for s in segments]),
+        gain=np.stack([s.gain for s in segments]),
+        bias=np.stack([s.bias for s in segments]),
+        leak_applied=None if tables is None else np.stack([t.leak for t in tables]),
+        gain_applied=None if tables is None else np.stack([t.gain for t in tables]),
+        leak_codes=None if tables is None else np.stack([t.leak_codes for t in tables]),
+        gain_codes=None if tables is None else np.stack([t.gain_codes for t in tables]),
+        inject_scale=np.array([s.inject_scale for s in segments]),
+    )
+
+
+def step_record(chain: Chain, seen: SettleSeen, x: FloatArray, sampling_s: float, audited: int) -> StepRecord:
+    """One settle as the log keeps it; x [B, d] is what the sampler held after it (network units)."""
+    result = seen.result
+    step = steps_of_asks(chain.sampler)[seen.index]
+    levels = chain.sampler.sigmas
+    return StepRecord(
+        sigma=float(levels[step]),
+        sigma_next=float(levels[step + 1]) if step < chain.sampler.steps else 0.0,
+        x=x,
+        kind=seen.segment.kind,
+        injection=seen.inject,
+        injection_codes=result.applied.inject_codes,
+        state=result.z,
+        outcome=result.outcome,
+        step_norm=result.step_norm,
+        residual_norm=result.residual_norm,
+        settle_time_us=_audited(result.settle_time_us, audited),
+        transient=_audited(result.transient, audited),
+        iterations=result.iterations,
+        ledger=StepLedger(
+            modelled=_device_time(result),
+            engine_s=result.ledger.host_s,
+            sampling_s=sampling_s,
+            nfe=1,
+            host_macs=result.ledger.host_macs,
+        ),
+        coercions=result.coercions,
+    )
+
+
+def _device_time(result: FixedPointResult) -> DeviceTime | None:
+    ledger = result.ledger
+    if ledger.device_us == 0:
+        return None
+    return DeviceTime(upload_us=ledger.upload_us, wait_us=ledger.wait_us, window_us=ledger.window_us)
+
+
+def _audited(values: FloatArray, audited: int) -> FloatArray | None:
+    return values if audited and len(values) == audited else None
+
+
+def _bytes(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(np.rint(np.asarray(pictures, dtype=np.float64) * 255), 0, 255), dtype=np.uint8)

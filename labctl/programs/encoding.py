@@ -1,0 +1,69 @@
+"""Weights to light levels: a signed fraction becomes a cell of pixels on one of two sign paths.
+
+The encoder knows only the calibration record (panel response, registration); the optics of a twin decode
+the displayed frame by their own equations, so that an error here cannot cancel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.devices import CalibrationRecord, ModulatorSpec, ProgramError
+
+FloatArray = NDArray[np.float64]
+MIN_CELL_PX = 10
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedFrame:
+    """levels [height, width] to show, and the fractions [n, n] the record says that frame realises."""
+
+    levels: NDArray[np.uint16]
+    realised: FloatArray
+
+
+def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: CalibrationRecord) -> EncodedFrame:
+    """Signed fractions [n, n] in -1 .. 1 to a frame of cells; output rows run down, input columns across.
+
+    The record gives `panel_transmittance` [n_levels] (0 .. 1), `path_origin_px` [2, 2] (top, left of the
+    positive and negative field) and `cell_px` [2] (height, width). Raises ProgramError for cells under
+    10 x 10 pixels, a matrix that does not fit the panel, or fractions outside -1 .. 1.
+    """
+    n = len(fractions)
+    if spec.kind != "lcos-intensity":
+        raise ProgramError(f"modulator kind is {spec.kind}; this encoder writes lcos-intensity frames")
+    if not np.isfinite(fractions).all() or np.abs(fractions).max() > 1 + 1e-12:
+        raise ProgramError(
+            f"a weight fraction is {fractions.flat[int(np.argmax(np.abs(fractions)))]}; allowed: -1 to 1"
+        )
+    cell_height, cell_width = (int(v) for v in record.array("cell_px"))
+    if min(cell_height, cell_width) < MIN_CELL_PX:
+        raise ProgramError(
+            f"cells of {cell_height} x {cell_width} pixels; allowed: at least {MIN_CELL_PX} x {MIN_CELL_PX}"
+        )
+    transmittance = record.array("panel_transmittance")
+    order = np.argsort(transmittance, kind="stable")
+    ordered = transmittance[order]
+    frame = np.zeros(spec.shape_px, np.uint16)
+    realised = np.zeros((n, n))
+    for sign, (top, left) in zip((1.0, -1.0), record.array("path_origin_px").astype(int), strict=True):
+        if (
+            top < 0
+            or left < 0
+            or top + n * cell_height > spec.shape_px[0]
+            or left + n * cell_width > spec.shape_px[1]
+        ):
+            raise ProgramError(
+                f"a {n} x {n} matrix of {cell_height} x {cell_width} px cells exceeds the panel"
+            )
+        want = np.maximum(sign * fractions, 0.0)
+        right = np.clip(np.searchsorted(ordered, want), 1, len(ordered) - 1)
+        nearest = np.where(want - ordered[right - 1] <= ordered[right] - want, right - 1, right)
+        levels = order[nearest].astype(np.uint16)
+        cells = levels.repeat(cell_height, axis=0).repeat(cell_width, axis=1)
+        frame[top : top + n * cell_height, left : left + n * cell_width] = cells
+        realised += sign * ordered[nearest]
+    return EncodedFrame(frame, realised)

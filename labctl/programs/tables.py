@@ -1,0 +1,107 @@
+"""Digital knobs are quantised too: gain, leak and bias tables as DAC codes, and what they came out as."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.devices import Coercion, Converter, GainScale, LoopSpec, ProgramError
+from labctl.programs.placement import PlacedWeights
+from labctl.programs.program import LoopSegment
+
+FloatArray = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class CodedTables:
+    """A segment's tables in codes, and the values they stand for (network units).
+
+    gain_codes, gain [C, n]; leak_codes, leak [n]; gain_range [n] (0 = state scale, 1 = hidden scale);
+    bias_codes [C, n], of the table alone: rows u get the injection at run time.
+    """
+
+    gain_codes: Codes
+    leak_codes: Codes
+    gain_range: Codes
+    bias_codes: Codes
+    gain: FloatArray
+    leak: FloatArray
+    coercions: tuple[Coercion, ...]
+
+
+def encode_tables(segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec) -> CodedTables:
+    """Quantise gain (as gain * scale_out) and leak; values out of range go to the end and are reported.
+
+    Raises ProgramError for a negative gain or a leak outside 0 .. 1: no code means that.
+    """
+    placement = weights.placement
+    gain_range = np.ones(spec.n_channels, np.int64)
+    gain_range[placement.state] = 0
+    if not np.isfinite(segment.gain).all() or segment.gain.min() < 0:
+        raise ProgramError(f"a row gain is {np.nanmin(segment.gain):.4g}; allowed: 0 or more, finite")
+    if not np.isfinite(segment.leak).all() or segment.leak.min() < 0 or segment.leak.max() > 1:
+        worst = float(segment.leak[np.argmax(np.abs(segment.leak - 0.5))])
+        raise ProgramError(f"a leak is {worst:.4g}; allowed: 0 to 1")
+    wanted = segment.gain * weights.scale_out
+    codes = np.where(gain_range == 0, spec.state_gain.code(wanted), spec.hidden_gain.code(wanted))
+    applied = np.where(gain_range == 0, spec.state_gain.value(codes), spec.hidden_gain.value(codes))
+    coercions = [
+        note
+        for name, rows, scale in (
+            ("row gain u", gain_range == 0, spec.state_gain),
+            ("row gain h", gain_range == 1, spec.hidden_gain),
+        )
+        if (note := _out_of_scale(name, wanted[:, rows], applied[:, rows], scale)) is not None
+    ]
+    leak_codes = np.rint(segment.leak * spec.max_leak_code).astype(np.int64)
+    hidden = np.ones(spec.n_channels, np.bool_)
+    hidden[placement.state] = False
+    bias_codes, _, _ = to_codes(segment.bias, spec.dac, "bias")
+    _, _, note = to_codes(segment.bias[:, hidden], spec.dac, "bias h")
+    if note is not None:
+        coercions.append(note)
+    return CodedTables(
+        gain_codes=codes,
+        leak_codes=leak_codes,
+        gain_range=gain_range,
+        bias_codes=bias_codes,
+        gain=applied / weights.scale_out,
+        leak=leak_codes / spec.max_leak_code,
+        coercions=tuple(coercions),
+    )
+
+
+def _out_of_scale(field: str, wanted: FloatArray, applied: FloatArray, scale: GainScale) -> Coercion | None:
+    out = (wanted > 0) & ((wanted < scale.low * 0.99) | (wanted > scale.high * 1.01))
+    if not out.any():
+        return None
+    distance = np.where(out, np.abs(np.log(np.where(out, wanted / applied, 1.0))), 0.0)
+    worst = np.unravel_index(int(distance.argmax()), distance.shape)
+    return Coercion(field, float(wanted[worst]), float(applied[worst]), "gain x scale_out", int(out.sum()))
+
+
+def to_codes(
+    values: FloatArray, converter: Converter, field: str
+) -> tuple[Codes, NDArray[np.bool_], Coercion | None]:
+    """Nearest codes, where the range clipped them, and the worst clipped pair as a coercion.
+
+    Raises ProgramError for NaN or infinity: no code means that.
+    """
+    if values.size == 0:
+        return values.astype(np.int64), np.zeros(values.shape, np.bool_), None
+    high, low, limit = float(values.max()), float(values.min()), converter.range_units
+    if not np.isfinite(high - low):
+        raise ProgramError(f"{field} is {values[~np.isfinite(values)][0]}; allowed: finite numbers")
+    raw = values * (1.0 / converter.units_per_code)
+    np.rint(raw, out=raw)
+    codes = np.clip(raw, -converter.max_code, converter.max_code, out=raw).astype(np.int64)
+    if -limit <= low and high <= limit:
+        return codes, np.zeros(values.shape, np.bool_), None
+    clipped = np.abs(values) > limit
+    worst = np.unravel_index(int(np.abs(values).argmax()), values.shape)
+    applied = float(codes[worst] * converter.units_per_code)
+    note = Coercion(field, float(values[worst]), applied, "network units", int(clipped.sum()))
+    return codes, clipped, note

@@ -1,0 +1,204 @@
+"""A rig's self-test, through the same interfaces that a run uses; every finding in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from labctl_calibration import calibrate_open_loop, nominal_panel_record
+
+from labctl.devices import (
+    CalibrationMissing,
+    Device,
+    DeviceError,
+    DeviceFault,
+    InputDrive,
+    LoopElectronics,
+    ProgramError,
+    SettleCodes,
+    WeightModulator,
+    frame_checksum,
+)
+from labctl.programs import encode_frame
+from labctl.rig.config import RigConfig
+from labctl.rig.rig import Rig
+
+DRIVE_SHARE = 0.1  # of the absolute limits, for the emitter test
+MAX_CROSSTALK = 0.05  # of a full-scale weight
+MIN_WEIGHT, MAX_WEIGHT = 0.5, 1.5  # of a full-scale weight: less is a dead channel, more a wrong gain
+MAX_ERROR_PERCENT = 1.0  # of full scale, asked against read
+MAX_NOISE_PERCENT = 1.0  # of full scale, standard deviation of one read-out
+REPEATS = 64
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One test: of which device, which test, what was found (or went wrong), and whether that is right."""
+
+    device: str
+    test: str
+    found: str
+    ok: bool
+
+
+def check_rig(config: RigConfig) -> Iterator[Finding]:
+    """Open every device, ask each how it is, then test frame, emitters, light path and loop.
+
+    A device that fails is reported and the others are still tested; tests that need it are left out. The rig
+    is closed at the end, however it ends. Raises UserError for a rig that cannot even be built.
+    """
+    rig = Rig(config)
+    try:
+        sound: list[Device] = []
+        for device in rig.build().values():
+            findings = list(_opened(device))
+            yield from findings
+            if all(finding.ok for finding in findings):
+                sound.append(device)
+        for device in sound:
+            if isinstance(device, WeightModulator):
+                yield _tested(device, "frame", partial(_frame, device))
+            elif isinstance(device, InputDrive):
+                yield _tested(device, "drive", partial(_drive, device))
+        modulators = [d for d in sound if isinstance(d, WeightModulator)]
+        for electronics in (d for d in sound if isinstance(d, LoopElectronics)):
+            if modulators:
+                panel = modulators[0]
+                yield _tested(electronics, "light path", partial(_light_path, panel, electronics))
+            yield _tested(electronics, "loop", partial(_loop, electronics))
+    finally:
+        rig.close()
+
+
+def _opened(device: Device) -> Iterator[Finding]:
+    try:
+        who = device.open()
+        kind = "simulated" if who.simulated else "real"
+        named = f"{who.vendor} {who.model}, serial {who.serial}, firmware {who.firmware}, {kind}"
+        yield Finding(device.name, "identity", named, True)
+        settings = ", ".join(f"{key} {_value(value)}" for key, value in device.snapshot().items())
+        yield Finding(device.name, "health", settings, True)
+    except DeviceError as error:
+        yield Finding(device.name, error.operation, str(error), False)
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _tested(device: Device, test: str, run: Callable[[], str]) -> Finding:
+    """What a test found; a device's fault, or a value outside what is allowed, makes it fail."""
+    try:
+        return Finding(device.name, test, run(), True)
+    except (DeviceError, CalibrationMissing, ProgramError) as error:
+        return Finding(device.name, test, str(error), False)
+
+
+def _require(ok: bool, message: str, device: Device, test: str) -> None:
+    if not ok:
+        raise DeviceFault(message, device=device.name, operation=test)
+
+
+def _frame(panel: WeightModulator) -> str:
+    """Show random levels and read them back."""
+    spec = panel.spec
+    rng = np.random.Generator(np.random.Philox(key=0))
+    levels = rng.integers(0, spec.n_levels, spec.shape_px, dtype=np.uint16)
+    receipt = panel.show(levels)
+    wrong = int(np.count_nonzero(panel.shown() != levels))
+    _require(wrong == 0, f"{wrong:,} of {levels.size:,} pixels read back differently", panel, "frame")
+    sent = frame_checksum(levels)
+    _require(
+        receipt.checksum == sent, f"the receipt says {receipt.checksum}, sent was {sent}", panel, "frame"
+    )
+    height, width = spec.shape_px
+    return f"{width} x {height} pixels, {spec.n_levels} levels, read back as sent (CRC-32 {sent})"
+
+
+def _drive(drive: InputDrive) -> str:
+    """A tenth of the limits on every channel, then dark again."""
+    spec = drive.spec
+    most_ma = min(spec.max_channel_ma, spec.max_total_ma / spec.n_channels)
+    code = int(DRIVE_SHARE * most_ma / spec.ma_per_code)
+    receipt = drive.drive(np.full((1, spec.n_channels), code))
+    drive.drive(np.zeros((1, spec.n_channels), np.int64))
+    asked = code * spec.ma_per_code
+    error = float(np.abs(receipt.current_ma - asked).max())
+    _require(
+        error <= spec.ma_per_code, f"asked {asked:.4g} mA, applied off by {error:.4g} mA", drive, "drive"
+    )
+    return (
+        f"{spec.n_channels} channels at {asked:.3g} mA as asked, dark again, {drive.temperature_c():.1f} °C"
+    )
+
+
+def _light_path(panel: WeightModulator, electronics: LoopElectronics) -> str:
+    """Show the unit matrix and probe it: each input channel must light its own output and no other."""
+    n = electronics.spec.n_channels
+    record = nominal_panel_record(panel.spec, n, panel.open().serial)
+    panel.show(encode_frame(np.eye(n), panel.spec, record).levels)
+    measured = calibrate_open_loop(electronics)
+    weights, offsets = measured.array("effective_fractions"), measured.array("offset_units")
+    own = np.diag(weights)
+    worst = int(np.argmax(np.abs(own - 1)))
+    _require(
+        bool(((own > MIN_WEIGHT) & (own < MAX_WEIGHT)).all()),
+        f"channel {worst} answers {own[worst]:.3f} to a full-scale weight; "
+        f"allowed: {MIN_WEIGHT} to {MAX_WEIGHT}",
+        electronics,
+        "light path",
+    )
+    crosstalk = np.abs(weights - np.diag(own))
+    row, column = (int(i) for i in np.unravel_index(int(crosstalk.argmax()), crosstalk.shape))
+    _require(
+        float(crosstalk.max()) < MAX_CROSSTALK,
+        f"input {column} leaks {crosstalk.max():.3f} of a full-scale weight into output {row}; "
+        f"allowed: below {MAX_CROSSTALK}",
+        electronics,
+        "light path",
+    )
+    return (
+        f"{n} channels answer {own.min():.3f} to {own.max():.3f} of full scale, crosstalk at most "
+        f"{crosstalk.max():.1e}, offset nulled {np.abs(offsets).max():.3f} units"
+    )
+
+
+def _loop(electronics: LoopElectronics) -> str:
+    """Settle known biases with the gain off: what was asked must be read; the spread is the read noise."""
+    spec = electronics.spec
+    n, levels = spec.n_channels, np.linspace(-0.8, 0.8, 9)
+    bias = np.rint(np.repeat(levels, REPEATS) * spec.dac.max_code).astype(np.int64)
+    batch = len(bias)
+    readout = electronics.settle(
+        SettleCodes(
+            bias=np.repeat(bias[:, None], n, axis=1),
+            gain=np.zeros((1, n), np.int64),
+            leak=np.full((1, n), spec.max_leak_code),
+            gain_range=np.zeros(n, np.int64),
+            start=np.zeros((batch, n), np.int64),
+            step_id=2**31 - 1,
+            sample_id=np.arange(batch),
+        )
+    )
+    percent = 100.0 / spec.adc.range_units
+    read = (readout.counts * spec.adc.units_per_code).reshape(len(levels), REPEATS, n)
+    asked = bias.reshape(len(levels), REPEATS)[:, :1] * spec.dac.units_per_code
+    error = np.abs(read.mean(axis=1) - asked).max(axis=0) * percent
+    noise = read.std(axis=1, ddof=1).max(axis=0) * percent
+    for what, values, limit in (
+        ("is off by", error, MAX_ERROR_PERCENT),
+        ("has noise of", noise, MAX_NOISE_PERCENT),
+    ):
+        worst = int(values.argmax())
+        _require(
+            float(values[worst]) <= limit,
+            f"channel {worst} {what} {values[worst]:.2f}% of full scale; allowed: {limit:g}%",
+            electronics,
+            "loop",
+        )
+    return (
+        f"bias read back within {error.max():.3f}% of full scale, read noise {noise.max():.3f}%, "
+        f"{electronics.temperature_c():.1f} °C"
+    )

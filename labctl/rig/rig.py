@@ -1,0 +1,153 @@
+"""The composition root: a rig file becomes devices, a record and an engine; closing leaves them safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from labctl_calibration import calibrate_open_loop, nominal_panel_record
+
+from labctl.devices import (
+    ConfigError,
+    Device,
+    Identity,
+    LoopElectronics,
+    LoopSpec,
+    Scalar,
+    WeightModulator,
+)
+from labctl.engines import DigitalEngine, OpticalLoopEngine
+from labctl.rig.config import RigConfig, WorldConfig, load_rig
+from labctl.rig.table import DRIVERS, WORLDS, load
+
+AnyDevice = TypeVar("AnyDevice", bound=Device)
+
+
+class Rig:
+    """One bench. Use as a context manager; `devices` are usable raw, `engine` runs programs.
+
+    A twin's world is `world` (None on a real bench).
+    """
+
+    def __init__(self, config: RigConfig) -> None:
+        self.config = config
+        self.devices: dict[str, Device] = {}
+        self.identities: dict[str, Identity] = {}
+        self.world: Any = None
+        self._engine: OpticalLoopEngine | DigitalEngine | None = None
+
+    @property
+    def name(self) -> str:
+        """The rig file's name."""
+        return self.config.name
+
+    @property
+    def engine(self) -> OpticalLoopEngine | DigitalEngine:
+        """The engine; ConfigError while the rig is closed."""
+        if self._engine is None:
+            raise ConfigError(f"rig {self.name} is not open; use `with open_rig(...) as rig:` or rig.open()")
+        return self._engine
+
+    @property
+    def loop_spec(self) -> LoopSpec | None:
+        """The loop electronics' data sheet; None where the host computes."""
+        for device in self.devices.values():
+            if isinstance(device, LoopElectronics):
+                return device.spec
+        return None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether no real device takes part."""
+        return all(identity.simulated for identity in self.identities.values())
+
+    def build(self) -> Mapping[str, Device]:
+        """Make the world and every device, unopened: nothing is talked to yet."""
+        if not self.devices:
+            world = self.config.world
+            self.world = None if world is None else self._build_world(world)
+            for device in self.config.device:
+                self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
+        return self.devices
+
+    def open(self) -> Self:
+        """Build and open every device, then the engine. What opened before a failure is closed again."""
+        if self._engine is not None:
+            return self
+        try:
+            for name, device in self.build().items():
+                self.identities[name] = device.open()
+            self._engine = self._build_engine()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Close every device, last opened first; each leaves its own safe state."""
+        self._engine = None
+        problems = []
+        for name in reversed(list(self.devices)):
+            try:
+                self.devices.pop(name).close()
+            except Exception as error:  # noqa: BLE001 - every device must get its chance to become safe
+                problems.append(error)
+        self.identities = {}
+        if problems:
+            raise problems[0]
+
+    def set_noise_scale(self, scale: float) -> None:
+        """Scale a twin's noise (1 = the profile's). ConfigError on a bench whose noise is real."""
+        if self.config.world is None or self.world is None:
+            raise ConfigError(
+                f"rig {self.name}: noise_scale is {scale}; allowed: 1, nothing here is simulated noise"
+            )
+        self.world.noise = self.world.profile.noise.scaled(scale * self.config.world.noise_scale)
+
+    def snapshot(self) -> Mapping[str, Mapping[str, Scalar]]:
+        """Every device's settings as read back."""
+        return {name: device.snapshot() for name, device in self.devices.items()}
+
+    def device(self, role: type[AnyDevice]) -> AnyDevice:
+        """The first device of an interface (WeightModulator, InputDrive, LoopElectronics)."""
+        for device in self.devices.values():
+            if isinstance(device, role):
+                return device
+        raise ConfigError(f"rig {self.name} has no {role.__name__}")
+
+    def _build_world(self, world: WorldConfig) -> Any:
+        load_profile = load("labctl_sim_devices.profile:load_profile")
+        try:
+            profile = load_profile(world.profile, dict(world.overrides))
+        except ConfigError as error:
+            raise ConfigError(f"rig {self.name}: world: {error}") from None
+        if profile.n_channels != self.config.n_channels:
+            raise ConfigError(
+                f"rig {self.name}: n_channels is {self.config.n_channels}, "
+                f"profile {world.profile} has {profile.n_channels}"
+            )
+        return load(WORLDS[world.kind])(profile, seed=world.seed, noise_scale=world.noise_scale)
+
+    def _build_engine(self) -> OpticalLoopEngine | DigitalEngine:
+        if self.config.engine == "digital":
+            return DigitalEngine(self.config.n_channels, tolerance=1e-8, name=self.name)
+        modulator, electronics = self.device(WeightModulator), self.device(LoopElectronics)
+        serial = self.identities[modulator.name].serial
+        record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
+        return OpticalLoopEngine(modulator, electronics, record, calibrate_open_loop, name=self.name)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_rig(name_or_path: str | Path | RigConfig) -> Rig:
+    """A rig, opened: a shipped name, a rig file or a configuration. Close it, or use `with`."""
+    config = name_or_path if isinstance(name_or_path, RigConfig) else load_rig(name_or_path)
+    return Rig(config).open()

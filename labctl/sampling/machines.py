@@ -1,0 +1,139 @@
+"""Machines a scheme can run on: the closed loop through an engine, or the bare network on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.devices import ConfigError
+from labctl.engines import Batch, FixedPointEngine, FixedPointResult
+from labctl.programs import LoopProgram, LoopSegment
+from labctl.sampling.network import LoopNetwork
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SettleSeen:
+    """One settle as it happened: which segment, what was injected, what came back."""
+
+    index: int
+    segment: LoopSegment
+    inject: FloatArray
+    result: FixedPointResult
+
+
+class LoopMachine:
+    """Runs a compiled chain on an engine, host-stepped: settle, read, form the next injection.
+
+    u is preset to c_in x and h as held from the settle before (0 at first). `seen(SettleSeen)` records.
+    """
+
+    def __init__(
+        self,
+        engine: FixedPointEngine,
+        network: LoopNetwork,
+        program: LoopProgram,
+        *,
+        labels: IntArray | None,
+        sample_id: IntArray,
+        audit: int = 0,
+        seen: Callable[[SettleSeen], None] | None = None,
+    ) -> None:
+        self._engine, self._network, self._program = engine, network, program
+        self._labels, self._sample_id = labels, sample_id
+        self._audit, self._seen = audit, seen
+        self._held = np.zeros((len(sample_id), engine.n_channels))
+        self._next = 0
+
+    def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
+        """The root of z = c + g D(z; sigma), in x units."""
+        segment = self._segment("implicit", sigma)
+        c_skip, _, _ = self._network.preconditioning.coefficients(sigma)
+        leak = segment.leak[self._program.weights.placement.state]
+        if np.abs(leak - (1 - g * c_skip)).max() > 1e-6:  # same sigma, reached by another step
+            raise ConfigError(
+                f"the scheme asks for implicit at sigma {sigma:.6g} with g {g:.6g}, the program has another "
+                f"g there: it was compiled for another sampler"
+            )
+        result = self._solve(segment, c, start)
+        return result.z[:, self._program.weights.placement.state] / segment.inject_scale
+
+    def denoise(self, x: FloatArray, sigma: float) -> FloatArray:
+        """D(x; sigma): the machine evaluates up to h_L, the host forms the last layer with measured W_out."""
+        segment = self._segment("evaluate", sigma)
+        result = self._solve(segment, x, x)
+        placement = self._program.weights.placement
+        w_out = self._engine.measured_weights()[placement.state, placement.last_hidden]
+        hidden = np.tanh(result.z[:, placement.last_hidden])
+        c_skip, c_out, _ = self._network.preconditioning.coefficients(sigma)
+        tables = self._network.rows(sigma)
+        row = 0 if self._labels is None else self._labels
+        raw = tables.gains[-1][row] * (hidden @ w_out.T) + tables.biases[-1][row]
+        return np.asarray(c_skip * x + c_out * raw)
+
+    def _segment(self, kind: str, sigma: float) -> LoopSegment:
+        if self._next == len(self._program.segments):
+            raise ConfigError(
+                f"the scheme asks for {kind} at sigma {sigma:.6g}, the program ended after {self._next} "
+                f"segments: it was compiled for another sampler"
+            )
+        segment = self._program.segments[self._next]
+        if segment.kind != kind or abs(segment.sigma - sigma) > 1e-12 * sigma:
+            raise ConfigError(
+                f"the scheme asks for {kind} at sigma {sigma:.6g}, the program has {segment.kind} at "
+                f"{segment.sigma:.6g}: it was compiled for another sampler"
+            )
+        return segment
+
+    def _solve(self, segment: LoopSegment, inject: FloatArray, x: FloatArray) -> FixedPointResult:
+        start = self._held.copy()
+        start[:, self._program.weights.placement.state] = segment.inject_scale * x
+        batch = Batch(inject, start, self._labels, self._sample_id, self._next)
+        result = self._engine.solve(segment, batch, audit=self._audit)
+        self._held = result.z
+        if self._seen is not None:
+            self._seen(SettleSeen(self._next, segment, inject, result))
+        self._next += 1
+        return result
+
+
+class HostMachine:
+    """The bare network on the host in float64: for baselines and for the net's own converged ODE."""
+
+    def __init__(self, network: LoopNetwork, *, labels: IntArray | None = None) -> None:
+        self._network, self._labels = network, labels
+        self._weights = network.weights()
+        self.nfe = 0
+
+    def denoise(self, x: FloatArray, sigma: float) -> FloatArray:
+        """D(x; sigma)."""
+        return self._denoise(x, sigma, self._labels)
+
+    def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
+        """Picard on z = c + g D(z; sigma), relaxed by half; a sample is done once it moves by 1e-9 sigma."""
+        z = start.copy()
+        active = np.arange(len(z))
+        for k in range(1, 2001):
+            labels = None if self._labels is None else self._labels[active]
+            change = c[active] + g * self._denoise(z[active], sigma, labels) - z[active]
+            z[active] += 0.5 * change
+            if k % 8 == 0:
+                active = active[np.abs(change).max(axis=1) > 1e-9 * sigma]
+                if not len(active):
+                    break
+        return z
+
+    def _denoise(self, x: FloatArray, sigma: float, labels: IntArray | None) -> FloatArray:
+        self.nfe += 1
+        c_skip, c_out, c_in = self._network.preconditioning.coefficients(sigma)
+        tables = self._network.rows(sigma)
+        row = 0 if labels is None else labels
+        z = c_in * x
+        for w, gain, bias in zip(self._weights, tables.gains, tables.biases, strict=True):
+            z = gain[row] * (np.tanh(z) @ w.T) + bias[row]
+        return np.asarray(c_skip * x + c_out * z)

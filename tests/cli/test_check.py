@@ -1,0 +1,121 @@
+"""`labctl check` and `labctl data`, `labctl train`: says precisely what failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from labctl_sim_devices import ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin
+
+
+@pytest.mark.parametrize("rig", ["optical-twin", "optical-ideal"])
+def test_a_sound_rig_passes(labctl, rig, tmp_path) -> None:
+    ended = labctl("check", rig)
+    assert ended.code == 0, ended.out
+    assert "✗" not in ended.out
+    for words in ("identity", "health", "frame", "drive", "light path", "loop", "simulated", "read noise"):
+        assert words in ended.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rig_without_devices(labctl) -> None:
+    ended = labctl("check", "digital")
+    assert ended.code == 0
+    assert "no devices" in ended.out
+
+
+def fail_line(ended) -> str:
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("✗")]
+    return line
+
+
+def test_a_stuck_pixel_is_found(labctl, monkeypatch) -> None:
+    shown = PanelTwin._do_shown
+
+    def stuck(self):
+        frame = shown(self)
+        frame[3, 4] ^= 1
+        return frame
+
+    monkeypatch.setattr(PanelTwin, "_do_shown", stuck)
+    ended = labctl("check", "optical-twin")
+    assert ended.code == 3
+    assert "panel" in fail_line(ended)
+    assert "1 of 2,073,600 pixels" in fail_line(ended)
+    assert "panel (frame)" in ended.err
+    assert ended.out.count("✓") == 9  # everything else was still tested
+
+
+def test_a_dead_channel_is_named(labctl, monkeypatch) -> None:
+    probe = ElectronicsTwin._do_probe
+
+    def dead(self, codes, at, repeats):
+        codes = codes.copy()
+        codes[:, 8] = 0
+        return probe(self, codes, at, repeats)
+
+    monkeypatch.setattr(ElectronicsTwin, "_do_probe", dead)
+    ended = labctl("check", "optical-twin")
+    assert ended.code == 3
+    assert "channel 8 answers 0.00" in fail_line(ended)
+    assert "electronics (light path)" in ended.err
+
+
+def test_a_noisy_loop_is_refused_with_the_number(labctl, tmp_path) -> None:
+    from labctl_recipes import __file__ as recipes
+
+    text = (Path(recipes).parent / "rigs" / "optical-twin.toml").read_text("utf-8")
+    (tmp_path / "noisy.toml").write_text(text.replace("seed = 1", "seed = 1\nnoise_scale = 50"))
+    ended = labctl("check", "noisy.toml")
+    assert ended.code == 3
+    assert "has noise of" in fail_line(ended)
+    assert "allowed: 1%" in fail_line(ended)
+
+
+def test_a_bench_that_is_not_there(labctl, monkeypatch) -> None:
+    made = OpticalBench.__init__
+
+    def gone(self, *args, **kwargs) -> None:
+        made(self, *args, **kwargs)
+        self.unplug()
+
+    monkeypatch.setattr(OpticalBench, "__init__", gone)
+    ended = labctl("check", "optical-twin")
+    assert ended.code == 3
+    failed = [line for line in ended.out.splitlines() if line.startswith("✗")]
+    assert len(failed) == 3
+    assert all("the bench has disappeared" in line for line in failed)
+    assert all(name in ended.err for name in ("panel (open)", "emitters (open)", "electronics (open)"))
+
+
+def test_devices_are_closed_whatever_was_found(labctl, monkeypatch) -> None:
+    closed = []
+    for kind in (PanelTwin, EmitterTwin, ElectronicsTwin):
+
+        def close(self, before=kind._do_close) -> None:
+            closed.append(self.name)
+            before(self)
+
+        monkeypatch.setattr(kind, "_do_close", close)
+    monkeypatch.setattr(PanelTwin, "_do_shown", lambda self: self._frame[::-1].copy())
+    assert labctl("check", "optical-twin").code == 3
+    assert closed == ["electronics", "emitters", "panel"]
+
+
+def test_data_list_says_what_is_here(labctl, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LABCTL_DATA", str(tmp_path))
+    ended = labctl("data", "list")
+    assert ended.code == 0
+    assert "fashion-mnist" in ended.out
+    assert "not here" in ended.out
+    assert "MIT" in ended.out
+
+
+def test_train_saves_networks_that_run(labctl, quick) -> None:
+    small = ("train.iterations=60", "quantise.iterations=20", "evaluate.samples=50")
+    ended = labctl("train", "moons", *(word for setting in small for word in ("--set", setting)))
+    assert ended.code == 0, ended.err
+    saved = [line.split()[1] for line in ended.out.splitlines() if line.startswith("saved")]
+    assert [Path(path).name for path in saved] == ["moons.safetensors", "moons-4bit.safetensors"]
+    ran = labctl("run", "sample_moons", "--set", f"model={saved[1]}", *quick, "--no-report")
+    assert ran.code == 0, ran.err

@@ -1,0 +1,186 @@
+"""The cases: every implementation of every interface, each with an independent view of what arrived.
+
+A case is Case(id, interface, implementation, make). `make` builds a Subject: the thing under test, and
+`probe()`, which looks at the world behind it (light through the panel, light emitted, time gone by), never
+at the device's own bookkeeping. A new driver or twin adds its case here; test_completeness.py says if it
+did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from labctl_calibration import calibrate_open_loop, nominal_panel_record
+from labctl_sim_devices import ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
+
+from labctl.devices import InputDrive, LoopElectronics, SettleCodes, WeightModulator
+from labctl.engines import DigitalEngine, FixedPointEngine, OpticalLoopEngine
+
+PROFILES = ("ideal", "adm", "nature2025")
+
+
+@dataclass
+class Subject:
+    """What a case builds: the thing under test and the world behind it."""
+
+    device: Any
+    bench: OpticalBench | None = None
+
+    def probe(self) -> dict[str, Any]:
+        """Light through both sign paths [2, n, n], light emitted [B, n] (units of phi = 1), clock (us)."""
+        bench = self.bench
+        return {
+            "light": bench.optics.transmittances(bench.now_us),
+            "emitted": bench.emitted_units.copy(),
+            "clock_us": bench.now_us,
+        }
+
+    def unplug(self) -> None:
+        """The cable is pulled."""
+        self.bench.unplug()
+
+    def light_cells(self, cells):
+        """Let light through cells {(path, row, column)} alone: a frame made here, given to the optics."""
+        profile = self.bench.profile
+        height, width = profile.cell_px
+        levels = np.zeros(profile.panel_shape_px, np.uint16)
+        for path, row, column in cells:
+            top, left = profile.path_origin_px[path]
+            y, x = top + row * height, left + column * width
+            levels[y : y + height, x : x + width] = profile.panel_levels - 1
+        self.bench.optics.frame_changed(levels, self.bench.now_us)
+        self.bench.advance(self.bench.profile.panel_settle_us)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One implementation on one profile. Unit suffixes and tolerances of its own are in `notes`."""
+
+    id: str
+    interface: type
+    implementation: type
+    make: Callable[..., Subject]
+    notes: dict = field(default_factory=dict)
+
+
+def _device_case(profile, interface, implementation, suffix):
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        return Subject(implementation("device-under-test", bench), bench)
+
+    return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
+
+
+def _optical_engine_case(profile, overrides, **notes):
+    def make(*, seed=0, noise_scale=1.0):
+        bench = OpticalBench(load_profile(profile, overrides), seed=seed, noise_scale=noise_scale)
+        panel, electronics = PanelTwin("panel", bench), ElectronicsTwin("electronics", bench)
+        panel.open()
+        electronics.open()
+        record = nominal_panel_record(panel.spec, bench.profile.n_channels, "case")
+        engine = OpticalLoopEngine(panel, electronics, record, calibrate_open_loop)
+        return Subject(engine, bench)
+
+    return Case(f"optical-loop-{profile}", FixedPointEngine, OpticalLoopEngine, make, notes)
+
+
+def _digital_engine_case(method, **notes):
+    def make(*, seed=0, noise_scale=1.0):
+        return Subject(DigitalEngine(48, method=method, max_iterations=2000))
+
+    return Case(f"digital-{method}", FixedPointEngine, DigitalEngine, make, notes)
+
+
+DEVICE_CASES = [
+    _device_case(profile, interface, implementation, suffix)
+    for interface, implementation, suffix in (
+        (WeightModulator, PanelTwin, "panel"),
+        (InputDrive, EmitterTwin, "emitters"),
+        (LoopElectronics, ElectronicsTwin, "electronics"),
+    )
+    for profile in PROFILES
+]
+# Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
+# state (units) with noise off (codes of bias, trim, ADC) and on (None: there is none); batch: what another
+# batching may change.
+ENGINE_CASES = [
+    _optical_engine_case("ideal", {"wait_us": 60.0}, quiet=1e-6, noisy=None, batch=1e-9),
+    _optical_engine_case("adm", {"wait_us": 30.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
+    _optical_engine_case("nature2025", {"wait_us": 8.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
+    _digital_engine_case("picard", quiet=1e-8, noisy=None, batch=1e-9),
+    _digital_engine_case("anderson", quiet=1e-8, noisy=None, batch=1e-8),
+]
+
+FIXTURES = {
+    "device_case": DEVICE_CASES,
+    "modulator_case": [c for c in DEVICE_CASES if c.interface is WeightModulator],
+    "drive_case": [c for c in DEVICE_CASES if c.interface is InputDrive],
+    "loop_case": [c for c in DEVICE_CASES if c.interface is LoopElectronics],
+    "engine_case": ENGINE_CASES,
+}
+
+
+def pytest_generate_tests(metafunc):
+    for name, cases in FIXTURES.items():
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, cases, ids=[c.id for c in cases])
+
+
+@pytest.fixture
+def all_cases():
+    """Every case of every interface."""
+    return [*DEVICE_CASES, *ENGINE_CASES]
+
+
+@pytest.fixture
+def opened():
+    """Factory: a subject whose device is open; closed again at the end."""
+    subjects = []
+
+    def build(case, **options):
+        subject = case.make(**options)
+        subject.device.open()
+        subjects.append(subject)
+        return subject
+
+    yield build
+    for subject in subjects:
+        subject.device.close()
+
+
+@pytest.fixture
+def unchanged():
+    """Compare two probes: nothing arrived between them, and no time went by."""
+
+    def compare(before, after):
+        for name in before:
+            np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+
+    return compare
+
+
+@pytest.fixture
+def settle_codes():
+    """Factory of SettleCodes; scalars and rows broadcast: settle_codes(spec, 2, bias=[...], gain=17)."""
+
+    def build(spec, batch=1, *, bias=0, gain=0, leak=None, gain_range=0, start=0, step_id=0, sample_id=None):
+        n, leak = spec.n_channels, spec.max_leak_code if leak is None else leak
+
+        def spread(value, rows):
+            return np.broadcast_to(np.asarray(value, dtype=np.int64), (rows, n)).copy()
+
+        return SettleCodes(
+            bias=spread(bias, batch),
+            gain=spread(gain, 1),
+            leak=spread(leak, 1),
+            gain_range=spread(gain_range, 1)[0],
+            start=spread(start, batch),
+            step_id=step_id,
+            sample_id=np.arange(batch) if sample_id is None else np.asarray(sample_id),
+        )
+
+    return build

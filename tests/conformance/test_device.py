@@ -1,0 +1,158 @@
+"""DeviceContract: what every device promises, whatever it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from labctl.devices import (
+    DeviceStateError,
+    DeviceUnavailable,
+    Identity,
+    InputDrive,
+    LoopElectronics,
+    WeightModulator,
+)
+
+UNIT_SUFFIXES = (
+    "_us",
+    "_s",
+    "_hz",
+    "_mhz",
+    "_ma",
+    "_ua",
+    "_v",
+    "_c",
+    "_units",
+    "_rad",
+    "_um",
+    "_nm",
+    "_db",
+    "_px",
+)
+NOT_QUANTITIES = ("_id", "_crc32", "_count", "_codes", "_name", "_version", "_serial")
+
+
+class Stumble(Exception):
+    """Something of the caller's own that goes wrong while a device is open."""
+
+
+@pytest.fixture
+def operations(settle_codes):
+    """Public operations of an interface with arguments that are in order."""
+
+    def of(subject, interface):  # looked up when called: a modulator has no settle
+        device, profile = subject.device, subject.bench.profile
+        n = profile.n_channels
+        zeros = np.zeros((1, n), np.int64)
+        table = {
+            WeightModulator: {
+                "show": lambda: device.show(np.zeros(profile.panel_shape_px, np.uint16)),
+                "shown": lambda: device.shown(),
+            },
+            InputDrive: {
+                "drive": lambda: device.drive(zeros),
+                "temperature_c": lambda: device.temperature_c(),
+            },
+            LoopElectronics: {
+                "set_offset_null": lambda: device.set_offset_null(zeros[0]),
+                "probe": lambda: device.probe(zeros),
+                "settle": lambda: device.settle(settle_codes(device.spec)),
+                "temperature_c": lambda: device.temperature_c(),
+            },
+        }
+        return {**table[interface], "snapshot": lambda: device.snapshot()}
+
+    return of
+
+
+def test_building_talks_to_nobody(device_case, unchanged):
+    subject = device_case.make()
+    before = subject.probe()
+    type(subject.device)("another", subject.bench)
+    unchanged(before, subject.probe())
+    assert not subject.device.is_open
+    subject.unplug()  # a bench that is not there is noticed by open, not by the constructor
+    device = type(subject.device)("another", subject.bench)
+    with pytest.raises(DeviceUnavailable, match=r"^another: open: "):
+        device.open()
+    assert not device.is_open
+
+
+def test_open_says_who_it_is_and_opening_again_says_the_same(device_case):
+    device = device_case.make().device
+    first = device.open()
+    assert isinstance(first, Identity)
+    assert first.simulated is True
+    assert all((first.vendor, first.model, first.serial, first.firmware))
+    assert device.open() == first
+    assert device.is_open
+    device.close()
+    assert not device.is_open
+
+
+def test_two_benches_have_two_serials(device_case):
+    serials = {device_case.make(seed=seed).device.open().serial for seed in (0, 1)}
+    assert len(serials) == 2
+
+
+def test_closing_twice_and_closing_unopened_are_harmless(device_case):
+    device = device_case.make().device
+    device.close()
+    device.open()
+    device.close()
+    device.close()
+    assert not device.is_open
+
+
+def test_a_closed_device_refuses_every_operation(device_case, operations, unchanged):
+    subject = device_case.make()
+    for reopen in (False, True):
+        if reopen:
+            subject.device.open()
+            subject.device.close()
+        before = subject.probe()
+        for name, call in operations(subject, device_case.interface).items():
+            with pytest.raises(DeviceStateError, match=rf"^device-under-test: {name}: .*open\(\)") as caught:
+                call()
+            assert (caught.value.device, caught.value.operation) == ("device-under-test", name)
+        unchanged(before, subject.probe())
+
+
+def test_a_device_works_again_after_reopening(device_case, operations):
+    subject = device_case.make()
+    for _ in range(2):
+        with subject.device:
+            for call in operations(subject, device_case.interface).values():
+                call()
+
+
+def test_the_context_closes_after_an_exception(device_case):
+    device = device_case.make().device
+    with pytest.raises(Stumble), device:
+        raise Stumble
+    assert not device.is_open
+
+
+def test_a_device_that_disappears_is_named_with_the_operation(device_case, operations):
+    subject = device_case.make()
+    subject.device.open()
+    subject.unplug()
+    for name, call in operations(subject, device_case.interface).items():
+        with pytest.raises(DeviceUnavailable, match=f"^device-under-test: {name}: ") as caught:
+            call()
+        assert (caught.value.device, caught.value.operation) == ("device-under-test", name)
+    subject.device.close()  # still possible, so that a rig can be put away
+    assert not subject.device.is_open
+
+
+def test_snapshot_keys_carry_units_and_values_are_scalars(device_case):
+    with device_case.make().device as device:
+        snapshot = device.snapshot()
+    assert snapshot
+    for key, value in snapshot.items():
+        assert isinstance(value, str | int | float | bool), key
+        assert key.endswith(UNIT_SUFFIXES + NOT_QUANTITIES), key
+        if isinstance(value, float):
+            assert key.endswith(UNIT_SUFFIXES), key
+            assert np.isfinite(value), key

@@ -1,0 +1,181 @@
+"""Every shipped recipe and rig loads, compiles and runs small; the same seed gives the same samples."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl import load_protocol, open_rig, run
+from labctl.devices import ConfigError
+from labctl.models.checkpoint import list_zoo
+from labctl.procedures import SampleRecipe, ScanRecipe, TourRecipe, chains_of, protocol_names
+from labctl.rig import load_rig, rig_names
+from labctl.runlog import RunReader
+
+SMALL = {"samples": 20, "audit": 4, "reference": 50}
+SAMPLES = [n for n in protocol_names() if type(load_protocol(n).recipe) is SampleRecipe]
+SCANS = [n for n in protocol_names() if isinstance(load_protocol(n).recipe, ScanRecipe)]
+
+
+@pytest.fixture
+def rig():
+    with open_rig("optical-twin") as opened:
+        yield opened
+
+
+@pytest.fixture
+def points(tmp_path: Path) -> Path:
+    angle = np.linspace(0, 6, 200)
+    np.savetxt(tmp_path / "points.csv", np.stack([np.cos(angle), np.sin(angle)], 1), delimiter=",")
+    return tmp_path / "points.csv"
+
+
+def settings_for(name: str, points: Path) -> dict:
+    own = {"data": str(points), "train_iterations": 20, "bits": "float"} if name == "sample_points" else {}
+    return {**SMALL, **own}
+
+
+def test_the_shipped_recipes_are_those_promised() -> None:
+    assert set(protocol_names()) == {
+        "demo", "sample_moons", "sample_swiss_roll", "sample_gaussians", "sample_checkerboard",
+        "sample_points", "sample_fashion_latent", "settling_scan", "noise_scan", "bits_scan", "steps_study",
+    }  # fmt: skip
+    assert set(rig_names()) == {"optical-twin", "optical-ideal", "digital"}
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_every_recipe_says_what_it_is(name) -> None:
+    recipe = load_protocol(name).recipe
+    assert 5 <= len(recipe.title) <= 60
+    assert 20 <= len(recipe.about) <= 110
+    assert not recipe.about.endswith(".")
+
+
+@pytest.mark.parametrize("name", rig_names())
+def test_every_rig_loads_and_says_what_it_is(name) -> None:
+    config = load_rig(name)
+    assert config.name == name
+    assert 20 <= len(config.about) <= 110
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_network_a_recipe_names_is_in_the_zoo(name) -> None:
+    recipe = load_protocol(name).recipe
+    assert isinstance(recipe, SampleRecipe)
+    if recipe.model:
+        assert {recipe.model, f"{recipe.model}-{recipe.bits}bit"} <= set(list_zoo())
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_sampling_recipe_runs_on_the_twin(name, rig, points, tmp_path) -> None:
+    protocol = load_protocol(name, settings_for(name, points))
+    result = run(protocol, rig, out=tmp_path / "runs")
+    (panel,) = result.panels
+    assert np.isfinite(panel.samples).all()
+    assert len(panel.samples) == 20
+    with RunReader(result.file) as log:
+        assert log.status == "success"
+        assert log.panel().n_steps == protocol.recipe.steps + 1
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_every_recipe_compiles_dry(name, rig, points) -> None:
+    settings = {"data": str(points)} if name == "sample_points" else {}
+    chains = chains_of(load_protocol(name, settings), rig, lambda *_: None, dry=True)
+    assert chains
+    for chain in chains:
+        assert sum(chain.program.weights.placement.sizes) <= rig.config.n_channels
+        assert chain.step_us(rig) == pytest.approx(14.9)
+
+
+def test_a_scan_writes_its_table(rig, tmp_path) -> None:
+    protocol = load_protocol("settling_scan", {**SMALL, "values": [1, 3]})
+    result = run(protocol, rig, out=tmp_path)
+    with RunReader(result.file) as log:
+        assert log.scan is not None
+        np.testing.assert_array_equal(log.scan["steps"], [1, 3])
+        assert np.isfinite(log.scan["settle_p95_us"]).all()
+        assert log.scan_axis == ("steps", "settle_p95_us")
+        assert list(log.panels) == ["steps-1", "steps-3"]
+        assert [panel.n_steps for panel in log.panels.values()] == [2, 4]
+
+
+def test_a_scan_of_two_keys_has_a_column_for_each(rig, tmp_path) -> None:
+    settings = {**SMALL, "audit": 0, "values": [1, 2], "series_values": ["implicit-euler", "dpm-solver++2m"]}
+    result = run(load_protocol("steps_study", settings), rig, out=tmp_path)
+    with RunReader(result.file) as log:
+        assert log.scan is not None
+        for column in ("energy_distance_implicit_euler", "energy_distance_dpm_solverpp2m"):
+            assert np.isfinite(log.scan[column]).all()
+        assert len(log.panels) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCANS)
+def test_every_scan_runs_small(name, rig, tmp_path) -> None:
+    result = run(load_protocol(name, SMALL), rig, out=tmp_path)
+    with RunReader(result.file) as log:
+        assert log.status == "success"
+        assert len(log.scan[load_protocol(name).recipe.scan]) == len(load_protocol(name).recipe.values)
+
+
+def test_the_tour_has_a_panel_a_recipe(rig, tmp_path) -> None:
+    protocol = load_protocol("demo", SMALL)
+    assert isinstance(protocol.recipe, TourRecipe)
+    result = run(protocol, rig, out=tmp_path)
+    names = [name.removeprefix("sample_") for name in protocol.recipe.recipes]
+    assert [panel.name for panel in result.panels] == names
+    with RunReader(result.file) as log:
+        assert list(log.panels) == names
+        assert all(panel.finished for panel in log.panels.values())
+        assert all(panel.n_samples == 20 for panel in log.panels.values())
+
+
+def test_a_tour_passes_settings_on_and_refuses_what_no_part_has() -> None:
+    recipe = load_protocol("demo", {"samples": 7, "seed": 4}).recipe
+    assert isinstance(recipe, TourRecipe)
+    assert (recipe.overrides, recipe.seed) == ({"samples": 7}, 4)
+    with pytest.raises(ConfigError, match="did you mean 'samples'"):
+        load_protocol("demo", {"smaples": 7})
+    with pytest.raises(ConfigError, match="model"):
+        load_protocol("demo", {"model": "moons"})
+
+
+@pytest.mark.parametrize("rig_name", ["optical-twin", "digital"])
+def test_the_same_seed_gives_the_same_bits_twice(rig_name, tmp_path) -> None:
+    found = []
+    for _ in range(2):
+        with open_rig(rig_name) as rig:
+            result = run(
+                load_protocol("sample_moons", {**SMALL, "eta": 0.5, "scheme": "implicit-euler"}),
+                rig,
+                out=tmp_path,
+            )
+        with RunReader(result.file) as log:
+            found.append([result.samples, *(log.panel().state(k) for k in range(log.panel().n_steps))])
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_another_seed_gives_other_samples(rig, tmp_path) -> None:
+    one, two = (run(load_protocol("sample_moons", {**SMALL, "seed": s}), rig, out=tmp_path) for s in (1, 2))
+    assert not np.allclose(one.samples, two.samples)
+
+
+@pytest.mark.parametrize("rig_name", ["optical-ideal", "optical-twin"])
+def test_samples_do_not_depend_on_the_batch_they_are_in(rig_name, tmp_path) -> None:
+    found = []
+    for samples in (20, 33):
+        with open_rig(rig_name) as rig:
+            protocol = load_protocol("sample_moons", {**SMALL, "samples": samples})
+            found.append(run(protocol, rig, out=tmp_path).samples[:20])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_recipes_and_rigs_are_packaged() -> None:
+    folder = resources.files("labctl_recipes")
+    assert all((folder / "recipes" / f"{name}.toml").is_file() for name in protocol_names())
+    assert all((folder / "rigs" / f"{name}.toml").is_file() for name in rig_names())

@@ -1,0 +1,236 @@
+"""The page: self-contained, whole, in both themes, honest about what is missing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from labctl.devices import Outcome, RunLogError
+from labctl.reports import report
+from labctl.runlog import PanelPlan, RunPlan, RunReader, RunWriter, ScanPlan, StepRecord
+
+VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Tags balanced, visible text, and every address the page mentions."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.images = 0
+        self.path = path
+        self.html = path.read_text(encoding="utf-8")
+        self.feed(self.html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.images += tag == "img"
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "srcset", "href", "action")
+        ]
+        if tag == "img":
+            assert dict(attrs)["alt"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def moons_page(moons_run: Path, tmp_path_factory) -> Page:
+    folder = tmp_path_factory.mktemp("report")
+    path = report(moons_run, folder / "out")
+    assert path == folder / "out" / "report.html"
+    return Page(path)
+
+
+@pytest.fixture(scope="module")
+def moons_folder(moons_page: Page) -> Path:
+    return moons_page.path.parent
+
+
+def test_the_page_asks_for_nothing_outside_itself(moons_page: Page) -> None:
+    assert moons_page.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in moons_page.addresses)
+    assert "<script" not in moons_page.html
+    assert "url(" not in moons_page.html
+    assert "@import" not in moons_page.html
+
+
+def test_every_picture_is_there_in_both_themes_and_as_a_file(moons_page: Page, moons_folder: Path) -> None:
+    page = moons_page
+    names = {"samples", "chain", "settling", "residuals", "weights"}
+    assert {path.stem for path in moons_folder.glob("*.png")} == names
+    assert page.images == len(names)
+    assert len(page.addresses) == 2 * len(names)
+    papers = set()
+    for address in page.addresses:
+        picture = imread(io.BytesIO(base64.b64decode(address.split(",")[1])), format="png")
+        assert picture.shape[1] > 600
+        assert picture.std() > 0.02  # something is drawn
+        papers.add(round(float(picture[0, 0, :3].mean()), 1))
+    assert papers == {1.0, 0.1}
+    assert "prefers-color-scheme: dark" in page.html
+
+
+def test_the_page_says_what_happened(moons_page: Page, moons_run: Path) -> None:
+    text = moons_page.text
+    assert "Two moons on the simulated optical computer" in text
+    assert "300 samples, 5 steps, on a simulated rig (optical-twin)." in text
+    assert "success The run reached its end." in text
+    assert "Every device in this run is simulated" in text
+    with RunReader(moons_run) as run:
+        counts = run.panel().outcome_counts
+        step_one = counts[0, Outcome.CONVERGED]
+        assert re.search(rf"\b1 implicit {step_one} {step_one / 300:.1%}", text)
+    assert "MAX_TIME: still moving when the window closed" in text
+    assert "DIVERGED" not in text  # outcomes that never happened are left out
+    assert "waits 8.5 µs (dashed)" in text
+    assert "4 (sign and 3 bits of magnitude), one scale for each output row" in text
+    assert "621 of 2,304" in text
+    assert "energy distance 3.10e-04" in text
+    assert "loop.bias: asked 4.1, applied 3.8 network units (3x)" in text
+    assert 'scheme = "implicit midpoint"' in text
+    assert "T-0002" in text
+
+
+def test_modelled_and_measured_times_stand_apart(moons_page: Page) -> None:
+    modelled, _, rest = moons_page.text.partition("Time of this computer (measured)")
+    assert "Time of the machine, by its time profile (modelled)" in modelled
+    assert "by its own clock" not in moons_page.text
+    # 300 samples: 4 x 12 us + 16.7 ms upload, 5 x 300 x (8.5 + 6.4 + 0.4) us
+    assert "39.7 ms 132 µs" in modelled
+    assert "it says nothing about the machine itself" in rest
+
+
+def test_a_failed_run_says_so_and_shows_the_last_iterate(tmp_path: Path, synthetic) -> None:
+    plan = synthetic.plan(50, 4)
+    reason = 'panel: show: no answer\n<script>alert("x")</script>'
+
+    def broken() -> None:
+        with RunWriter.create(tmp_path / "a", synthetic.header(50), RunPlan([plan])) as run:
+            run.step(synthetic.step(0, plan))
+            raise OSError(reason)
+
+    with pytest.raises(OSError, match="no answer"):
+        broken()
+    page = Page(report(tmp_path / "a"))
+    assert (tmp_path / "a_report" / "report.html").exists()
+    assert "<script" not in page.html
+    assert "OSError: panel: show: no answer" in page.text
+    assert "1 of 4 steps" in page.text
+    assert "The chain was not finished" in page.text
+
+
+def test_a_run_that_is_still_going(tmp_path: Path, synthetic) -> None:
+    plan = synthetic.plan(20, 3)
+    with RunWriter.create(tmp_path / "a", synthetic.header(20), RunPlan([plan])) as run:
+        empty = Page(report(run.part_path, tmp_path / "none"))
+        run.step(synthetic.step(0, plan))
+        page = Page(report(run.part_path, tmp_path / "one"))
+        run.abort()
+    assert "0 of 3 steps" in empty.text
+    assert "running The run is still going" in page.text
+
+
+def test_a_bare_run_without_machine_settling_or_data(tmp_path: Path, synthetic) -> None:
+    rng = np.random.default_rng(0)
+    plan = PanelPlan(n_steps=2, n_samples=40, d=1, n_channels=48)
+    header = synthetic.header(40, d=1, timing=None, devices=(), network={}, operator=None, command=())
+    with RunWriter.create(tmp_path / "a", header, RunPlan([plan])) as run:
+        for sigma in (1.0, 0.5):
+            run.step(StepRecord(sigma=sigma, sigma_next=sigma / 2, x=rng.normal(size=(40, 1))))
+        run.finish(rng.normal(size=(40, 1)))
+    page = Page(report(tmp_path / "a", tmp_path / "out"))
+    assert "Did the machine settle" not in page.text
+    assert "What became of the samples" not in page.text
+    assert "(modelled)" not in page.text
+    assert page.images == 2
+
+
+def test_pictures_take_the_place_of_points(tmp_path: Path, synthetic) -> None:
+    rng = np.random.default_rng(0)
+    real = rng.integers(0, 255, size=(30, 28, 28), dtype=np.uint8)
+    labels = np.arange(30) % 10
+    plan = synthetic.plan(
+        30,
+        2,
+        d=12,
+        pictures=(30, 28, 28),
+        reference_pictures=real,
+        reference_labels=labels,
+        labels=labels,
+    )
+    header = synthetic.header(30, d=12, n_classes=10, network={"class_names": ["T-shirt/top"] * 10})
+    with RunWriter.create(tmp_path / "g", header, RunPlan([plan])) as run:
+        for index in range(2):
+            run.step(synthetic.step(index, plan))
+        run.finish(rng.normal(size=(30, 12)), pictures=255 - real)
+    page = Page(report(tmp_path / "g", tmp_path / "out"))
+    assert "pictures decoded from samples of this run" in page.text
+    assert (tmp_path / "out" / "pictures.png").exists()
+    assert not (tmp_path / "out" / "samples.png").exists()
+
+
+def test_a_scan_shows_its_table_first(tmp_path: Path, synthetic) -> None:
+    plans = [synthetic.plan(20, 2, name=f"bits_{b}", title=f"{b} bits", settings={"bits": b}) for b in (2, 4)]
+    scan = ScanPlan({"bits": "", "settle": "us"}, axis="bits", signal="settle")
+    with RunWriter.create(tmp_path / "s", synthetic.header(20), RunPlan(plans, scan=scan)) as run:
+        for plan in plans:
+            for index in range(2):
+                run.panel(plan.name).step(synthetic.step(index, plan))
+            run.panel(plan.name).finish(synthetic.step(1, plan).x)
+            run.scan_row({"bits": plan.settings["bits"], "settle": 5.25})
+        run.finish()
+    page = Page(report(tmp_path / "s", tmp_path / "out"))
+    text = page.text
+    assert text.index("The scan") < text.index("2 bits bits 2") < text.index("4 bits bits 4")
+    assert "bits settle (µs) 2 5.25 4 5.25" in text
+    assert "A scan of 2 chains" in text
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} >= {
+        "scan.png",
+        "bits_2_samples.png",
+        "bits_2_settling.png",
+        "bits_4_samples.png",
+        "bits_4_settling.png",
+    }
+
+
+def test_a_tour_shows_every_result_before_the_details(tmp_path: Path, synthetic) -> None:
+    plans = [synthetic.plan(20, 1, name=name, title=name, program=None) for name in ("moons", "rolls")]
+    with RunWriter.create(tmp_path / "t", synthetic.header(40), RunPlan(plans, default="rolls")) as run:
+        for plan in plans:
+            run.panel(plan.name).step(synthetic.step(0, plan))
+            run.panel(plan.name).finish(synthetic.step(0, plan).x)
+        run.finish()
+    text = Page(report(tmp_path / "t", tmp_path / "out")).text
+    assert text.index("What came out") < text.index("rolls") < text.index("Chain by chain")
+    assert "2 chains in one run." in text
+
+
+def test_a_report_that_cannot_be_written_or_read(moons_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(RunLogError, match="the report cannot be written"):
+        report(moons_run, tmp_path / "taken")
+    with pytest.raises(RunLogError, match="not an HDF5 file"):
+        report(tmp_path / "taken", tmp_path / "out")
