@@ -122,7 +122,6 @@ def metrics_in_words(panel: PanelReader, header: RunHeader) -> Table:
 def overview(panels: list[PanelReader]) -> Table:
     """One row a panel, one column a metric that any of them has."""
     metrics = {panel.name: panel.metrics for panel in panels}
-    scanned = len(panels) > STEP_TABLES
     table = _table()
     table.add_column("", max_width=34)  # the one that gives way on a narrow terminal
     keys = _told(panels)
@@ -131,8 +130,7 @@ def overview(panels: list[PanelReader]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     for panel in panels:
         cells = [_cell(key, metrics[panel.name], OVERVIEW[key][1]) for key in keys]
-        name = panel.name.replace("_", " ") if scanned else panel.title
-        table.add_row(Text(name, no_wrap=True, overflow="ellipsis"), *cells)
+        table.add_row(Text(panel.title, no_wrap=True, overflow="ellipsis"), *cells)
     return table
 
 

@@ -135,7 +135,7 @@ def _panel(chain: Chain, rig: Rig) -> PanelPlan:
         d=placement.sizes[0],
         n_channels=placement.n_channels,
         name=chain.name,
-        title=recipe.title if not chain.name or chain.row is None else f"{recipe.title}: {chain.name}",
+        title=chain.title,
         program=ProgramRecord(
             weights=weights.weights,
             layers=tuple(
