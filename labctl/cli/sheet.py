@@ -180,12 +180,10 @@ def _table() -> Table:
 
 
 def print_pictures(console: Console, pictures: list[Path]) -> None:
-    """The picture to look at first; the folder where there are several such."""
-    first = [picture for picture in pictures if picture.stem.endswith(("samples", "pictures", "scan"))]
-    if len(first) == 1:
-        print_path(console, "picture", first[0])
-    elif pictures:
-        print_path(console, "pictures", pictures[0].parent)
+    """The pictures to look at first: the scan's, or every panel's samples."""
+    scans = [picture for picture in pictures if picture.stem == "scan"]
+    for picture in scans or [p for p in pictures if p.stem.endswith(("samples", "pictures"))]:
+        print_path(console, "picture", picture)
 
 
 def print_path(console: Console, label: str, path: Path) -> None:

@@ -42,9 +42,9 @@ class BackgroundLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
-                self.wait()
-        finally:
-            with uninterrupted():
+        with uninterrupted():  # nobody may close the file under a thread that writes it
+            try:
+                if error is None:
+                    self.wait()
+            finally:
                 self._pool.shutdown(wait=True)
