@@ -200,9 +200,8 @@ def measure(network: RowTableNetwork, source: DataSource, how: EvaluateSection) 
         start = start_noise(how.samples, source.dim, seed=seed)
         for sigma_min in how.sigma_min:
             samples: FloatArray = converged_samples(network, start, sigma_min=sigma_min).double().numpy()
-            found.setdefault(f"energy_distance_sigma_min_{sigma_min:g}", []).append(
-                reference.distance(samples)
-            )
+            at = f"sigma_min_{sigma_min:g}"
+            found.setdefault(f"energy_distance_{at}", []).append(reference.distance(samples))
             if isinstance(source, ToySet) and source.centres is not None and source.weights is not None:
                 variation = mode_total_variation(samples, source.centres, source.weights)
                 found.setdefault(f"mode_total_variation_{at}", []).append(variation)

@@ -168,9 +168,7 @@ def test_contraction_is_the_largest_eigenvalue_of_the_steps_jacobian(one_segment
     us = rng.normal(size=(3, sizes[0]))
     expected = []
     for u, gain in zip(us, gains, strict=True):
-        columns = [
-            (mapped(u + 1e-6 * e, gain) - mapped(u - 1e-6 * e, gain)) / 2e-6 for e in np.eye(sizes[0])
-        ]
+        columns = [(mapped(u + 1e-6 * e, gain) - mapped(u - 1e-6 * e, gain)) / 2e-6 for e in np.eye(sizes[0])]
         expected.append(np.abs(np.linalg.eigvals(np.stack(columns, axis=1))).max())
     z = np.stack([layers(u, gain) for u, gain in zip(us, gains, strict=True)])
     law = law_of(weights, gains if per_class else gains[:1], segment.leak, segment.bias.repeat(3, axis=0))

@@ -1,0 +1,342 @@
+"""The tables of docs/ that repeat what the code says: made from the code, between two comments.
+
+`python docs/make_tables.py` rewrites them; `--check` only says which pages are behind (a test does that).
+A table of keys takes everything but the last column from the code; the last column is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+DOCS = Path(__file__).parent
+_BLOCK = re.compile(r"<!-- table: (?P<what>[^\n]+?) -->\n(?P<body>.*?)<!-- end of table -->", re.DOTALL)
+
+Rows = Iterable[Sequence[str]]
+
+
+def markdown(header: Sequence[str], rows: Rows) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+# -- keys of recipes and rig files -----------------------------------------------------------------------
+
+
+def keys(what: str, before: str) -> str:
+    """Keys of a pydantic model, "module:Class" or "module:Class beside Base"; meanings are those of `before`."""
+    target, _, base = what.partition(" beside ")
+    module_name, _, name = target.partition(":")
+    module = import_module(module_name)
+    model: type[BaseModel] = getattr(module, name)
+    above = set(getattr(module, base).model_fields) - {"kind"} if base else set()
+    meanings = meanings_in(before)
+    rows = [
+        (f"`{key}`", allowed(field), default(field), meanings.get(key, ""))
+        for key, field in model.model_fields.items()
+        if key not in above
+    ]
+    return markdown(("key", "allowed", "default", "meaning"), rows)
+
+
+def meanings_in(table: str) -> dict[str, str]:
+    """Last column by key of a table of keys."""
+    found = {}
+    for line in table.splitlines():
+        cells = [
+            cell.strip().replace("\0", "\\|") for cell in line.replace("\\|", "\0").strip("|").split("|")
+        ]
+        if len(cells) == 4 and cells[0].startswith("`") and cells[3]:
+            found[cells[0].strip("`")] = cells[3].replace("\\|", "|")
+    return found
+
+
+def default(field: FieldInfo) -> str:
+    """A key's default as TOML writes it."""
+    if field.default_factory is not None:
+        return "empty"
+    if field.default is PydanticUndefined:
+        return "required"
+    if isinstance(field.default, BaseModel):
+        return "all defaults"
+    return toml(field.default)
+
+
+def toml(value: Any) -> str:
+    """A value as TOML writes it, in code quotes."""
+    if value is None or value == "" or value == ():
+        return "none"
+    return f"`{_toml(value)}`"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:_}" if value >= 10_000 else str(value)
+
+
+def allowed(field: FieldInfo) -> str:
+    """Type and range in words."""
+    if field.annotation is Union[int, Literal["float"]] or field.annotation == int | Literal["float"]:
+        return '1 to 9, `"float"`'
+    return _range(_type(field.annotation), field.metadata)
+
+
+def _type(annotation: Any) -> str:
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _range(_type(inside[0]), inside[1:])
+    if origin is Literal:
+        return ", ".join(f"`{_toml(word)}`" for word in inside)
+    if origin in (Union, types.UnionType):
+        kinds = [
+            part for part in inside if part is not type(None) and (part is not int or float not in inside)
+        ]
+        return " or ".join(_type(part) for part in kinds)
+    if origin is tuple:
+        return f"list: {_type(inside[0])}"
+    if origin is dict:
+        return "table"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    return {int: "whole number", float: "number", str: "text", bool: "`true`, `false`"}[annotation]
+
+
+def _range(kind: str, metadata: Iterable[Any]) -> str:
+    low = high = ""
+    for bound in metadata:
+        match bound:
+            case Ge():
+                low = f"≥ {_toml(bound.ge)}"
+            case Gt():
+                low = f"> {_toml(bound.gt)}"
+            case Le():
+                high = f"≤ {_toml(bound.le)}"
+            case Lt():
+                high = f"< {_toml(bound.lt)}"
+    return " ".join(filter(None, (kind, ", ".join(filter(None, (low, high))))))
+
+
+# -- what is shipped -------------------------------------------------------------------------------------
+
+
+def recipes() -> str:
+    """Shipped recipes."""
+    from labctl.procedures import load_protocol, protocol_names
+
+    found = [(name, load_protocol(name).recipe) for name in protocol_names()]
+    return markdown(("recipe", "kind", ""), [(f"`{n}`", r.kind, r.about) for n, r in found])
+
+
+def training() -> str:
+    """Shipped training recipes."""
+    from labctl.models.recipe import shipped_recipes
+
+    found = [(name, tomllib.loads(path.read_text("utf-8"))) for name, path in shipped_recipes().items()]
+    return markdown(("recipe", ""), [(f"`{n}`", r["description"]) for n, r in found])
+
+
+def rigs() -> str:
+    """Shipped rigs."""
+    from labctl.rig import load_rig, rig_names
+
+    found = [(name, load_rig(name)) for name in rig_names()]
+    rows = [
+        (f"`{name}`", f"`{rig.engine}`", f"`{rig.world.profile}`" if rig.world else "none", rig.about)
+        for name, rig in found
+    ]
+    return markdown(("rig", "engine", "profile", ""), rows)
+
+
+def drivers() -> str:
+    """Drivers a rig file may name."""
+    from labctl.rig.table import DRIVERS
+
+    rows = [(f"`{name}`", entry.role, entry.world or "a real wire") for name, entry in DRIVERS.items()]
+    return markdown(("driver", "role", "world"), rows)
+
+
+def schemes() -> str:
+    """Schemes of the sampler."""
+    from labctl.sampling import SCHEMES
+
+    rows = [(f"`{s.name}`", str(s.order), str(s.settles), str(s.nfe)) for s in SCHEMES.values()]
+    return markdown(("scheme", "order", "settles a step", "evaluations a step"), rows)
+
+
+def profiles() -> str:
+    """Every number of the shipped profiles, with its source."""
+    from labctl_sim_devices.profile import OpticalProfile, profile_document
+
+    names = ("adm", "nature2025", "ideal")
+    documents = {name: profile_document(name) for name in names}
+    rows = []
+    for key in OpticalProfile.model_fields:
+        values = [_toml(documents[name]["values"][key]) for name in names]
+        sources = {name: documents[name]["sources"][key] for name in names}
+        told = sources["adm"]
+        for name in names[1:]:
+            if sources[name] != told:
+                told += f"; {name}: {sources[name]}"
+        rows.append((f"`{key}`", *values, told))
+    return markdown(("value", *names, "source"), rows)
+
+
+# -- run file, outcomes, command line --------------------------------------------------------------------
+
+
+def columns() -> str:
+    """Columns that grow by a row a step."""
+    from labctl.runlog.panel_tree import STEP_COLUMNS
+
+    rows = [
+        (f"`{c.path}`", " × ".join(("step", *c.row)), _stored(c.dtype), c.units, c.meaning)
+        for c in STEP_COLUMNS
+    ]
+    return markdown(("dataset", "shape", "type", "unit", "meaning"), rows)
+
+
+def _stored(dtype: Any) -> str:
+    return dtype.name if dtype.kind in "iuf" else f"text ({dtype.itemsize} bytes)"
+
+
+def outcomes() -> str:
+    """Outcome codes."""
+    from labctl.devices import Outcome
+    from labctl.reports.words import OUTCOME_WORDS
+
+    return markdown(
+        ("code", "outcome", "meaning"), [(str(int(o)), f"`{o.name}`", OUTCOME_WORDS[o]) for o in Outcome]
+    )
+
+
+def exit_codes() -> str:
+    """Exit codes."""
+    from labctl.cli.endings import EXIT_CODES
+
+    return markdown(("code", "meaning"), [(str(code), meaning) for code, meaning in EXIT_CODES.items()])
+
+
+def commands() -> str:
+    """Every command with its arguments and options."""
+    parts = []
+    for path, command in cli_commands():
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        options = [p for p in command.params if p.param_type_name == "option"]
+        usage = " ".join([path, *(a.metavar for a in arguments)])
+        said = [_plain(paragraph) for paragraph in command.help.split("\n\n")]
+        example = next((text for text in said if text.startswith("Example:")), "")
+        text = "\n\n".join(text for text in said if not text.startswith("Example:"))
+        part = f"### `{usage}`\n\n{text}\n"
+        rows = [(f"`{p.metavar.strip('[]')}`", _shown(p), _plain(p.help)) for p in arguments]
+        rows += [(f"`{_option(p)}`", _shown(p), _plain(p.help)) for p in options]
+        if rows:
+            part += "\n" + markdown(("", "default", ""), rows)
+        if example:
+            part += f"\n```text\n{example.removeprefix('Example:').strip()}\n```\n"
+        parts.append(part)
+    return "\n" + "\n".join(parts) + "\n"
+
+
+def cli_commands() -> list[tuple[str, Any]]:
+    """("labctl run", command) of every command, groups opened."""
+    from typer.main import get_command
+
+    from labctl.cli.app import app
+
+    def walk(path: str, group: Any) -> list[tuple[str, Any]]:
+        found = []
+        for name, command in group.commands.items():
+            inner = hasattr(command, "commands")
+            found += walk(f"{path} {name}", command) if inner else [(f"{path} {name}", command)]
+        return found
+
+    return walk("labctl", get_command(app))
+
+
+def _option(param: Any) -> str:
+    names = "/".join([*param.opts, *param.secondary_opts])
+    return names if param.is_flag else f"{names} {(param.metavar or param.name).upper()}"
+
+
+def _shown(param: Any) -> str:
+    if getattr(param, "is_flag", False):
+        return "yes" if param.default else "no"
+    if param.required:
+        return "required"
+    return "none" if param.default is None else f"`{param.default}`"
+
+
+def _plain(text: str | None) -> str:
+    """Help without rich's markup, on one line."""
+    return " ".join(re.sub(r"\[/?(?:bold|dim)\]", "", text or "").split())
+
+
+# -- pages -----------------------------------------------------------------------------------------------
+
+TABLES: dict[str, Callable[[], str]] = {
+    "recipes": recipes,
+    "training recipes": training,
+    "rigs": rigs,
+    "drivers": drivers,
+    "schemes": schemes,
+    "profiles": profiles,
+    "run file columns": columns,
+    "outcomes": outcomes,
+    "exit codes": exit_codes,
+    "commands": commands,
+}
+
+
+def render(page: str) -> str:
+    """A page with every table made anew. KeyError for a table that nobody makes."""
+
+    def fill(match: re.Match[str]) -> str:
+        what = match["what"]
+        is_keys = what.startswith("keys of ")
+        body = keys(what.removeprefix("keys of "), match["body"]) if is_keys else TABLES[what]()
+        return f"<!-- table: {what} -->\n{body}<!-- end of table -->"
+
+    return _BLOCK.sub(fill, page)
+
+
+def main() -> int:
+    """Rewrite the pages, or say which are behind."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--check", action="store_true", help="change nothing; 1 where a page is behind")
+    check = options.parse_args().check
+    behind = 0
+    for path in sorted(DOCS.rglob("*.md")):
+        old = path.read_text(encoding="utf-8")
+        new = render(old)
+        if new != old:
+            behind += 1
+            print(path.relative_to(DOCS.parent), "is behind" if check else "written")
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    return int(check and behind > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
