@@ -48,7 +48,9 @@ CONVERGED_STEPS = 128
 def networks(name: str) -> tuple[list[RowTableNetwork], list[RowTableNetwork]]:
     """(float, 4-bit re-fitted) networks of one set, one per seed, by the shipped training recipe; cached."""
     recipe = load_recipe(name)
-    tag = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:12]
+    tag = hashlib.sha256(recipe.model_dump_json(include={"data", "train", "quantise"}).encode()).hexdigest()[
+        :12
+    ]
     path = CACHE / f"nets-{name}-{tag}.pt"
     if not path.exists():
         source = TOY_SETS[name]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from common import cell, open_named
-from labctl.models.garments import load_garments
 
 from labctl.models.checkpoint import load_network
+from labctl.models.garments import load_garments
 from labctl.sampling import HostMachine, LoopMachine, Sampler, compile_program, scheme, sigmas, start_noise
 
 SAMPLES, STEPS, SEEDS = 5000, 8, (1, 2, 3)

@@ -14,8 +14,7 @@ import numpy as np
 from labctl_sim_devices import ElectronicsTwin
 
 from labctl import load_protocol, open_rig, run
-from labctl.procedures import SettleReport, Watcher
-from labctl.runlog import PanelWriter
+from labctl.procedures.background import BackgroundLog
 
 
 @dataclass(frozen=True)
@@ -45,31 +44,33 @@ def timed(owner: type, name: str, spent: list[float]) -> Iterator[None]:
         setattr(owner, name, original)
 
 
-class Stamps(Watcher):
-    """Wall time at which each settle was reported."""
-
-    def __init__(self) -> None:
-        self.at: list[float] = []
-
-    def settled(self, report: SettleReport) -> None:
-        """Note the time."""
-        self.at.append(time.perf_counter())
-
-
 def measure(steps: int = 32) -> Overhead:
-    """Run moons at batch 1,024 on the noisy twin, no audit; the first steps warm up and are left out."""
+    """Run moons at batch 1,024 on the noisy twin, no audit; the first steps warm up and are left out.
+
+    A span runs from one hand-over to the log to the next. Logging is what the run waits for it (the writing
+    itself goes on beside the next settle).
+    """
     protocol = load_protocol("sample_moons", {"samples": 1024, "steps": steps, "audit": 0})
-    device, logging = [], []
-    stamps = Stamps()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_rig("optical-twin") as rig,
-        timed(ElectronicsTwin, "settle", device),
-        timed(PanelWriter, "step", logging),
-    ):
-        run(protocol, rig, out=folder, watcher=stamps)
-    spans = np.diff(stamps.at)[2:-1]
-    settles, logs = np.array(device[-len(stamps.at) :])[3:-1], np.array(logging)[3:-1]
+    device, logging, handed = [], [], []
+    original = BackgroundLog.step
+
+    def stamped(self: BackgroundLog, *args: Any) -> None:
+        original(self, *args)
+        handed.append(time.perf_counter())
+
+    BackgroundLog.step = stamped  # type: ignore[method-assign]
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            open_rig("optical-twin") as rig,
+            timed(ElectronicsTwin, "settle", device),
+            timed(BackgroundLog, "step", logging),
+        ):
+            run(protocol, rig, out=folder)
+    finally:
+        BackgroundLog.step = original  # type: ignore[method-assign]
+    spans = np.diff(handed)[2:-1]
+    settles, logs = np.array(device[-len(handed) :])[3:-1], np.array(logging)[3:-1]
     return Overhead(
         overhead_ms=float(np.median(spans - settles - logs)) * 1e3,
         logging_share=float(logs.sum() / spans.sum()),

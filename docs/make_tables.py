@@ -58,7 +58,9 @@ def meanings_in(table: str) -> dict[str, str]:
     """Last column by key of a table of keys."""
     found = {}
     for line in table.splitlines():
-        cells = [cell.strip().replace("\0", "\\|") for cell in line.replace("\\|", "\0").strip("|").split("|")]
+        cells = [
+            cell.strip().replace("\0", "\\|") for cell in line.replace("\\|", "\0").strip("|").split("|")
+        ]
         if len(cells) == 4 and cells[0].startswith("`") and cells[3]:
             found[cells[0].strip("`")] = cells[3].replace("\\|", "|")
     return found
@@ -108,7 +110,9 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{_toml(word)}`" for word in inside)
     if origin in (Union, types.UnionType):
-        kinds = [part for part in inside if part is not type(None) and (part is not int or float not in inside)]
+        kinds = [
+            part for part in inside if part is not type(None) and (part is not int or float not in inside)
+        ]
         return " or ".join(_type(part) for part in kinds)
     if origin is tuple:
         return f"list: {_type(inside[0])}"

@@ -10,7 +10,7 @@ import datetime
 
 import numpy as np
 
-from labctl.devices import CalibrationRecord, LoopElectronics
+from labctl.devices import CalibrationRecord, DeviceFault, LoopElectronics
 
 OFFSET_REPEATS = 256
 WEIGHT_REPEATS = 64
@@ -20,12 +20,18 @@ def calibrate_open_loop(electronics: LoopElectronics) -> CalibrationRecord:
     """Null the offsets and probe the matrix; about 60 ms of device time at 48 channels.
 
     The record holds `offset_units` [n] (photocurrent of a full-scale weight at phi = 1), `null_codes` [n] and
-    `effective_fractions` [n, n] (rows are outputs).
+    `effective_fractions` [n, n] (rows are outputs). Raises DeviceFault where the light exceeds the range.
     """
     spec = electronics.spec
     n, unit = spec.n_channels, spec.offset_dac.units_per_code
     electronics.set_offset_null(np.zeros(n, np.int64))
     dark = electronics.probe(np.zeros((1, n), np.int64), repeats=OFFSET_REPEATS)
+    if dark.clipped.any():
+        raise DeviceFault(
+            f"the pedestal's light exceeds the photocurrent range on rows {np.flatnonzero(dark.clipped[0])}; "
+            f"allowed: {spec.offset_dac.range_units:g} full-scale weights",
+            device=electronics.name, operation="calibrate_open_loop",
+        )  # fmt: skip
     null_codes = np.rint(dark.counts[0]).astype(np.int64)
     electronics.set_offset_null(null_codes)
     amplitude = spec.probe_dac.max_code

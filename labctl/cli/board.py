@@ -48,13 +48,8 @@ class Board(Watcher):
         """Note every chain, and where the file is."""
         session().file = path
         self._began = self._now()
-        alone = len(chains) == 1
         self.rows = {
-            chain.name: PanelRow(
-                chain.recipe.title if alone or chain.row is None else chain.name.replace("_", " "),
-                chain.recipe.samples,
-                len(chain.program.segments),
-            )
+            chain.name: PanelRow(chain.title, chain.recipe.samples, len(chain.program.segments))
             for chain in chains
         }
         self.current = chains[0].name

@@ -41,12 +41,12 @@ def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: 
     for chain in whole:
         console.print()
         if len(chains) > 1:
-            console.print(Text(chain.recipe.title if chain.row is None else _place(chain), "bold"))
+            console.print(Text(chain.title, "bold"))
         console.print(_facts(chain, rig))
     if len(whole) < len(chains):
         console.print()
         for chain in chains[1:]:
-            console.print(Text(f"{_place(chain)}: {len(chain.program.segments)} settles", "dim"))
+            console.print(Text(f"{chain.title}: {len(chain.program.segments)} settles", "dim"))
     console.print()
     settles = sum(len(chain.program.segments) for chain in chains)
     total = sum(_device_us(chain, rig) for chain in chains)
@@ -65,10 +65,6 @@ def _kind(protocol: Protocol, chains: list[Chain]) -> str:
         )
         return f"scan of {len(chains)} chains over {over}{series},"
     return f"tour of {len(chains)} recipes" if isinstance(recipe, TourRecipe) else "one chain"
-
-
-def _place(chain: Chain) -> str:
-    return chain.name.replace("_", " ")
 
 
 def _facts(chain: Chain, rig: Rig) -> Table:

@@ -122,7 +122,6 @@ def metrics_in_words(panel: PanelReader, header: RunHeader) -> Table:
 def overview(panels: list[PanelReader]) -> Table:
     """One row a panel, one column a metric that any of them has."""
     metrics = {panel.name: panel.metrics for panel in panels}
-    scanned = len(panels) > STEP_TABLES
     table = _table()
     table.add_column("", max_width=34)  # the one that gives way on a narrow terminal
     keys = _told(panels)
@@ -131,8 +130,7 @@ def overview(panels: list[PanelReader]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     for panel in panels:
         cells = [_cell(key, metrics[panel.name], OVERVIEW[key][1]) for key in keys]
-        name = panel.name.replace("_", " ") if scanned else panel.title
-        table.add_row(Text(name, no_wrap=True, overflow="ellipsis"), *cells)
+        table.add_row(Text(panel.title, no_wrap=True, overflow="ellipsis"), *cells)
     return table
 
 
@@ -182,12 +180,10 @@ def _table() -> Table:
 
 
 def print_pictures(console: Console, pictures: list[Path]) -> None:
-    """The picture to look at first; the folder where there are several such."""
-    first = [picture for picture in pictures if picture.stem.endswith(("samples", "pictures", "scan"))]
-    if len(first) == 1:
-        print_path(console, "picture", first[0])
-    elif pictures:
-        print_path(console, "pictures", pictures[0].parent)
+    """The pictures to look at first: the scan's, or every panel's samples."""
+    scans = [picture for picture in pictures if picture.stem == "scan"]
+    for picture in scans or [p for p in pictures if p.stem.endswith(("samples", "pictures"))]:
+        print_path(console, "picture", picture)
 
 
 def print_path(console: Console, label: str, path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.physics import LoopLaw, saturate
+from labctl.physics import LoopLaw
+from labctl.physics.kernels import tanh_into
 
 FloatArray = NDArray[np.float64]
 
@@ -17,22 +18,28 @@ def law_of(weights: FloatArray, gain: FloatArray, leak: FloatArray, bias: FloatA
     return LoopLaw(parts[0], parts[1], parts[2], parts[3])
 
 
-def residual(law: LoopLaw, z: FloatArray, rows: slice, *, limit: float = float("inf")) -> FloatArray:
-    """Largest |F(z) - z| over `rows` for each sample [B].
+def residual(
+    z: FloatArray,
+    weights: FloatArray,
+    gain: FloatArray,
+    leak: FloatArray,
+    bias: FloatArray,
+    rows: slice,
+    columns: slice,
+    *,
+    limit: float,
+) -> FloatArray:
+    """Largest |F(z) - z| over `rows` for each sample [B], F by the host's model of these rows alone.
 
-    `limit`: the read-out's range. A hidden row may run beyond it; F is then compared as it would be read.
-    law's gain, leak and bias may be given for `rows` alone. The nonlinearity is the float32 kernel's: good to
-    3e-7 times the row's gain.
+    weights [r, c] of rows x columns (all that feeds the rows), gain [G, r], leak [r], bias [B, r]. `limit` is
+    the read-out's range: a hidden row may run beyond it, so F is compared as it would be read. The
+    nonlinearity is the float32 kernel's: good to 3e-7 times the row's gain.
     """
-    state = torch.from_numpy(np.ascontiguousarray(z))
-    whole = law.bias.shape[1] == state.shape[1]
-    leak, gain, bias = (t[:, rows] if whole else t for t in (law.leak, law.gain, law.bias))
-    weights = law.weights[rows]
-    columns = torch.nonzero(weights.abs().amax(dim=0)).squeeze(1)
-    seen = saturate(state[:, columns].float()) @ weights[:, columns].float().T
-    mine = state[:, rows]
-    predicted = ((1 - leak) * mine + gain * seen + bias).clamp(-limit, limit)
-    out: FloatArray = (predicted - mine).abs().amax(dim=1).numpy()
+    seen = np.ascontiguousarray(z[:, columns], dtype=np.float32)
+    tanh_into(seen.reshape(-1), seen.reshape(-1))
+    mine = z[:, rows]
+    predicted = (1 - leak) * mine + gain * (seen @ weights.T.astype(np.float32)) + bias
+    out: FloatArray = np.abs(np.clip(predicted, -limit, limit) - mine).max(axis=1)
     return out
 
 

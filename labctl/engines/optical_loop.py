@@ -21,7 +21,7 @@ from labctl.devices import (
     UnsupportedFeature,
     WeightModulator,
 )
-from labctl.engines.host_model import law_of, residual
+from labctl.engines.host_model import residual
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
 from labctl.physics import Stream, cycling, settle_times
 from labctl.programs import (
@@ -145,8 +145,7 @@ class OpticalLoopEngine:
         ]
         rows = program.watched(segment)
         unit = spec.adc.units_per_code
-        z = np.concatenate([p.counts for p in parts])
-        z *= unit
+        z = parts[0].counts * unit if len(parts) == 1 else np.concatenate([p.counts for p in parts]) * unit
         halves = np.concatenate([p.half_counts[1, :, rows] - p.half_counts[0, :, rows] for p in parts])
         spread = np.concatenate([p.spread_counts[:, rows] for p in parts]) * unit
         clipped = np.concatenate([p.adc_clipped[:, rows] for p in parts])
@@ -231,10 +230,13 @@ class OpticalLoopEngine:
     ) -> FloatArray:
         """The host model's |F(z) - z| on the watched rows, with the knobs as applied."""
         spec = self._electronics.spec
+        program, _ = self._loaded()
+        columns = next(c for r, c in program.weights.placement.blocks if r == rows)
         bias = codes.bias[:, rows].astype(np.float64) * spec.dac.units_per_code
         gain = tables.gain[:, rows] if labels is None else tables.gain[labels, rows]
-        law = law_of(self._weights, gain, tables.leak[rows], bias)
-        return residual(law, z, rows, limit=spec.adc.range_units)
+        weights = self._weights[rows, columns]
+        limit = spec.adc.range_units
+        return residual(z, weights, gain, tables.leak[rows], bias, rows, columns, limit=limit)
 
     def _codes(
         self, program: LoopProgram, segment: LoopSegment, tables: CodedTables, batch: Batch

@@ -150,19 +150,20 @@ def box_muller(  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def modulate(  # pragma: no cover - compiled
-    phi: Floats, pedestal: float, noise_sd: float, normal: Floats, light: Floats, seen: Floats
+    phi: Floats, pedestal: float, noise_sd: float, normal: Floats, light: Floats, flicker: Floats
 ) -> None:
-    """light = pedestal + phi; seen = phi + light n_RIN: the emitters' intensity noise. All [B, n]."""
+    """light = pedestal + phi; flicker = light n_RIN: the emitters' intensity noise. All [B, n]."""
     for b in range(phi.shape[0]):
         for i in range(phi.shape[1]):
             light[b, i] = phi[b, i] + pedestal
-            seen[b, i] = phi[b, i] + light[b, i] * noise_sd * normal[b, i]
+            flicker[b, i] = light[b, i] * noise_sd * normal[b, i]
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def noisy_step(  # pragma: no cover - compiled
     z: Floats,
     y: Floats,
+    flicker: Floats,
     now: Floats,
     before: Floats,
     gain: Floats,
@@ -177,7 +178,9 @@ def noisy_step(  # pragma: no cover - compiled
 ) -> None:
     """One exponential step with its additive noise, in place; arrays [B, n], tables [1, n] or [B, n].
 
-    now = gain y + bias; z = decay z + share now + extend before + sqrt(floor + slope light) normal.
+    now = gain y + bias; z = decay z + share now + extend before + (share + extend) gain flicker
+    + sqrt(floor + slope light) normal. flicker is the outputs' intensity noise over the step: white, so it is
+    held, while the forcing is extrapolated.
     """
     g = 0 if gain.shape[0] == 1 else 1
     k = 0 if decay.shape[0] == 1 else 1
@@ -187,6 +190,7 @@ def noisy_step(  # pragma: no cover - compiled
             forcing = gain[b * g, i] * y[b, i] + bias[b, i]
             now[b, i] = forcing
             drift = decay[b * k, i] * z[b, i] + share[b * k, i] * forcing + extend[b * k, i] * before[b, i]
+            drift += (share[b * k, i] + extend[b * k, i]) * gain[b * g, i] * flicker[b, i]
             variance = floor[b * v, i] + slope[b * v, i] * light[b, i]
             z[b, i] = drift + np.sqrt(variance) * normal[b, i]
 

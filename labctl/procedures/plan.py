@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Chain:
     """One panel of a run, ready to go. `name` is its panel; `row` and `series` its place in a scan."""
 
     name: str
+    title: str
     recipe: SampleRecipe
     subject: Subject
     sampler: Sampler
@@ -87,26 +89,38 @@ def chains_of(protocol: Protocol, rig: Rig, tell: Tell, *, dry: bool = False) ->
     _check_kind(protocol.name, protocol.recipe, rig)
     subjects: dict[str, Subject] = {}
     chains = []
-    for name, recipe, row, series in _jobs(protocol):
-        _check_kind(name or protocol.name, recipe, rig)
+    for job in _jobs(protocol):
+        recipe = job.recipe
+        _check_kind(job.name or protocol.name, recipe, rig)
         key = recipe.model_dump_json(
             include={"model", "data", "bits", "weight_scale", "train_iterations", "seed"}
         )
         if key not in subjects:
             subjects[key] = subject_of(recipe, tell, dry=dry)
-        chains.append(_chain(name, recipe, subjects[key], rig, row, series))
+        chains.append(_chain(job, subjects[key], rig))
     return chains
 
 
-def _jobs(protocol: Protocol) -> list[tuple[str, SampleRecipe, float | None, str]]:
+@dataclass(frozen=True)
+class _Job:
+    """A chain to be: its panel's name and title, its recipe, its place in a scan."""
+
+    name: str
+    title: str
+    recipe: SampleRecipe
+    row: float | None = None
+    series: str = ""
+
+
+def _jobs(protocol: Protocol) -> list[_Job]:
     recipe = protocol.recipe
     if isinstance(recipe, TourRecipe):
-        jobs: list[tuple[str, SampleRecipe, float | None, str]] = []
+        jobs = []
         for name in recipe.recipes:
             part = load_protocol(name, {"seed": recipe.seed, **recipe.overrides}).recipe
             if not isinstance(part, SampleRecipe) or isinstance(part, ScanRecipe):
                 raise ConfigError(f"recipe {protocol.name}: recipes: {name!r} is no sampling recipe")
-            jobs.append((name.removeprefix("sample_"), part, None, ""))
+            jobs.append(_Job(name.removeprefix("sample_"), part.title, part))
         return jobs
     if isinstance(recipe, ScanRecipe):
         base = recipe.model_dump(exclude={"scan", "values", "series", "series_values", "kind"})
@@ -114,12 +128,10 @@ def _jobs(protocol: Protocol) -> list[tuple[str, SampleRecipe, float | None, str
             _scan_job(recipe, base, value, series)
             for value, series in itertools.product(recipe.values, recipe.series_values or ("",))
         ]
-    return [("", recipe, None, "")]
+    return [_Job("", recipe.title, recipe)]
 
 
-def _scan_job(
-    recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any
-) -> tuple[str, SampleRecipe, float | None, str]:
+def _scan_job(recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any) -> _Job:
     changes = {recipe.scan: value, **({recipe.series: series} if recipe.series else {})}
     try:
         part = SampleRecipe(**{**base, **changes})
@@ -127,7 +139,9 @@ def _scan_job(
         where = "scan at " + ", ".join(f"{key} {word}" for key, word in changes.items())
         raise first_problem(error, where, SampleRecipe) from None
     name = "_".join(f"{key}-{word}" for key, word in changes.items())
-    return name.replace("+", "p").replace(".", "p"), part, float(value), str(series)
+    name = re.sub(r"[^\w-]", "_", name.replace("+", "p").replace(".", "p"))  # a group's name in the file
+    title = f"{recipe.scan.replace('_', ' ')} {value}" + (f", {series}" if recipe.series else "")
+    return _Job(name, title, part, float(value), str(series))
 
 
 def _check_kind(name: str, recipe: AnyRecipe, rig: Rig) -> None:
@@ -142,10 +156,8 @@ def _check_kind(name: str, recipe: AnyRecipe, rig: Rig) -> None:
         )
 
 
-def _chain(
-    name: str, recipe: SampleRecipe, subject: Subject, rig: Rig, row: float | None, series: str
-) -> Chain:
-    network = subject.network
+def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
+    recipe, network = job.recipe, subject.network
     levels = sigmas(recipe.schedule, recipe.steps, recipe.sigma_max, recipe.sigma_min)
     sampler = Sampler(scheme(recipe.scheme), levels, recipe.eta)
     spec = rig.loop_spec
@@ -166,7 +178,8 @@ def _chain(
         rng = np.random.Generator(np.random.Philox(key=recipe.seed + 7919))
         reference = subject.source.draw(recipe.reference, rng)[0]
     return Chain(
-        name=name,
+        name=job.name,
+        title=job.title,
         recipe=recipe,
         subject=subject,
         sampler=sampler,
@@ -177,8 +190,8 @@ def _chain(
         sample_id=sample_id,
         reference=reference,
         garments=_garments(subject),
-        row=row,
-        series=series,
+        row=job.row,
+        series=job.series,
     )
 
 

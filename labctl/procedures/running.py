@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from labctl.devices import Aborted, Outcome, RunLogError, Scalar, UserError
 from labctl.engines import FixedPointResult
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
+from labctl.procedures.background import BackgroundLog
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, chains_of, check_state_noise, machine_of
 from labctl.procedures.recipe import Protocol, ScanRecipe, load_protocol
@@ -108,13 +108,13 @@ def run(
     if not isinstance(protocol, Protocol):
         protocol = load_protocol(protocol)
     try:
+        _ = rig.engine  # a closed rig is refused now, not after a training
         _check_folder(Path(out))
         chains = chains_of(protocol, rig, watcher.training)
         noises = []
         for done, chain in enumerate(chains):
             watcher.preparing("state noise", done, len(chains))
             noises.append(check_state_noise(chain, rig))
-        path = fresh_path(out, protocol.name)
         header, plan = header_of(protocol, rig, chains), plan_of(protocol, rig, chains)
     except (UserError, RunLogError):
         raise
@@ -126,7 +126,7 @@ def run(
                     "stopped; before the first step: nothing was written, the rig is safe"
                 ) from None
             raise
-    return _recorded(protocol, rig, chains, noises, path, header, plan, watcher)
+    return _recorded(protocol, rig, chains, noises, Path(out), header, plan, watcher)
 
 
 def _recorded(
@@ -134,50 +134,63 @@ def _recorded(
     rig: Rig,
     chains: list[Chain],
     noises: list[float],
-    path: Path,
+    out: Path,
     header: RunHeader,
     plan: RunPlan,
     watcher: Watcher,
 ) -> RunResult:
-    panels: list[PanelResult] = []
-    metrics: dict[str, Scalar] = {}
-    file: Path | None = None
+    """Run the chains into a new file; however that ends, the rig is safe and then the file is whole."""
+    writer: RunWriter | None = None
     try:
-        with _recording(path, header, plan) as writer:
-            watcher.planned(chains, writer.path)
-            rows: dict[float, dict[str, float]] = {}
-            for chain, noise in zip(chains, noises, strict=True):
-                result = _run_chain(chain, rig, writer.panel(chain.name), noise, watcher)
-                panels.append(result)
-                watcher.panel_done(result)
-                if isinstance(protocol.recipe, ScanRecipe) and chain.row is not None:
-                    _scan_row(protocol.recipe, chain, result, rows, writer)
-            with uninterrupted():
-                file = writer.finish(metrics=metrics)
-            return RunResult(file, tuple(panels), metrics)
+        with uninterrupted():
+            writer = _created(out, protocol.name, header, plan)
+        return _written(protocol, rig, chains, noises, writer, watcher)
     except BaseException as error:
         with uninterrupted():
             safe = _make_safe(rig, error)
-            if isinstance(error, KeyboardInterrupt):
-                state = "whole and marked aborted" if file is None else "complete"
+            state = "complete" if writer and not writer.open else "whole and marked aborted"
+            if writer is not None:
+                writer.__exit__(type(error), error, None)
+            if isinstance(error, KeyboardInterrupt) and writer is not None:
                 raise Aborted(
                     f"stopped; the rig {'is safe' if safe else 'could not be closed'}; "
-                    f"the file is {state}: {path}"
+                    f"the file is {state}: {writer.path}"
                 ) from None
             raise
 
 
-@contextmanager
-def _recording(path: Path, header: RunHeader, plan: RunPlan) -> Iterator[RunWriter]:
-    """The run's file; no signal interrupts its making or its closing."""
+def _written(
+    protocol: Protocol,
+    rig: Rig,
+    chains: list[Chain],
+    noises: list[float],
+    writer: RunWriter,
+    watcher: Watcher,
+) -> RunResult:
+    panels: list[PanelResult] = []
+    metrics: dict[str, Scalar] = {}
+    watcher.planned(chains, writer.path)
+    rows: dict[float, dict[str, float]] = {}
+    for chain, noise in zip(chains, noises, strict=True):
+        result = _run_chain(chain, rig, writer.panel(chain.name), noise, watcher)
+        panels.append(result)
+        watcher.panel_done(result)
+        if isinstance(protocol.recipe, ScanRecipe) and chain.row is not None:
+            _scan_row(protocol.recipe, chain, result, rows, writer)
     with uninterrupted():
-        writer = RunWriter.create(path, header, plan)
-    try:
-        yield writer
-    except BaseException as error:
-        with uninterrupted():
-            writer.__exit__(type(error), error, None)
-            raise
+        file = writer.finish(metrics=metrics)
+    return RunResult(file, tuple(panels), metrics)
+
+
+def _created(out: Path, stem: str, header: RunHeader, plan: RunPlan) -> RunWriter:
+    """A new run file; another process may take the name in the same moment, then the next one is tried."""
+    while True:
+        path = fresh_path(out, stem)
+        try:
+            return RunWriter.create(path, header, plan)
+        except RunLogError:
+            if fresh_path(out, stem) == path:  # still free: the name was not what stood in the way
+                raise
 
 
 def _make_safe(rig: Rig, error: BaseException) -> bool:
@@ -227,24 +240,28 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
     x_before, since = chain.x_start, time.perf_counter()
     audited = len(log.plan.audit) if log.plan.audit is not None else 0
 
-    def keep(step: StepSeen) -> None:
-        nonlocal x_before, since
-        elapsed = time.perf_counter() - since
-        engine_s = sum(seen.result.ledger.host_s for seen in pending)
-        for i, seen in enumerate(pending):
-            last = i == len(pending) - 1
-            x = step.x if last else x_before
-            with uninterrupted():
-                log.step(step_record(chain, seen, x, (elapsed - engine_s) if last else 0.0, audited))
-            reports.append(_report(chain, seen))
-            watcher.settled(reports[-1])
-        pending.clear()
-        x_before, since = step.x, time.perf_counter()
+    def report(seen: SettleSeen) -> None:
+        reports.append(_report(chain, seen))
+        watcher.settled(reports[-1])
 
-    machine = machine_of(chain, rig, pending.append)
-    samples = chain.sampler.run(
-        machine, chain.x_start, sample_id=chain.sample_id, seed=chain.recipe.seed, observe=keep
-    )
+    with BackgroundLog(log) as background:
+
+        def keep(step: StepSeen) -> None:
+            nonlocal x_before, since
+            elapsed = time.perf_counter() - since
+            engine_s = sum(seen.result.ledger.host_s for seen in pending)
+            for i, seen in enumerate(pending):
+                last = i == len(pending) - 1
+                x = step.x if last else x_before
+                record = step_record(chain, seen, x, (elapsed - engine_s) if last else 0.0, audited)
+                background.step(record, partial(report, seen))
+            pending.clear()
+            x_before, since = step.x, time.perf_counter()
+
+        machine = machine_of(chain, rig, pending.append)
+        samples = chain.sampler.run(
+            machine, chain.x_start, sample_id=chain.sample_id, seed=chain.recipe.seed, observe=keep
+        )
     metrics = _metrics(chain, samples, reports, noise)
     own = chain.subject.affine.restore(samples)
     pictures = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from labctl.devices import ConfigError
 from labctl.engines import Batch, FixedPointEngine, FixedPointResult
 from labctl.programs import LoopProgram, LoopSegment
-from labctl.sampling.network import LoopNetwork, RowTables
+from labctl.sampling.network import LoopNetwork
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -53,6 +53,13 @@ class LoopMachine:
     def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
         """The root of z = c + g D(z; sigma), in x units."""
         segment = self._segment("implicit", sigma)
+        c_skip, _, _ = self._network.preconditioning.coefficients(sigma)
+        leak = segment.leak[self._program.weights.placement.state]
+        if np.abs(leak - (1 - g * c_skip)).max() > 1e-6:  # same sigma, reached by another step
+            raise ConfigError(
+                f"the scheme asks for implicit at sigma {sigma:.6g} with g {g:.6g}, the program has another "
+                f"g there: it was compiled for another sampler"
+            )
         result = self._solve(segment, c, start)
         return result.z[:, self._program.weights.placement.state] / segment.inject_scale
 
@@ -70,6 +77,11 @@ class LoopMachine:
         return np.asarray(c_skip * x + c_out * raw)
 
     def _segment(self, kind: str, sigma: float) -> LoopSegment:
+        if self._next == len(self._program.segments):
+            raise ConfigError(
+                f"the scheme asks for {kind} at sigma {sigma:.6g}, the program ended after {self._next} "
+                f"segments: it was compiled for another sampler"
+            )
         segment = self._program.segments[self._next]
         if segment.kind != kind or abs(segment.sigma - sigma) > 1e-12 * sigma:
             raise ConfigError(
@@ -100,24 +112,28 @@ class HostMachine:
 
     def denoise(self, x: FloatArray, sigma: float) -> FloatArray:
         """D(x; sigma)."""
-        self.nfe += 1
-        c_skip, c_out, c_in = self._network.preconditioning.coefficients(sigma)
-        raw = self._raw(c_in * x, self._network.rows(sigma))
-        return np.asarray(c_skip * x + c_out * raw)
+        return self._denoise(x, sigma, self._labels)
 
     def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
-        """Picard on z = c + g D(z; sigma), relaxed by half, until no sample moves by 1e-9 sigma."""
-        z = start
-        for _ in range(2000):
-            change = c + g * self.denoise(z, sigma) - z
-            z = z + 0.5 * change
-            if np.abs(change).max() <= 1e-9 * sigma:
-                break
+        """Picard on z = c + g D(z; sigma), relaxed by half; a sample is done once it moves by 1e-9 sigma."""
+        z = start.copy()
+        active = np.arange(len(z))
+        for k in range(1, 2001):
+            labels = None if self._labels is None else self._labels[active]
+            change = c[active] + g * self._denoise(z[active], sigma, labels) - z[active]
+            z[active] += 0.5 * change
+            if k % 8 == 0:
+                active = active[np.abs(change).max(axis=1) > 1e-9 * sigma]
+                if not len(active):
+                    break
         return z
 
-    def _raw(self, u: FloatArray, tables: RowTables) -> FloatArray:
-        row = 0 if self._labels is None else self._labels
-        z = u
+    def _denoise(self, x: FloatArray, sigma: float, labels: IntArray | None) -> FloatArray:
+        self.nfe += 1
+        c_skip, c_out, c_in = self._network.preconditioning.coefficients(sigma)
+        tables = self._network.rows(sigma)
+        row = 0 if labels is None else labels
+        z = c_in * x
         for w, gain, bias in zip(self._weights, tables.gains, tables.biases, strict=True):
             z = gain[row] * (np.tanh(z) @ w.T) + bias[row]
-        return z
+        return np.asarray(c_skip * x + c_out * z)

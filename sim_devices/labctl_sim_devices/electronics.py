@@ -192,7 +192,7 @@ class _Run:
         self._sample, self._step_id, self._substep = codes.sample_id, codes.step_id, 0
         self._streams = [Stream(bench.seed, twin.name, name) for name in ("rin", "additive")]
         self._quiet = torch.zeros_like(self.z)
-        self._phi, self._light, self._seen, self._now, self._before = (
+        self._phi, self._light, self._flicker, self._now, self._before = (
             torch.empty_like(self.z) for _ in range(5)
         )
         self._started = False
@@ -210,9 +210,10 @@ class _Run:
         law, noise = self._law, self._noise
         phi = saturate(self.z, out=self._phi) if not law.linear_rows else law.phi(self.z)
         rin = self._draw(0) if self._rin_sd > 0 else self._quiet
-        light, seen = self._light, self._seen
-        modulate(phi.numpy(), self._pedestal, self._rin_sd, rin.numpy(), light.numpy(), seen.numpy())
-        y = seen @ self._weights
+        light, flicker = self._light, self._flicker
+        modulate(phi.numpy(), self._pedestal, self._rin_sd, rin.numpy(), light.numpy(), flicker.numpy())
+        y = phi @ self._weights
+        jitter = flicker @ self._weights if self._rin_sd > 0 else self._quiet
         total = light @ self._total if noise.shot else light
         decay, share, extend, floor, slope = self._tables
         normal = self._quiet if noise.quiet else self._draw(1)
@@ -220,8 +221,9 @@ class _Run:
             torch.addcmul(law.bias, law.gain, y, out=self._before)
             self._started = True
         noisy_step(
-            self.z.numpy(), y.numpy(), self._now.numpy(), self._before.numpy(), law.gain.numpy(),
-            law.bias.numpy(), decay, share, extend, floor, slope, total.numpy(), normal.numpy(),
+            self.z.numpy(), y.numpy(), jitter.numpy(), self._now.numpy(), self._before.numpy(),
+            law.gain.numpy(), law.bias.numpy(), decay, share, extend, floor, slope, total.numpy(),
+            normal.numpy(),
         )  # fmt: skip
         self._now, self._before = self._before, self._now
         self._substep += 1

@@ -9,7 +9,8 @@ import sys
 from labctl.cli import app
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background ignores it
+    # Between commands a late Ctrl-C means nothing; and a parent in the background must not make it ignored.
+    signal.signal(signal.SIGINT, lambda *_: None)
     for line in sys.stdin:
         code: object = 0
         try:

@@ -21,7 +21,7 @@ TINY: dict[str, Any] = {
     "data": {"set": "gaussians_unequal"},
     "train": {"hidden": [6], "iterations": 20, "sigma_levels": 4, "samples_per_level": 4, "width": 8},
     "quantise": {"bits": [4, 2], "iterations": 10},
-    "evaluate": {"samples": 200, "sigma_min": [0.06]},
+    "evaluate": {"samples": 200, "draws": 2, "sigma_min": [0.06]},
 }
 
 
@@ -46,7 +46,9 @@ def test_a_recipe_gives_float_and_coded_networks_with_cards(tmp_path: Path) -> N
     assert whole.card.dataset.checksum == TOY_SETS["gaussians_unequal"].checksum()
     assert set(whole.card.metrics) == {
         "samples",
+        "draws",
         "energy_distance_sigma_min_0.06",
+        "energy_distance_sigma_min_0.06_standard_error",
         "mode_total_variation_sigma_min_0.06",
     }
     again = train_from_recipe(TINY, out=tmp_path / "again")

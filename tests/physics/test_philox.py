@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.physics import Stream
-from labctl.physics.kernels import box_muller
 
 WORD = 0xFFFFFFFF
 
@@ -105,16 +104,21 @@ def test_normals_are_box_muller_of_the_words():
 
 
 @pytest.mark.parametrize("extreme", [0, WORD])
-def test_extreme_words_give_finite_normals(extreme):
-    words = np.full(4, extreme, np.uint32)
-    other = np.array([0, 2**30, 2**31, WORD], np.uint32)
-    for radius, angle in ((words, other), (other, words)):
-        value, cosines, sines = np.empty(4, np.float32), np.empty(4, np.float32), np.empty(4, np.float32)
-        box_muller(radius, angle, value, value.view(np.int32), cosines, sines)
+def test_extreme_words_give_finite_normals(extreme, monkeypatch):
+    """The logarithm's and the angle's ends: u = 2^-24 and 1 - 2^-24."""
+
+    def words(self, sample_id, channels, step, substep):
+        other = np.array([[0, 2**30, 2**31, WORD]], np.uint32)
+        return (np.full((1, 4), extreme, np.uint32), other) if step == 0 else (other, other[:, ::-1].copy())
+
+    monkeypatch.setattr(Stream, "_words", words)
+    for step in (0, 1):
+        radius, angle = words(None, None, None, step, 0)
         unit, turn = (((w >> 9) + 0.5) / 2.0**23 for w in (radius, angle))
-        expected = np.sqrt(-2 * np.log(unit))
-        np.testing.assert_allclose(cosines, expected * np.cos(2 * np.pi * turn), atol=2e-5)
-        np.testing.assert_allclose(sines, expected * np.sin(2 * np.pi * turn), atol=2e-5)
+        size = np.sqrt(-2 * np.log(unit))
+        expected = np.concatenate([size * np.cos(2 * np.pi * turn), size * np.sin(2 * np.pi * turn)], axis=1)
+        draws = Stream(0, "", "").normal(np.array([0]), 8, step=step).numpy()
+        np.testing.assert_allclose(draws, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

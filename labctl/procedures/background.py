@@ -1,0 +1,50 @@
+"""Steps are written on a thread of their own while the next one settles; done means safe in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from labctl.procedures.interrupts import uninterrupted
+from labctl.runlog import PanelWriter, StepRecord
+
+
+class BackgroundLog:
+    """Appends the steps of one panel in order, at most one in flight; nothing else may touch the file then.
+
+    `step(record, done)` waits for the step before, so an error of the disk surfaces one step late; `done` is
+    called on the caller's thread once its record is flushed. Leaving the context waits for the last one.
+    """
+
+    def __init__(self, log: PanelWriter) -> None:
+        self._log = log
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="run log")
+        self._pending: tuple[Future[int], Callable[[], None]] | None = None
+
+    def step(self, record: StepRecord, done: Callable[[], None]) -> None:
+        """Hand over one step."""
+        self.wait()
+        self._pending = (self._pool.submit(self._log.step, record), done)
+
+    def wait(self) -> None:
+        """Return once every step handed over is safe in the file. Raises what its writing raised."""
+        if self._pending is not None:
+            future, done = self._pending
+            future.result()
+            self._pending = None
+            done()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with uninterrupted():  # nobody may close the file under a thread that writes it
+            try:
+                if error is None:
+                    self.wait()
+            finally:
+                self._pool.shutdown(wait=True)
