@@ -203,6 +203,27 @@ def profiles() -> str:
     return markdown(("value", *names, "source"), rows)
 
 
+def denoisers() -> str:
+    """Shipped denoisers, with what their cards say of the converged sampler."""
+    from labctl.models.checkpoint import list_zoo
+
+    rows = []
+    for name, card in list_zoo().items():
+        energy = card.metrics.get("energy_distance_sigma_min_0.06")
+        rows.append(
+            (
+                f"`{name}`",
+                " + ".join(map(str, card.sizes)),
+                f"{card.parameters:,}",
+                "float" if card.bits is None else f"{card.bits} bit",
+                str(card.n_classes or ""),
+                "" if energy is None else f"{energy * 1e3:.2f}e-3",
+                f"`{card.sha256[:12]}`",
+            )
+        )
+    return markdown(("network", "rows", "weights", "codes", "classes", "E of its ODE", "sha256"), rows)
+
+
 # -- run file, outcomes, command line --------------------------------------------------------------------
 
 
@@ -301,6 +322,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rigs": rigs,
     "drivers": drivers,
     "schemes": schemes,
+    "denoisers": denoisers,
     "profiles": profiles,
     "run file columns": columns,
     "outcomes": outcomes,

@@ -16,9 +16,18 @@ FENCE = re.compile(
     r"(?P<marks>(?:<!-- [^\n]* -->\n)*)^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 # Shown, but not run: they belong to another machine, a person, or to the whole repository.
-ELSEWHERE = ("git clone ", "cd ", ". .venv/bin/activate", "python3 -m venv ", "pip install ", ".venv/bin/pip install ", "nexpy ", "silx view ")
+ELSEWHERE = (
+    "git clone ",
+    "cd ",
+    ". .venv/bin/activate",
+    "python3 -m venv ",
+    "pip install ",
+    ".venv/bin/pip install ",
+    "nexpy ",
+    "silx view ",
+)
 # Small and quick, wherever an example does not say otherwise. A value given first would win over these.
-SMALL_RUN = {"samples": 16, "audit": 2, "reference": 32, "train_iterations": 20}
+SMALL_RUN = {"samples": 16, "audit": 0, "reference": 32, "train_iterations": 20}
 SMALL_TRAINING = {"train.iterations": 20, "quantise.iterations": 10, "evaluate.samples": 64}
 
 
@@ -105,11 +114,17 @@ class Shell:
                 self._commands(block, where)
 
     def _python(self, block: Block, where: str) -> None:
-        code = compile("\n" * block.line + block.text, where, "exec")
+        text = block.text
+        if not self.full:
+            small = {key: value for key, value in SMALL_RUN.items() if key != "train_iterations"}
+            text = re.sub(r'load_protocol\("(\w+)"\)', rf'load_protocol("\1", {small})', text)
+        code = compile("\n" * block.line + text, where, "exec")
         if (expected := block.mark("raises")) is None:
             exec(code, self.names)
             return
-        with pytest.raises(Exception) as raised:
+        from labctl.devices import LabctlError
+
+        with pytest.raises(LabctlError, match=r".") as raised:
             exec(code, self.names)
         assert type(raised.value).__name__ == expected, where
 
