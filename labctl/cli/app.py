@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -275,4 +276,7 @@ def data_fetch(
 
 def main() -> None:
     """The entry point `labctl`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Greek letters gets "?", not an error
     app(prog_name="labctl", args=sys.argv[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,8 +139,9 @@ def _scan_job(recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any)
         where = "scan at " + ", ".join(f"{key} {word}" for key, word in changes.items())
         raise first_problem(error, where, SampleRecipe) from None
     name = "_".join(f"{key}-{word}" for key, word in changes.items())
+    name = re.sub(r"[^\w-]", "_", name.replace("+", "p").replace(".", "p"))  # a group's name in the file
     title = f"{recipe.scan.replace('_', ' ')} {value}" + (f", {series}" if recipe.series else "")
-    return _Job(name.replace("+", "p").replace(".", "p"), title, part, float(value), str(series))
+    return _Job(name, title, part, float(value), str(series))
 
 
 def _check_kind(name: str, recipe: AnyRecipe, rig: Rig) -> None:

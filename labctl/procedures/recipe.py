@@ -76,6 +76,12 @@ class SampleRecipe(BaseModel):
         return self
 
 
+_DESCRIBING = ("kind", "title", "about", "law", "engines")
+SCAN_KEYS = tuple(key for key in SampleRecipe.model_fields if key not in _DESCRIBING)
+# What a tour may replace in its parts: not what they are, nor where their seed comes from.
+PART_KEYS = tuple(key for key in SCAN_KEYS if key not in ("model", "data", "seed"))
+
+
 class ScanRecipe(SampleRecipe):
     """Run the chain once for each value of one key, and again for each value of `series`.
 
@@ -91,21 +97,17 @@ class ScanRecipe(SampleRecipe):
     @model_validator(mode="after")
     def _keys_exist(self) -> Self:
         for key in filter(None, (self.scan, self.series)):
-            if key not in SampleRecipe.model_fields:
-                raise ValueError(f"{key!r} is no key to scan{nearest(key, SampleRecipe.model_fields)}")
+            if key not in SCAN_KEYS:
+                raise ValueError(f"{key!r} is no key to scan{nearest(key, SCAN_KEYS)}")
         if bool(self.series) != bool(self.series_values):
             raise ValueError("series and series_values go together")
         if not all(isinstance(v, int | float) for v in self.values):
             raise ValueError("values must be numbers; a word goes into series")
+        for table in (self.values, self.series_values):
+            for value in table:
+                if table.count(value) > 1:
+                    raise ValueError(f"{value!r} stands twice; allowed: each value once")
         return self
-
-
-# What a tour may replace in its parts: not what they are, nor where their seed comes from.
-PART_KEYS = tuple(
-    key
-    for key in SampleRecipe.model_fields
-    if key not in ("kind", "title", "about", "law", "engines", "model", "data", "seed")
-)
 
 
 class TourRecipe(BaseModel):
@@ -130,6 +132,9 @@ class TourRecipe(BaseModel):
         for key in self.overrides:
             if key not in PART_KEYS:
                 raise ValueError(f"overrides: {key!r} is no key of the parts{nearest(key, PART_KEYS)}")
+        for name in self.recipes:
+            if self.recipes.count(name) > 1:
+                raise ValueError(f"recipes: {name!r} stands twice; allowed: each recipe once")
         return self
 
 

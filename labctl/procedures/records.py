@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,9 @@ def plan_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunPlan:
 
 def column_name(key: str, series: str) -> str:
     """A scan column's name: the quantity, and the series value where there are several."""
-    return key if not series else f"{key}_{series}".replace("+", "p").replace("-", "_").replace(".", "p")
+    if not series:
+        return key
+    return re.sub(r"\W", "_", f"{key}_{series}".replace("+", "p").replace(".", "p"))
 
 
 def _panel(chain: Chain, rig: Rig) -> PanelPlan:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -110,13 +108,13 @@ def run(
     if not isinstance(protocol, Protocol):
         protocol = load_protocol(protocol)
     try:
+        _ = rig.engine  # a closed rig is refused now, not after a training
         _check_folder(Path(out))
         chains = chains_of(protocol, rig, watcher.training)
         noises = []
         for done, chain in enumerate(chains):
             watcher.preparing("state noise", done, len(chains))
             noises.append(check_state_noise(chain, rig))
-        path = fresh_path(out, protocol.name)
         header, plan = header_of(protocol, rig, chains), plan_of(protocol, rig, chains)
     except (UserError, RunLogError):
         raise
@@ -128,7 +126,7 @@ def run(
                     "stopped; before the first step: nothing was written, the rig is safe"
                 ) from None
             raise
-    return _recorded(protocol, rig, chains, noises, path, header, plan, watcher)
+    return _recorded(protocol, rig, chains, noises, Path(out), header, plan, watcher)
 
 
 def _recorded(
@@ -136,50 +134,63 @@ def _recorded(
     rig: Rig,
     chains: list[Chain],
     noises: list[float],
-    path: Path,
+    out: Path,
     header: RunHeader,
     plan: RunPlan,
     watcher: Watcher,
 ) -> RunResult:
-    panels: list[PanelResult] = []
-    metrics: dict[str, Scalar] = {}
-    file: Path | None = None
+    """Run the chains into a new file; however that ends, the rig is safe and then the file is whole."""
+    writer: RunWriter | None = None
     try:
-        with _recording(path, header, plan) as writer:
-            watcher.planned(chains, writer.path)
-            rows: dict[float, dict[str, float]] = {}
-            for chain, noise in zip(chains, noises, strict=True):
-                result = _run_chain(chain, rig, writer.panel(chain.name), noise, watcher)
-                panels.append(result)
-                watcher.panel_done(result)
-                if isinstance(protocol.recipe, ScanRecipe) and chain.row is not None:
-                    _scan_row(protocol.recipe, chain, result, rows, writer)
-            with uninterrupted():
-                file = writer.finish(metrics=metrics)
-            return RunResult(file, tuple(panels), metrics)
+        with uninterrupted():
+            writer = _created(out, protocol.name, header, plan)
+        return _written(protocol, rig, chains, noises, writer, watcher)
     except BaseException as error:
         with uninterrupted():
             safe = _make_safe(rig, error)
-            if isinstance(error, KeyboardInterrupt):
-                state = "whole and marked aborted" if file is None else "complete"
+            state = "complete" if writer and not writer.open else "whole and marked aborted"
+            if writer is not None:
+                writer.__exit__(type(error), error, None)
+            if isinstance(error, KeyboardInterrupt) and writer is not None:
                 raise Aborted(
                     f"stopped; the rig {'is safe' if safe else 'could not be closed'}; "
-                    f"the file is {state}: {path}"
+                    f"the file is {state}: {writer.path}"
                 ) from None
             raise
 
 
-@contextmanager
-def _recording(path: Path, header: RunHeader, plan: RunPlan) -> Iterator[RunWriter]:
-    """The run's file; no signal interrupts its making or its closing."""
+def _written(
+    protocol: Protocol,
+    rig: Rig,
+    chains: list[Chain],
+    noises: list[float],
+    writer: RunWriter,
+    watcher: Watcher,
+) -> RunResult:
+    panels: list[PanelResult] = []
+    metrics: dict[str, Scalar] = {}
+    watcher.planned(chains, writer.path)
+    rows: dict[float, dict[str, float]] = {}
+    for chain, noise in zip(chains, noises, strict=True):
+        result = _run_chain(chain, rig, writer.panel(chain.name), noise, watcher)
+        panels.append(result)
+        watcher.panel_done(result)
+        if isinstance(protocol.recipe, ScanRecipe) and chain.row is not None:
+            _scan_row(protocol.recipe, chain, result, rows, writer)
     with uninterrupted():
-        writer = RunWriter.create(path, header, plan)
-    try:
-        yield writer
-    except BaseException as error:
-        with uninterrupted():
-            writer.__exit__(type(error), error, None)
-            raise
+        file = writer.finish(metrics=metrics)
+    return RunResult(file, tuple(panels), metrics)
+
+
+def _created(out: Path, stem: str, header: RunHeader, plan: RunPlan) -> RunWriter:
+    """A new run file; another process may take the name in the same moment, then the next one is tried."""
+    while True:
+        path = fresh_path(out, stem)
+        try:
+            return RunWriter.create(path, header, plan)
+        except RunLogError:
+            if fresh_path(out, stem) == path:  # still free: the name was not what stood in the way
+                raise
 
 
 def _make_safe(rig: Rig, error: BaseException) -> bool:

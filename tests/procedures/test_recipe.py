@@ -47,6 +47,28 @@ def test_a_file_that_is_no_text_is_refused_by_name(tmp_path) -> None:
         load_protocol(tmp_path / "mine.toml")
 
 
+SCAN = 'kind = "scan"\ntitle = "mine"\nmodel = "moons"\nscan = "steps"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SCAN + "values = [2, 2]", "2 stands twice"),
+        (SCAN + "values = []", "values"),
+        (SCAN + 'values = ["two"]', "values must be numbers"),
+        (SCAN + 'values = [2]\nseries = "scheme"', "series and series_values go together"),
+        (SCAN.replace('"steps"', '"stps"') + "values = [2]", "did you mean 'steps'"),
+        (SCAN.replace('"steps"', '"title"') + "values = [2]", "'title' is no key to scan"),
+        ('kind = "tour"\ntitle = "mine"\nrecipes = ["sample_moons", "sample_moons"]', "stands twice"),
+        ('kind = "tour"\ntitle = "mine"\nrecipes = ["sample_moons"]\noverrides = {stps = 3}', "'steps'"),
+    ],
+)
+def test_scans_and_tours_that_make_no_sense(tmp_path, text, words) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        load_protocol(tmp_path / "mine.toml")
+
+
 def test_bits_are_a_number_or_float() -> None:
     assert load_protocol("sample_moons", {"bits": "float"}).recipe.bits == "float"
     for wrong in (0, 10, True, 4.5, "4"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from labctl.engines import FixedPointResult, Ledger
 from labctl.engines.result import AppliedKnobs
 from labctl.procedures import Chain, PanelResult, SettleReport, Watcher, chains_of, check_state_noise
 from labctl.procedures.running import _report
-from labctl.runlog import RunReader
+from labctl.runlog import RunReader, RunWriter
 
 SMALL = {"samples": 12, "audit": 4, "reference": 50}
 
@@ -170,9 +171,63 @@ def test_a_mistake_leaves_the_rig_open_for_the_next_try(rig, tmp_path) -> None:
     assert run(load_protocol("sample_moons", SMALL), rig, out=tmp_path / "runs").file.is_file()
 
 
-def test_two_runs_at_once_get_two_files(protocol, rig, tmp_path) -> None:
+def test_two_runs_in_the_same_second_get_two_files(protocol, rig, tmp_path) -> None:
     files = {run(protocol, rig, out=tmp_path).file for _ in range(2)}
     assert len(files) == 2
+
+
+def test_a_name_taken_in_the_last_moment_is_not_in_the_way(protocol, rig, tmp_path, monkeypatch) -> None:
+    """Another process may choose the same name between choosing it and making the file."""
+    names = iter(("taken.nxs", "free.nxs", "free.nxs"))
+    (tmp_path / "taken.nxs").write_text("another run")
+    monkeypatch.setattr("labctl.procedures.running.fresh_path", lambda out, _: out / next(names))
+    assert run(protocol, rig, out=tmp_path).file == tmp_path / "free.nxs"
+    assert (tmp_path / "taken.nxs").read_text() == "another run"
+
+
+def test_a_stop_just_after_the_file_was_made(protocol, rig, tmp_path, monkeypatch) -> None:
+    made = RunWriter.create.__func__
+
+    def made_then_stopped(*args: object) -> RunWriter:
+        signal.raise_signal(signal.SIGINT)
+        return made(RunWriter, *args)
+
+    monkeypatch.setattr(RunWriter, "create", made_then_stopped)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(Aborted, match="whole and marked aborted"):
+            run(protocol, rig, out=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (file,) = tmp_path.iterdir()
+    with RunReader(file) as log:
+        assert (log.status, log.panel().n_steps) == ("aborted", 0)
+
+
+def test_a_stop_just_after_the_end_finds_the_run_complete(protocol, rig, tmp_path, monkeypatch) -> None:
+    finish = RunWriter.finish
+
+    def finished_then_stopped(self: RunWriter, **kwargs: object) -> Path:
+        signal.raise_signal(signal.SIGINT)
+        return finish(self, **kwargs)
+
+    monkeypatch.setattr(RunWriter, "finish", finished_then_stopped)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(Aborted, match="the file is complete"):
+            run(protocol, rig, out=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (file,) = tmp_path.iterdir()
+    with RunReader(file) as log:
+        assert log.status == "success"
+
+
+def test_a_closed_rig_is_refused_before_anything_long(protocol, tmp_path) -> None:
+    rig = open_rig("digital")
+    rig.close()
+    with pytest.raises(ConfigError, match="rig digital is not open"):
+        run(protocol, rig, out=tmp_path)
 
 
 def test_the_state_noise_follows_the_noise_and_vanishes_without(rig) -> None:

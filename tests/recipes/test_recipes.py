@@ -10,7 +10,7 @@ import pytest
 
 from labctl import load_protocol, open_rig, run
 from labctl.devices import ConfigError
-from labctl.models.checkpoint import list_zoo
+from labctl.models.checkpoint import list_zoo, zoo_folder
 from labctl.procedures import SampleRecipe, ScanRecipe, TourRecipe, chains_of, protocol_names
 from labctl.rig import load_rig, rig_names
 from labctl.runlog import RunReader
@@ -111,6 +111,18 @@ def test_a_scan_of_two_keys_has_a_column_for_each(rig, tmp_path) -> None:
         for column in ("energy_distance_implicit_euler", "energy_distance_dpm_solverpp2m"):
             assert np.isfinite(log.scan[column]).all()
         assert len(log.panels) == 4
+
+
+def test_a_scan_over_files_has_plain_names_in_the_file(rig, tmp_path) -> None:
+    path = str(zoo_folder() / "moons-4bit.safetensors")
+    text = 'kind = "scan"\ntitle = "mine"\nmodel = "moons"\nscan = "steps"\nvalues = [1]\nseries = "model"\n'
+    (tmp_path / "mine.toml").write_text(text + f'series_values = ["moons", "{path}"]\n')
+    result = run(load_protocol(tmp_path / "mine.toml", SMALL), rig, out=tmp_path)
+    with RunReader(result.file) as log:
+        assert len(log.panels) == 2
+        assert not any("/" in name for name in [*log.panels, *log.scan])
+        first, second = (panel.metrics["energy_distance"] for panel in log.panels.values())
+        assert first == pytest.approx(second, abs=1e-9)
 
 
 @pytest.mark.slow
