@@ -16,7 +16,16 @@ FENCE = re.compile(
     r"(?P<marks>(?:<!-- [^\n]* -->\n)*)^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 # Shown, but not run: they belong to another machine, a person, or to the whole repository.
-ELSEWHERE = ("git clone ", "cd ", ". .venv/bin/activate", "python3 -m venv ", "pip install ", ".venv/bin/pip install ", "nexpy ", "silx view ")
+ELSEWHERE = (
+    "git clone ",
+    "cd ",
+    ". .venv/bin/activate",
+    "python3 -m venv ",
+    "pip install ",
+    ".venv/bin/pip install ",
+    "nexpy ",
+    "silx view ",
+)
 # Small and quick, wherever an example does not say otherwise. A value given first would win over these.
 SMALL_RUN = {"samples": 16, "audit": 2, "reference": 32, "train_iterations": 20}
 SMALL_TRAINING = {"train.iterations": 20, "quantise.iterations": 10, "evaluate.samples": 64}
