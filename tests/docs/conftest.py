@@ -118,7 +118,7 @@ class Shell:
         if (expected := block.mark("raises")) is None:
             exec(code, self.names)
             return
-        with pytest.raises(Exception) as raised:
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - its type is compared below
             exec(code, self.names)
         assert type(raised.value).__name__ == expected, where
 
