@@ -110,7 +110,7 @@ def steps_table(sheet: Sheet) -> None:
         e_ref = quality.converged(name)
         found = {
             s: quality.first_to_meet(name, s, e_ref)
-            for s in ("implicit-midpoint", "implicit-euler", *quality.BASELINES)
+            for s in quality.compared(name)
         }
         own = found["implicit-midpoint"][0]
         for scheme, (steps, schedule, upper) in found.items():
