@@ -14,12 +14,15 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import agreement
+import common
 import garments
 import overhead
 import quality
 import settling
 import speed
-from common import E_BAR, RESULTS, SEEDS, SETS, bound, milli
+from common import E_BAR, RESULTS, SEEDS, bound, milli
+
+SETS = list(common.SETS)
 
 
 def fill(name: str) -> str:
@@ -108,10 +111,7 @@ def steps_table(sheet: Sheet) -> None:
     rows = []
     for name in SETS:
         e_ref = quality.converged(name)
-        found = {
-            s: quality.first_to_meet(name, s, e_ref)
-            for s in quality.compared(name)
-        }
+        found = {s: quality.first_to_meet(name, s, e_ref) for s in quality.compared(name)}
         own = found["implicit-midpoint"][0]
         for scheme, (steps, schedule, upper) in found.items():
             per_step = 2 if scheme in ("heun", "explicit-midpoint") else 1
@@ -259,7 +259,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--workers", type=int, default=1)
     options.add_argument("--cells-only", action="store_true", help="fill cells, print nothing")
+    options.add_argument("--sets", nargs="+", choices=common.SETS, default=list(common.SETS))
     chosen = options.parse_args()
+    SETS[:] = chosen.sets
     with ProcessPoolExecutor(chosen.workers) as pool:
         for name in pool.map(fill, SETS):
             print(f"filled: {name}", flush=True)

@@ -13,7 +13,12 @@ import numpy as np
 
 from labctl.runlog import RunReader
 
-SETS = {"moons": "Two moons", "swiss_roll": "Swiss roll", "gaussians": "Unequal Gaussians", "checkerboard": "Checkerboard"}
+SETS = {
+    "moons": "Two moons",
+    "swiss_roll": "Swiss roll",
+    "gaussians": "Unequal Gaussians",
+    "checkerboard": "Checkerboard",
+}
 INK, LIGHT, DOTS = "#222222", "#8a8f98", "#1f6fb2"
 POINTS = 2000
 
@@ -23,7 +28,9 @@ def main(run_file: str) -> None:
     with RunReader(run_file) as run:
         panels = run.panels
         figure = plt.figure(figsize=(11, 4.3), dpi=110)
-        grid = figure.add_gridspec(2, 4, left=0.035, right=0.62, top=0.92, bottom=0.02, wspace=0.06, hspace=0.06)
+        grid = figure.add_gridspec(
+            2, 4, left=0.035, right=0.62, top=0.92, bottom=0.02, wspace=0.06, hspace=0.06
+        )
         for column, (name, title) in enumerate(SETS.items()):
             panel = panels[name]
             rows = (("data", panel.reference, LIGHT), ("samples", panel.samples, DOTS))

@@ -84,11 +84,13 @@ def test_make_targets_mentioned_exist(page, root):
 
 def test_settings_mentioned_are_keys(page):
     from labctl.models.autoencoder import AutoencoderSettings
+    from labctl.models.garment_recipes import DenoiserRecipe
     from labctl.models.recipe import DataSection, EvaluateSection, QuantiseSection
     from labctl.models.training import TrainSettings
     from labctl.procedures import SampleRecipe, ScanRecipe, TourRecipe
 
-    flat = {*SampleRecipe.model_fields, *ScanRecipe.model_fields, *TourRecipe.model_fields, "seed", "name"}
+    flat = {*SampleRecipe.model_fields, *ScanRecipe.model_fields, *TourRecipe.model_fields}
+    flat |= {*DenoiserRecipe.model_fields, "seed", "name"}
     sections = {
         "train": {*TrainSettings.model_fields, *AutoencoderSettings.model_fields},
         "data": set(DataSection.model_fields),
