@@ -14,12 +14,16 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import agreement
+import common
 import garments
 import overhead
 import quality
 import settling
 import speed
-from common import E_BAR, RESULTS, SEEDS, SETS, bound, milli
+from common import E_BAR, RESULTS, SEEDS, bound, milli
+
+SETS = list(common.SETS)
+LABCTL = str(Path(sys.executable).with_name("labctl"))
 
 
 def fill(name: str) -> str:
@@ -108,10 +112,7 @@ def steps_table(sheet: Sheet) -> None:
     rows = []
     for name in SETS:
         e_ref = quality.converged(name)
-        found = {
-            s: quality.first_to_meet(name, s, e_ref)
-            for s in ("implicit-midpoint", "implicit-euler", *quality.BASELINES)
-        }
+        found = {s: quality.first_to_meet(name, s, e_ref) for s in quality.compared(name)}
         own = found["implicit-midpoint"][0]
         for scheme, (steps, schedule, upper) in found.items():
             per_step = 2 if scheme in ("heun", "explicit-midpoint") else 1
@@ -224,13 +225,11 @@ def host_table(sheet: Sheet) -> None:
     helps = []
     for _ in range(5):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "labctl.cli", "--help"], check=True, capture_output=True)
+        subprocess.run([LABCTL, "--help"], check=True, capture_output=True)
         helps.append(time.perf_counter() - began)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "labctl.cli", "demo", "--out", folder], check=True, capture_output=True
-        )
+        subprocess.run([LABCTL, "demo", "--out", folder], check=True, capture_output=True)
         demo_s = time.perf_counter() - began
     help_s = sorted(helps)[2]
     sheet.table(
@@ -259,7 +258,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--workers", type=int, default=1)
     options.add_argument("--cells-only", action="store_true", help="fill cells, print nothing")
+    options.add_argument("--sets", nargs="+", choices=common.SETS, default=list(common.SETS))
     chosen = options.parse_args()
+    SETS[:] = chosen.sets
     with ProcessPoolExecutor(chosen.workers) as pool:
         for name in pool.map(fill, SETS):
             print(f"filled: {name}", flush=True)

@@ -31,7 +31,7 @@ def demo_figure(panels: list[PanelReader]) -> Figure:
             _clouds(panel, grid[0, column], grid[1, column])
         for column, panel in enumerate(garments, start=len(clouds)):
             _pictures(panel, grid[0, column], grid[1, column])
-        for axes, word in zip(grid[:, 0], ("data", "from the machine"), strict=True):
+        for axes, word in zip(grid[:, 0], ("data", "simulated machine"), strict=True):
             axes.set_ylabel(word, color=LIGHT.faint)
     return figure
 

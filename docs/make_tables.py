@@ -207,21 +207,26 @@ def denoisers() -> str:
     """Shipped denoisers, with what their cards say of the converged sampler."""
     from labctl.models.checkpoint import list_zoo
 
-    rows = []
-    for name, card in list_zoo().items():
-        energy = card.metrics.get("energy_distance_sigma_min_0.06")
-        rows.append(
-            (
-                f"`{name}`",
-                " + ".join(map(str, card.sizes)),
-                f"{card.parameters:,}",
-                "float" if card.bits is None else f"{card.bits} bit",
-                str(card.n_classes or ""),
-                "" if energy is None else f"{energy * 1e3:.2f}e-3",
-                f"`{card.sha256[:12]}`",
-            )
+    found = sorted(list_zoo().items(), key=lambda item: (item[0].partition("-")[0], item[1].bits or 0))
+    rows = [
+        (
+            f"`{name}`",
+            " + ".join(map(str, card.sizes)),
+            f"{card.parameters:,}",
+            "float" if card.bits is None else f"{card.bits} bit",
+            _quality(card.metrics),
+            f"`{card.sha256[:12]}`",
         )
-    return markdown(("network", "rows", "weights", "codes", "classes", "E of its ODE", "sha256"), rows)
+        for name, card in found
+    ]
+    return markdown(("network", "rows", "weights", "codes", "its converged sampler", "sha256"), rows)
+
+
+def _quality(metrics: dict[str, float]) -> str:
+    if "class_agreement" in metrics:
+        ceiling = metrics["class_agreement_reconstructions"]
+        return f"class agreement {metrics['class_agreement']:.3f} (reconstructions {ceiling:.3f})"
+    return f"E {metrics['energy_distance_sigma_min_0.06'] * 1e3:.2f}e-3"
 
 
 # -- run file, outcomes, command line --------------------------------------------------------------------

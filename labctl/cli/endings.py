@@ -25,6 +25,7 @@ EXIT_CODES = {
     4: "a run file cannot be written or read",
     5: "a calibration is missing",
     UNEXPECTED: "a bug in labctl, its traceback kept in a file",
+    129: "the terminal was closed",
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM",
 }

@@ -78,14 +78,15 @@ def print_sheet(console: Console, run: RunReader) -> None:
             console.print()
             if len(panels) > 1:
                 console.print(Text(panel.title, "bold"))
-            console.print(steps_table(panel))
+            console.print(steps_table(panel) if panel.n_steps else Text("not begun", "dim"))
     console.print()
+    measured = [panel for panel in panels if panel.metrics]
     if len(panels) == 1:
         console.print(metrics_in_words(panels[0], run.header))
-    else:
-        console.print(overview(panels))
+    elif measured:
+        console.print(overview(measured))
         console.print()
-        for line in legend(panels):
+        for line in legend(measured):
             console.print(Text(line, "dim"))
     console.print()
 

@@ -28,6 +28,7 @@ class OpticalBench:
         self.optics = PanelOptics(profile)
         self.emitted_units: FloatArray = np.zeros((1, profile.n_channels))
         self.present = True
+        self.frames_shown = 0
 
     def advance(self, duration_us: float) -> None:
         """Let time pass."""

@@ -58,7 +58,7 @@ class ElectronicsTwin(LoopElectronics):
             max_queue=p.max_queue,
         )
         self._null = np.zeros(p.n_channels, np.int64)
-        self._probes = 0
+        self._probes, self._probed_frame = 0, -1
 
     @property
     def spec(self) -> LoopSpec:
@@ -102,6 +102,8 @@ class ElectronicsTwin(LoopElectronics):
         bench.emitted_units = light
         window_us = self._spec.window_us * repeats
         paths = bench.optics.transmittances(bench.now_us)
+        if self._probed_frame != bench.frames_shown:  # draws count from the frame: same program, same record
+            self._probes, self._probed_frame = 0, bench.frames_shown
         row = np.arange(len(codes))
         draw = [
             Stream(bench.seed, self.name, name)

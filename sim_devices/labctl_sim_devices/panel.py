@@ -54,6 +54,7 @@ class PanelTwin(WeightModulator):
     def _display(self, levels: LevelArray) -> None:
         self._frame = levels.copy()
         self._frame_id += 1
+        self._bench.frames_shown += 1
         self._bench.optics.frame_changed(self._frame, self._bench.now_us)
 
     def _require_bench(self, operation: str) -> None:

@@ -90,6 +90,27 @@ def test_show_prints_what_the_run_printed(labctl, quick, tmp_path) -> None:
     assert shown.out.splitlines()[:-1] == ran.out.splitlines()[:-1]  # the path: relative here, absolute there
 
 
+def test_show_and_runs_follow_a_run_that_is_going_on(labctl, quick, tmp_path, monkeypatch) -> None:
+    from labctl.cli.board import Board
+
+    told, seen = Board.settled, []
+
+    def looking(self: Board, report) -> None:
+        told(self, report)
+        if report.index == 1:
+            (part,) = (tmp_path / "runs").iterdir()
+            seen.extend([labctl("show", part), labctl("runs", tmp_path / "runs")])
+
+    monkeypatch.setattr(Board, "settled", looking)
+    assert labctl("run", "sample_moons", *quick, "--no-report").code == 0
+    shown, listed = seen
+    assert (shown.code, listed.code) == (0, 0)
+    assert "running" in shown.out
+    assert "12 converged" in shown.out
+    assert "running" in listed.out
+    assert ".nxs.part" in listed.out
+
+
 def test_runs_lists_whole_and_broken_files(labctl, run_file) -> None:
     (run_file.parent / "broken.nxs").write_text("no HDF5")
     ended = labctl("runs", run_file.parent)

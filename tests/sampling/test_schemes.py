@@ -95,13 +95,17 @@ class TestOneStepByHand:
             step("explicit-midpoint", gaussian(), START, 4.0, 1.0), (1 / 4 + 27 / 340) * START
         )
 
-    def test_dpm_solver_2m(self, gaussian):
-        # equal steps in ln sigma: 16 -> 4 -> 1, mixed D = 3/2 D_1 - 1/2 D_0
+    @pytest.mark.parametrize(
+        ("first", "now", "before"), [(16.0, 1.5, 0.5), (64.0, 1.25, 0.25), (8.0, 2.0, 1.0)]
+    )
+    def test_dpm_solver_2m(self, gaussian, first, now, before):
+        # r = h_0 / h_1 = 1, 2, 1/2 in ln sigma; mixed D = (1 + 1 / 2r) D_1 - 1 / 2r D_0
         machine, memory = gaussian(), Memory()
-        middle = step("dpm-solver++2m", machine, START, 16.0, 4.0, memory)
-        np.testing.assert_allclose(middle, (1 / 4 + 3 / 4 / 257) * START)
+        middle = step("dpm-solver++2m", machine, START, first, 4.0, memory)
+        d_0 = START / (1 + first**2)
+        np.testing.assert_allclose(middle, 4 / first * START + (1 - 4 / first) * d_0)
         end = step("dpm-solver++2m", machine, middle, 4.0, 1.0, memory)
-        np.testing.assert_allclose(end, middle / 4 + 0.75 * (1.5 * middle / 17 - 0.5 * START / 257))
+        np.testing.assert_allclose(end, middle / 4 + 0.75 * (now * middle / 17 - before * d_0))
 
 
 def chain_of(name, gaussian, steps=6):
