@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -9,6 +10,8 @@ from typing import Self
 
 from labctl.procedures.interrupts import uninterrupted
 from labctl.runlog import PanelWriter, StepRecord
+
+SWITCH_INTERVAL_S = 1e-4  # the writer must not hold up the next settle for Python's usual 5 ms
 
 
 class BackgroundLog:
@@ -22,6 +25,7 @@ class BackgroundLog:
         self._log = log
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="run log")
         self._pending: tuple[Future[int], Callable[[], None]] | None = None
+        self._interval_s = sys.getswitchinterval()
 
     def step(self, record: StepRecord, done: Callable[[], None]) -> None:
         """Hand over one step."""
@@ -37,14 +41,17 @@ class BackgroundLog:
             done()
 
     def __enter__(self) -> Self:
+        self._interval_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with uninterrupted():  # nobody may close the file under a thread that writes it
-            try:
-                if error is None:
-                    self.wait()
-            finally:
+        try:
+            if error is None:
+                self.wait()
+        finally:
+            with uninterrupted():
                 self._pool.shutdown(wait=True)
+            sys.setswitchinterval(self._interval_s)

@@ -33,9 +33,7 @@ def run_file(folder: Path) -> Path:
 )
 def test_a_stopped_run_leaves_a_whole_file_marked_aborted(serving, tmp_path, number, settles, code) -> None:
     if signal.getsignal(number) is signal.SIG_IGN:
-        pytest.skip(
-            f"{signal.Signals(number).name} is ignored where these tests run (nohup), and so in what they start"
-        )
+        pytest.skip("this signal is ignored here (nohup), and so in what is started")
     serving.begin("run", "sample_moons", *LONG, "--out", tmp_path)
     serving.until(f"settle {settles}/201")
     serving.stop(number)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import labctl.models.recipe  # noqa: F401 - its defaults are taken before an example shortens them
+
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
     r"(?P<marks>(?:<!-- [^\n]* -->\n)*)^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
