@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -174,7 +173,6 @@ def small_shell(monkeypatch, tmp_path) -> Shell:
     """A shell in an empty folder in which runs and trainings are short."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LABCTL_DATA", str(tmp_path / "data"))
-    import_module("labctl.models.recipe")  # takes its default from there first
     monkeypatch.setattr("labctl.models.refit.REFIT_ITERATIONS", 10)
     return Shell(full=False)
 
