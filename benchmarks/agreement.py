@@ -15,7 +15,7 @@ SAMPLES = 1024
 
 def compare(name: str, seed_index: int, steps: int) -> dict[str, float]:
     """Relative error of u over all settles of a chain; flagged = agrees with no root of the reference."""
-    key = {"row": "agreement", "set": name, "seed": seed_index, "steps": steps, "v": 2}
+    key = {"row": "agreement", "set": name, "seed": seed_index, "steps": steps, "v": 3}
 
     def work() -> dict[str, float]:
         net = networks(name)[0][seed_index]

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from labctl.physics import LoopLaw
-from labctl.physics.kernels import tanh_into
+from labctl.physics.kernels import residual_peak
 
 FloatArray = NDArray[np.float64]
 
@@ -35,11 +35,10 @@ def residual(
     the read-out's range: a hidden row may run beyond it, so F is compared as it would be read. The
     nonlinearity is the float32 kernel's: good to 3e-7 times the row's gain.
     """
-    seen = np.ascontiguousarray(z[:, columns], dtype=np.float32)
-    tanh_into(seen.reshape(-1), seen.reshape(-1))
-    mine = z[:, rows]
-    predicted = (1 - leak) * mine + gain * (seen @ weights.T.astype(np.float32)) + bias
-    out: FloatArray = np.abs(np.clip(predicted, -limit, limit) - mine).max(axis=1)
+    out = np.empty(len(z))
+    residual_peak(
+        z[:, columns], z[:, rows], weights.astype(np.float32), gain, leak, bias, limit, out
+    )
     return out
 
 

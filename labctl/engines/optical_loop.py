@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from labctl.devices import (
 )
 from labctl.engines.host_model import residual
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
-from labctl.physics import Stream, cycling, settle_times
+from labctl.physics import Stream, cycling, row_peaks, settle_times
 from labctl.programs import (
     CodedTables,
     EncodedFrame,
@@ -41,6 +42,8 @@ NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own stand
 NORMAL_95 = 1.96  # 95% of a normal's draws lie within so many standard deviations
 AUDIT_STEP = 2**31  # step ids from here on belong to audits: their draws disturb no sample's
 MAX_TRACE_REPEATS = 16
+NEAR_START, FAR_START = 0.25, 2.0  # distance of a second start in u from the preset; of a far corner, a row
+ROOTS_APART = 0.25  # of the settle band: where roots are looked for, settling has 80 tau
 NOISE_AMPLIFICATION = 4.0  # 1 / (1 - kappa) at kappa = 0.75
 
 
@@ -116,7 +119,10 @@ class OpticalLoopEngine:
         self._record = self._after_show(self._electronics)
         self._weights = self._record.array("effective_fractions") * program.weights.scale_out[:, None]
         self._program = program
-        self._tables = []
+        self._tables = [
+            (segment, encode_tables(segment, program.weights, self._electronics.spec))
+            for segment in program.segments
+        ]
         self.read_noise = {}
         for segment in program.segments:  # the first of each kind
             if segment.kind not in self.read_noise:
@@ -145,11 +151,11 @@ class OpticalLoopEngine:
         ]
         rows = program.watched(segment)
         unit = spec.adc.units_per_code
-        z = parts[0].counts * unit if len(parts) == 1 else np.concatenate([p.counts for p in parts]) * unit
-        halves = np.concatenate([p.half_counts[1, :, rows] - p.half_counts[0, :, rows] for p in parts])
-        spread = np.concatenate([p.spread_counts[:, rows] for p in parts]) * unit
-        clipped = np.concatenate([p.adc_clipped[:, rows] for p in parts])
-        step_norm = np.abs(halves).max(axis=1) * unit
+        z = _joined([p.counts for p in parts]) * unit
+        halves = _joined([p.half_counts[1, :, rows] - p.half_counts[0, :, rows] for p in parts])
+        spread = _joined([p.spread_counts[:, rows] for p in parts]) * unit
+        clipped = _joined([p.adc_clipped[:, rows] for p in parts])
+        step_norm = row_peaks(halves * unit)
         outcome = self._outcomes(segment, step_norm, spread, bias_clipped, clipped)
         settle_us, transient = self._audit(segment, codes, min(audit, len(z)), rows)
         upload_us, self._upload_us = self._upload_us, 0.0
@@ -182,29 +188,35 @@ class OpticalLoopEngine:
         return self._audit(segment, codes, len(batch.inject), program.watched(segment))
 
     def second_start(
-        self, segment: LoopSegment, batch: Batch, first: FixedPointResult, *, corners: int = 4
+        self, segment: LoopSegment, batch: Batch, first: FixedPointResult
     ) -> NDArray[np.bool_]:
-        """Settle again from far corners (u = +-2, h = 0); True [B] where another root was found.
+        """Settle again, for 80 tau, from beside the preset and from far corners; True [B] where that ends
+        at another root than the preset does.
 
         Such a step has several answers and the start chooses: the caller marks it MULTISTABLE.
         """
         program, _ = self._loaded()
-        spec = self._electronics.spec
-        state = program.weights.placement.state
-        other = np.zeros(len(batch.inject), np.bool_)
-        words = Stream(0, "host", "far corners").normal(np.arange(corners), state.stop).numpy()
-        for corner in range(corners):
-            start = np.zeros((len(batch.inject), self.n_channels))
-            start[:, state] = 2.0 * np.sign(words[corner])
-            again = replace(batch, start=start, step_id=AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id)
-            codes, _, _ = self._codes(program, segment, self._coded(segment), again)
-            wait_us = REFERENCE_TAU * spec.tau_us
-            for part in _queues(len(codes.bias), spec.max_queue):
-                readout = self._electronics.settle(_queue(codes, part), wait_us=wait_us)
-                u = readout.counts[:, state] * spec.adc.units_per_code
-                apart = np.abs(u - first.z[part, state]).max(axis=1)
-                other[part] |= apart > 2 * SETTLE_BAND * spec.adc.range_units
+        spec, state = self._electronics.spec, program.weights.placement.state
+        band = SETTLE_BAND * spec.adc.range_units
+        noise = NOISE_SIGMAS * self.read_noise[segment.kind].half_difference
+        long_step = AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id  # draws of its own
+        home = self._settled_u(segment, replace(batch, step_id=long_step))
+        other = np.abs(home - first.z[:, state]).max(axis=1) > 2 * band  # `first` may be read early
+        for start in _other_starts(batch.start, state):
+            u = self._settled_u(segment, replace(batch, start=start, step_id=long_step))
+            other |= np.abs(u - home).max(axis=1) > max(ROOTS_APART * band, noise)
         return other
+
+    def _settled_u(self, segment: LoopSegment, batch: Batch) -> FloatArray:
+        """u [B, d] after 80 tau."""
+        program, _ = self._loaded()
+        spec, state = self._electronics.spec, program.weights.placement.state
+        codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
+        parts = [
+            self._electronics.settle(_queue(codes, part), wait_us=REFERENCE_TAU * spec.tau_us)
+            for part in _queues(len(codes.bias), spec.max_queue)
+        ]
+        return np.concatenate([p.counts[:, state] for p in parts]) * spec.adc.units_per_code
 
     def _loaded(self) -> tuple[LoopProgram, CalibrationRecord]:
         if self._program is None or self._record is None:
@@ -216,9 +228,7 @@ class OpticalLoopEngine:
         for known, tables in self._tables:
             if known is segment:
                 return tables
-        tables = encode_tables(segment, program.weights, self._electronics.spec)
-        self._tables.append((segment, tables))
-        return tables
+        return encode_tables(segment, program.weights, self._electronics.spec)
 
     def _residual(
         self,
@@ -244,10 +254,11 @@ class OpticalLoopEngine:
         """Codes of a batch, where the injection's bias was clipped [B, d], and what was coerced."""
         spec = self._electronics.spec
         state = program.weights.placement.state
-        row = np.zeros(len(batch.inject), np.int64) if batch.labels is None else batch.labels
+        row = slice(0, 1) if batch.labels is None else batch.labels
         own = segment.bias[row, state] + segment.inject_scale * batch.inject
         own_codes, clipped, note = to_codes(own, spec.dac, "bias")
-        bias_codes = tables.bias_codes[row]
+        bias_codes = np.empty((len(own), self.n_channels), np.int64)
+        bias_codes[:] = tables.bias_codes[row]
         bias_codes[:, state] = own_codes
         # hidden presets beyond the DAC's range start at its end: phi is saturated there anyway
         start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
@@ -273,10 +284,9 @@ class OpticalLoopEngine:
     ) -> NDArray[np.uint8]:
         noise = self.read_noise[segment.kind]
         tolerance = max(segment.end.tolerance, NOISE_SIGMAS * noise.half_difference)
-        outcome = np.full(len(step_norm), Outcome.CONVERGED, np.uint8)
-        outcome[step_norm > tolerance] = Outcome.MAX_TIME
-        band = SETTLE_BAND * self._electronics.spec.adc.range_units
         still = step_norm <= tolerance
+        outcome = np.where(still, np.uint8(Outcome.CONVERGED), np.uint8(Outcome.MAX_TIME))
+        band = SETTLE_BAND * self._electronics.spec.adc.range_units
         outcome[still & cycling(spread, noise.spread, band)] = Outcome.LIMIT_CYCLE
         clipped = bias_clipped.any(axis=1)
         if segment.kind == "implicit":  # hidden rows, read in "evaluate", may run beyond the ADC harmlessly
@@ -363,6 +373,26 @@ def _trace(readout: LoopReadout) -> tuple[FloatArray, FloatArray]:
     if readout.trace_counts is None or readout.trace_time_us is None:
         raise ProgramError("the electronics returned no trace")
     return readout.trace_counts, readout.trace_time_us
+
+
+def _other_starts(start: FloatArray, state: slice) -> Iterator[FloatArray]:
+    """Two opposite pairs beside the preset (a basin's edge runs close by where engines disagree), the same
+    directions as far corners with h = 0. In two dimensions the corners are all there are.
+    """
+    d = state.stop - state.start
+    signs = np.sign(Stream(0, "host", "far corners").normal(np.arange(1), d).numpy()[0])
+    flipped = signs * (-1.0) ** np.arange(d)
+    for way in (signs, -signs, flipped, -flipped):
+        near = start.copy()
+        near[:, state] += NEAR_START / math.sqrt(d) * way
+        yield near
+        far = np.zeros_like(start)
+        far[:, state] = FAR_START * way
+        yield far
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _queues(batch: int, size: int) -> list[slice]:

@@ -3,7 +3,7 @@
 from labctl.physics.loop import ExponentialStep, LoopLaw, delayed_map, saturate, settle_fast, trajectory
 from labctl.physics.noise import LoopNoise
 from labctl.physics.philox import Stream
-from labctl.physics.settling import Settling, cycling, settle_times
+from labctl.physics.settling import Settling, cycling, row_peaks, settle_times
 
 __all__ = [
     "ExponentialStep",
@@ -13,6 +13,7 @@ __all__ = [
     "Stream",
     "cycling",
     "delayed_map",
+    "row_peaks",
     "saturate",
     "settle_fast",
     "settle_times",

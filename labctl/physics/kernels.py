@@ -1,5 +1,8 @@
 """Compiled element-wise kernels for the hot path: tanh, and normals from counters.
 
+The small ones that a host runs between settles are compiled too, so that a step's bookkeeping stays far
+below a millisecond (a chain of array operations costs more in starting than in working).
+
 They vectorise (no calls into libm), so a settle is bound by its matrix product and not by its
 nonlinearity. numba compiles them at first use and caches the result.
 """
@@ -220,3 +223,50 @@ def adc_sample(  # pragma: no cover - compiled
                 first[b, i] = code
             total[b, i] += code
             squares[b, i] += (code - first[b, i]) ** 2
+
+
+@njit(cache=True, error_model="numpy")
+def row_peak(values: NDArray[np.float64], out: NDArray[np.float64]) -> None:  # pragma: no cover - compiled
+    """out [B] = the largest |value| of each row of values [B, r]; nan where there is one."""
+    for b in range(values.shape[0]):
+        peak = 0.0
+        for i in range(values.shape[1]):
+            size = abs(values[b, i])
+            if not size <= peak:
+                peak = size
+            if size != size:
+                break
+        out[b] = peak
+
+
+@njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
+def residual_peak(  # pragma: no cover - compiled
+    seen: NDArray[np.float64],
+    own: NDArray[np.float64],
+    weights: Float32,
+    gain: NDArray[np.float64],
+    leak: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    limit: float,
+    out: NDArray[np.float64],
+) -> None:
+    """out [B] = the largest |F(z) - z| over rows own [B, r] that are fed by columns seen [B, c].
+
+    F = (1 - leak) own + gain (W tanh(seen)) + bias, kept inside +-limit; weights [r, c], gain [1 or B, r],
+    leak [r], bias [B, r].
+    """
+    phi = np.empty(seen.shape[1], np.float32)
+    g = 0 if gain.shape[0] == 1 else 1
+    for b in range(seen.shape[0]):
+        for j in range(seen.shape[1]):
+            phi[j] = _tanh(_F(seen[b, j]))
+        peak = 0.0
+        for i in range(own.shape[1]):
+            drive = _F(0.0)
+            for j in range(seen.shape[1]):
+                drive += weights[i, j] * phi[j]
+            predicted = (1 - leak[i]) * own[b, i] + gain[b * g, i] * drive + bias[b, i]
+            size = abs(min(max(predicted, -limit), limit) - own[b, i])
+            if not size <= peak:
+                peak = size
+        out[b] = peak

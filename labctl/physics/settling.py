@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.physics.kernels import row_peak
+
 FloatArray = NDArray[np.float64]
 
 
@@ -50,4 +52,11 @@ def cycling(spread: FloatArray, noise: float, band: float) -> NDArray[np.bool_]:
     spread [B, r] standard deviation in the window, noise the expected one, band the tolerance. The halves'
     means agree on a cycle (averaging hides it), so it is looked for in the spread.
     """
-    return np.asarray(spread.max(axis=1) > np.maximum(band / 2, 6.0 * noise))
+    return np.asarray(row_peaks(spread) > max(band / 2, 6.0 * noise))
+
+
+def row_peaks(values: FloatArray) -> FloatArray:
+    """The largest |value| of each row of values [B, r]."""
+    out = np.empty(len(values))
+    row_peak(values, out)
+    return out

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,14 @@ class Chain:
     def toy(self) -> ToySet | None:
         """The shipped two-dimensional set, where the network is of one."""
         return self.subject.source if isinstance(self.subject.source, ToySet) else None
+
+    @cached_property
+    def step_of_settle(self) -> tuple[int, ...]:
+        """For each settle of the chain, the sampler step it belongs to (the final denoise is step N)."""
+        before_last = len(asks_of(self.sampler)) - 1
+        per_step, extra = divmod(before_last, self.sampler.steps)  # extra: the trapezoid's first slope
+        each = [extra + per_step, *[per_step] * (self.sampler.steps - 1), 1]
+        return tuple(step for step, count in enumerate(each) for _ in range(count))
 
     @property
     def coercions(self) -> tuple[Coercion, ...]:
@@ -252,18 +261,6 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
             f"{amplified:.4g}; allowed: {NOISE_MARGIN * amplified:.4g} or more"
         )
     return amplified
-
-
-def steps_of_asks(sampler: Sampler) -> list[int]:
-    """For each settle of the chain, the sampler step it belongs to (the final denoise is step N)."""
-    counts = [0] * (sampler.steps + 1)
-    total = len(asks_of(sampler))
-    per_step = (total - 1) // sampler.steps
-    extra = total - 1 - per_step * sampler.steps  # the trapezoid's first slope
-    for step in range(sampler.steps):
-        counts[step] = per_step + (extra if step == 0 else 0)
-    counts[-1] = 1
-    return [step for step, count in enumerate(counts) for _ in range(count)]
 
 
 def machine_of(chain: Chain, rig: Rig, seen: Any) -> LoopMachine:

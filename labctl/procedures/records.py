@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from labctl.engines import FixedPointResult
-from labctl.procedures.plan import Chain, steps_of_asks
+from labctl.procedures.plan import Chain
 from labctl.procedures.recipe import Protocol, SampleRecipe, ScanRecipe, TourRecipe
 from labctl.rig import Rig
 from labctl.runlog import (
@@ -172,7 +172,7 @@ def _scalars(recipe: SampleRecipe) -> dict[str, Any]:
 
 def _tables(chain: Chain) -> SegmentTables:
     segments, levels = chain.program.segments, chain.sampler.sigmas
-    steps = steps_of_asks(chain.sampler)
+    steps = chain.step_of_settle
     after = [float(levels[s + 1]) if s < chain.sampler.steps else 0.0 for s in steps]
     tables = chain.tables
     return SegmentTables(
@@ -193,7 +193,7 @@ def _tables(chain: Chain) -> SegmentTables:
 def step_record(chain: Chain, seen: SettleSeen, x: FloatArray, sampling_s: float, audited: int) -> StepRecord:
     """One settle as the log keeps it; x [B, d] is what the sampler held after it (network units)."""
     result = seen.result
-    step = steps_of_asks(chain.sampler)[seen.index]
+    step = chain.step_of_settle[seen.index]
     levels = chain.sampler.sigmas
     return StepRecord(
         sigma=float(levels[step]),

@@ -4,7 +4,8 @@ from labctl.programs.codes import CodedMatrix, encode, full_scale_code
 from labctl.programs.encoding import EncodedFrame, encode_frame
 from labctl.programs.placement import PlacedWeights, Placement, place
 from labctl.programs.program import LoopProgram, LoopSegment, Settled
-from labctl.programs.tables import CodedTables, encode_tables, to_codes
+from labctl.programs.rounding import to_codes
+from labctl.programs.tables import CodedTables, encode_tables
 
 __all__ = [
     "CodedMatrix",

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import Coercion, Converter, GainScale, LoopSpec, ProgramError
+from labctl.devices import Coercion, GainScale, LoopSpec, ProgramError
 from labctl.programs.placement import PlacedWeights
 from labctl.programs.program import LoopSegment
+from labctl.programs.rounding import Codes, to_codes
 
 FloatArray = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,27 +81,3 @@ def _out_of_scale(field: str, wanted: FloatArray, applied: FloatArray, scale: Ga
     distance = np.where(out, np.abs(np.log(np.where(out, wanted / applied, 1.0))), 0.0)
     worst = np.unravel_index(int(distance.argmax()), distance.shape)
     return Coercion(field, float(wanted[worst]), float(applied[worst]), "gain x scale_out", int(out.sum()))
-
-
-def to_codes(
-    values: FloatArray, converter: Converter, field: str
-) -> tuple[Codes, NDArray[np.bool_], Coercion | None]:
-    """Nearest codes, where the range clipped them, and the worst clipped pair as a coercion.
-
-    Raises ProgramError for NaN or infinity: no code means that.
-    """
-    if values.size == 0:
-        return values.astype(np.int64), np.zeros(values.shape, np.bool_), None
-    high, low, limit = float(values.max()), float(values.min()), converter.range_units
-    if not np.isfinite(high - low):
-        raise ProgramError(f"{field} is {values[~np.isfinite(values)][0]}; allowed: finite numbers")
-    raw = values * (1.0 / converter.units_per_code)
-    np.rint(raw, out=raw)
-    codes = np.clip(raw, -converter.max_code, converter.max_code, out=raw).astype(np.int64)
-    if -limit <= low and high <= limit:
-        return codes, np.zeros(values.shape, np.bool_), None
-    clipped = np.abs(values) > limit
-    worst = np.unravel_index(int(np.abs(values).argmax()), values.shape)
-    applied = float(codes[worst] * converter.units_per_code)
-    note = Coercion(field, float(values[worst]), applied, "network units", int(clipped.sum()))
-    return codes, clipped, note

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 CHUNK_BYTES = 1 << 20
 _SCALAR_CHUNK = 64
 
+Packed = NDArray[Any] | tuple[tuple[int, bytes], ...]  # a scalar, or chunks by their first entry; () is none
+
 
 def text_type(length: int) -> np.dtype[Any]:
     """Fixed-length UTF-8: the only text that may grow while a second process reads (SWMR)."""
@@ -70,29 +72,44 @@ class GrowingColumn:
         """Bytes of one row before packing."""
         return self._dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
 
+    def pack(self, row: Any) -> Packed:
+        """`row` as its bytes in the file. Needs neither the file nor, for the most part, Python's lock."""
+        if row is None:
+            return ()
+        if not self.row_shape:
+            return np.array([row], dtype=self._dtype)
+        values = np.asarray(row, dtype=self._dtype, order="C")
+        rows = self._chunk[1]
+        return tuple(
+            (start, pack(self._whole(values[start : start + rows])))
+            for start in range(0, self.row_shape[0], rows)
+        )
+
     def write(self, index: int, row: Any) -> None:
         """Write row `index`, growing the dataset to hold it. Raises OSError when the disk is full."""
+        self.write_packed(index, self.pack(row))
+
+    def write_packed(self, index: int, packed: Packed) -> None:
+        """`write` for a row that `pack` made."""
         low = self._dataset.id
         if index >= self._extent:
             low.set_extent((index + 1, *self.row_shape))
             self._extent = index + 1
-        if row is None:
-            return
-        if not self.row_shape:
+        if isinstance(packed, np.ndarray):
             where = low.get_space()
             where.select_hyperslab((index,), (1,))
-            low.write(h5py.h5s.create_simple((1,)), where, np.array([row], dtype=self._dtype))
+            low.write(h5py.h5s.create_simple((1,)), where, packed)
             return
-        values = np.asarray(row, dtype=self._dtype, order="C")
-        rows = self._chunk[1]
         trailing = (0,) * (len(self.row_shape) - 1)
-        for start in range(0, self.row_shape[0], rows):
-            block = values[start : start + rows]
-            if block.shape[0] < rows:  # edge chunks are stored whole
-                padded = np.full((rows, *self.row_shape[1:]), self._fill, dtype=self._dtype)
-                padded[: block.shape[0]] = block
-                block = padded
-            low.write_direct_chunk((index, start, *trailing), pack(block))
+        for start, chunk in packed:
+            low.write_direct_chunk((index, start, *trailing), chunk)
+
+    def _whole(self, block: NDArray[Any]) -> NDArray[Any]:
+        """An edge chunk is stored whole."""
+        missing = self._chunk[1] - len(block)
+        if not missing:
+            return block
+        return np.concatenate([block, np.full((missing, *block.shape[1:]), self._fill, dtype=self._dtype)])
 
 
 def pack(block: NDArray[Any]) -> bytes:
@@ -101,6 +118,6 @@ def pack(block: NDArray[Any]) -> bytes:
     Incompressible rows grow by some bytes: leaving deflate out by a chunk's filter mask is no way around it,
     because a reader in the writing process then fails on the newest chunk (seen with HDF5 2.0.0).
     """
-    shuffled = block.view(np.uint8).reshape(-1, block.dtype.itemsize).T.tobytes()
+    shuffled = np.ascontiguousarray(block.view(np.uint8).reshape(-1, block.dtype.itemsize).T)
     squeeze = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     return squeeze.compress(shuffled) + squeeze.flush()

@@ -51,11 +51,11 @@ class PanelWriter:
         began = time.perf_counter()
         index = self.steps_done
         rows = self._rows(index, record)
+        # First all that leaves the interpreter to a settle that runs meanwhile, then the file.
+        packed = [(column, column.pack(rows[path])) for path, column in self._columns.items() if path in rows]
         with self._file.writing(f"step {index + 1}", index):
-            for path, row in rows.items():
-                column = self._columns.get(path)
-                if column is not None:
-                    column.write(index, row)
+            for column, row in packed:
+                column.write_packed(index, row)
             for coercion in record.coercions:
                 self._coercion_step.write(self._coercions, index + 1)
                 self._coercion_text.write(self._coercions, clip_text(str(coercion), COERCION_BYTES))
