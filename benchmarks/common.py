@@ -19,7 +19,7 @@ from labctl.models.datasets import TOY_SETS
 from labctl.models.metrics import EnergyReference, SeedBound, t_bound
 from labctl.models.network import RowTableNetwork
 from labctl.models.recipe import load_recipe
-from labctl.models.refit import quantise, refit_settings
+from labctl.models.refit import quantise
 from labctl.models.training import train
 from labctl.rig import Rig, load_rig
 from labctl.sampling import (
@@ -55,10 +55,16 @@ def networks(name: str) -> tuple[list[RowTableNetwork], list[RowTableNetwork]]:
     if not path.exists():
         source = TOY_SETS[name]
         base = train(source, recipe.train, seeds=SEEDS).network
-        settings = refit_settings(recipe.train).model_copy(
-            update={"iterations": recipe.quantise.iterations, "learning_rate": recipe.quantise.learning_rate}
-        )
-        coded = quantise(base, source, 4, scale=recipe.quantise.scale, settings=settings, seeds=SEEDS).network
+        how = recipe.quantise
+        coded = quantise(
+            base,
+            source,
+            4,
+            scale=how.scale,
+            target=how.target,
+            settings=how.settings(recipe.train),
+            seeds=SEEDS,
+        ).network
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save([base, coded], path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)

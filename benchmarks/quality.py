@@ -81,9 +81,7 @@ def tuned_schedule(name: str, scheme: str, steps: int) -> tuple[str, float]:
     return best, finals[best]
 
 
-def on_host(
-    name: str, scheme: str, schedule: str, steps: int, seeds: tuple[int, ...] = SEEDS
-) -> list[float]:
+def on_host(name: str, scheme: str, schedule: str, steps: int, seeds: tuple[int, ...] = SEEDS) -> list[float]:
     """E of a sampler on the bare nets, a value per seed."""
     nets = networks(name)[0]
     return [

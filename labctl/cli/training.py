@@ -11,12 +11,11 @@ from labctl.cli.console import out
 from labctl.cli.live import progress
 from labctl.cli.session import session
 from labctl.cli.sheet import print_path
-from labctl.devices import ConfigError
+from labctl.config_files import parse_toml, read_toml, set_dotted
 from labctl.models.garment_recipes import GarmentRecipe, parse_garment_recipe, train_garments
 from labctl.models.recipe import TrainRecipe, load_recipe, shipped_recipes, train_from_recipe
 from labctl.models.training import Progress
 from labctl.procedures import settings_of
-from labctl.rig import parse_toml, read_toml
 
 
 def train_network(name: str, settings: list[str], folder: Path) -> None:
@@ -47,11 +46,5 @@ def _recipe(name: str, settings: dict[str, Any]) -> TrainRecipe | GarmentRecipe:
     if "kind" not in content:
         return load_recipe(name, settings)
     for key, value in settings.items():
-        *sections, last = key.split(".")
-        place = content
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"--set {key}: {section} is a value, not a section")
-        place[last] = value
+        set_dotted(content, key, value)
     return parse_garment_recipe(content, str(path))

@@ -36,9 +36,7 @@ def residual(
     nonlinearity is the float32 kernel's: good to 3e-7 times the row's gain.
     """
     out = np.empty(len(z))
-    residual_peak(
-        z[:, columns], z[:, rows], weights.astype(np.float32), gain, leak, bias, limit, out
-    )
+    residual_peak(z[:, columns], z[:, rows], weights.astype(np.float32), gain, leak, bias, limit, out)
     return out
 
 

@@ -187,9 +187,7 @@ class OpticalLoopEngine:
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         return self._audit(segment, codes, len(batch.inject), program.watched(segment))
 
-    def second_start(
-        self, segment: LoopSegment, batch: Batch, first: FixedPointResult
-    ) -> NDArray[np.bool_]:
+    def second_start(self, segment: LoopSegment, batch: Batch, first: FixedPointResult) -> NDArray[np.bool_]:
         """Settle again, for 80 tau, from beside the preset and from far corners; True [B] where that ends
         at another root than the preset does.
 
@@ -201,11 +199,11 @@ class OpticalLoopEngine:
         noise = NOISE_SIGMAS * self.read_noise[segment.kind].half_difference
         long_step = AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id  # draws of its own
         home = self._settled_u(segment, replace(batch, step_id=long_step))
-        other = np.abs(home - first.z[:, state]).max(axis=1) > 2 * band  # `first` may be read early
+        other = row_peaks(home - first.z[:, state]) > 2 * band  # `first` may be read early
         for start in _other_starts(batch.start, state):
             u = self._settled_u(segment, replace(batch, start=start, step_id=long_step))
-            other |= np.abs(u - home).max(axis=1) > max(ROOTS_APART * band, noise)
-        return other
+            other |= row_peaks(u - home) > max(ROOTS_APART * band, noise)
+        return np.asarray(other)
 
     def _settled_u(self, segment: LoopSegment, batch: Batch) -> FloatArray:
         """u [B, d] after 80 tau."""

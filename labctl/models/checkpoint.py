@@ -103,10 +103,15 @@ def describe(network: RowTableNetwork, name: str, **fields: Any) -> ModelCard:
         harmonics=network.harmonics,
         bits=network.bits,
         parameters=sum(w.size for w in network.weights()),
-        commit=source_commit(),
-        versions={"labctl": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        **provenance(),
         **fields,
     )
+
+
+def provenance() -> dict[str, Any]:
+    """What every card says of the code that made its checkpoint."""
+    versions = {"labctl": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    return {"commit": source_commit(), "versions": versions}
 
 
 def save_network(

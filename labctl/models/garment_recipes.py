@@ -6,7 +6,6 @@ They need the data set (`labctl data fetch fashion-mnist`); what they make is sh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from labctl.config_files import first_problem
 from labctl.devices.errors import ConfigError
 from labctl.models.autoencoder import (
     Autoencoder,
@@ -23,13 +23,7 @@ from labctl.models.autoencoder import (
     save_autoencoder,
     train_autoencoder,
 )
-from labctl.models.checkpoint import (
-    SUFFIX,
-    DatasetCard,
-    card_path,
-    describe,
-    save_network,
-)
+from labctl.models.checkpoint import provenance
 from labctl.models.classifier import (
     ClassifierSettings,
     agreement,
@@ -40,14 +34,12 @@ from labctl.models.classifier import (
 from labctl.models.datasets import Affine
 from labctl.models.fetch import data_set, load
 from labctl.models.garments import AUTOENCODER, CLASSIFIER, DATA_SET
+from labctl.models.making import QuantiseSection, coded_names, make_networks, new_paths
 from labctl.models.network import RowTableNetwork
 from labctl.models.pictures import as_pictures
 from labctl.models.points import PointTable
 from labctl.models.reference import converged_samples, start_noise
-from labctl.models.refit import quantise, refit_settings
-from labctl.models.training import ProgressCallback, TrainSettings, train
-from labctl.programs.codes import DEFAULT_BITS, MAX_BITS, MIN_BITS, ScaleRule
-from labctl.version import __version__, source_commit
+from labctl.models.training import ProgressCallback, TrainSettings
 
 FloatArray = NDArray[np.float64]
 
@@ -77,17 +69,6 @@ class ClassifierRecipe(_Recipe):
 
     kind: Literal["classifier"]
     train: ClassifierSettings = ClassifierSettings()
-
-
-class QuantiseSection(BaseModel):
-    """Which coded versions to make, and how their row functions are re-fitted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bits: tuple[int, ...] = (DEFAULT_BITS,)
-    scale: ScaleRule = "row"
-    iterations: int = Field(default=6_000, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
 
 
 class DenoiserRecipe(_Recipe):
@@ -120,16 +101,9 @@ def parse_garment_recipe(content: Mapping[str, Any], where: str = "recipe") -> G
     if form is None:
         raise ConfigError(f"{where}: kind {content.get('kind')!r}; allowed: {', '.join(KINDS)}")
     try:
-        recipe = form.model_validate(content)
+        return form.model_validate(content)
     except ValidationError as error:
-        found = error.errors()[0]
-        field = ".".join(str(part) for part in found["loc"])
-        raise ConfigError(f"{where}: field {field}: {found['msg']} (given: {found['input']!r})") from error
-    if isinstance(recipe, DenoiserRecipe):
-        for bits in recipe.quantise.bits:
-            if not MIN_BITS <= bits <= MAX_BITS:
-                raise ConfigError(f"{where}: field quantise.bits: {bits}; allowed: {MIN_BITS} to {MAX_BITS}")
-    return recipe
+        raise first_problem(error, where, form) from None
 
 
 def train_garments(
@@ -145,14 +119,10 @@ def train_garments(
     `cache_dir` is where the data set lies (default: the user's data directory). Raises DataError when it is
     not there, ConfigError (before any training) for files that exist, CheckpointError for unwritable ones.
     """
-    paths = [Path(out) / (recipe.name + SUFFIX)]
+    names = [recipe.name]
     if isinstance(recipe, DenoiserRecipe):
-        paths += [
-            Path(out) / f"{recipe.name}-{bits}bit{SUFFIX}" for bits in dict.fromkeys(recipe.quantise.bits)
-        ]
-    taken = [p for path in paths for p in (path, card_path(path)) if p.exists()]
-    if taken and not overwrite:
-        raise ConfigError(f"{taken[0]}: exists already; choose another name or ask for overwriting")
+        names = coded_names(recipe.name, recipe.quantise)
+    paths = new_paths(out, names, overwrite=overwrite)
     sets = _Sets(recipe.data_set, cache_dir)
     if isinstance(recipe, AutoencoderRecipe):
         _make_autoencoder(recipe, sets, paths[0], progress, overwrite)
@@ -205,8 +175,7 @@ def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float]) -> dict
         "seed": recipe.seed,
         "settings": recipe.train.model_dump(mode="json"),
         "metrics": metrics,
-        "commit": source_commit(),
-        "versions": {"labctl": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        **provenance(),
         "licence": "Apache-2.0",
     }
 
@@ -278,13 +247,8 @@ def _make_denoisers(
             metrics["samples"] = float(recipe.samples)
         return metrics
 
-    base: dict[str, Any] = {
+    card = {
         "description": recipe.description,
-        "dataset": DatasetCard(
-            name=source.name, checksum=source.checksum(), mean=source.affine.mean, std=source.affine.std
-        ),
-        "seed": recipe.seed,
-        "settings": recipe.train.model_dump(mode="json"),
         "notes": {
             "autoencoder": {"name": recipe.autoencoder, "sha256": autoencoder_card["sha256"]},
             "classifier": {"name": recipe.classifier, "sha256": classifier_card["sha256"]},
@@ -294,41 +258,20 @@ def _make_denoisers(
             "final denoise",
         },
     }
-    seeds = (recipe.seed,)
-    network = train(source, recipe.train, seeds=seeds, progress=progress).network
-    card = describe(network, paths[0].stem, metrics=measured(network), **base)
-    card = save_network(network, paths[0], card, overwrite=overwrite)
-    refit = refit_settings(recipe.train).model_copy(
-        update={"iterations": recipe.quantise.iterations, "learning_rate": recipe.quantise.learning_rate}
+    make_networks(
+        source,
+        recipe.train,
+        recipe.quantise,
+        paths,
+        seed=recipe.seed,
+        measured=measured,
+        card=card,
+        progress=progress,
+        overwrite=overwrite,
     )
-    for bits, path in zip(dict.fromkeys(recipe.quantise.bits), paths[1:], strict=True):
-        coded = quantise(
-            network,
-            source,
-            bits,
-            scale=recipe.quantise.scale,
-            settings=refit,
-            seeds=seeds,
-            progress=_staged(progress, f"re-fit at {bits} bit"),
-        ).network
-        described = describe(
-            coded,
-            path.stem,
-            metrics=measured(coded),
-            parent_sha256=card.sha256,
-            refit={**refit.model_dump(mode="json"), "scale": recipe.quantise.scale},
-            **base,
-        )
-        save_network(coded, path, described, overwrite=overwrite)
 
 
 def _edges(pictures: NDArray[np.float32]) -> float:
     """Mean absolute difference of neighbouring pixels: falls when pictures blur."""
     down, right = np.abs(np.diff(pictures, axis=1)), np.abs(np.diff(pictures, axis=2))
     return float(down.mean(dtype=np.float64) + right.mean(dtype=np.float64))
-
-
-def _staged(progress: ProgressCallback | None, stage: str) -> ProgressCallback | None:
-    if progress is None:
-        return None
-    return lambda event: progress(replace(event, stage=stage))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,16 +11,15 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from labctl.config_files import first_problem, nearest, parse_toml, read_toml, set_dotted
 from labctl.devices.errors import ConfigError
-from labctl.models.checkpoint import SUFFIX, DatasetCard, describe, save_network
 from labctl.models.datasets import TOY_SETS, DataSource, FloatArray, ToySet
+from labctl.models.making import QuantiseSection, coded_names, make_networks, new_paths
 from labctl.models.metrics import EnergyReference, mode_total_variation
 from labctl.models.network import RowTableNetwork
 from labctl.models.points import load_points
 from labctl.models.reference import converged_samples, start_noise
-from labctl.models.refit import REFIT_ITERATIONS, REFIT_LEARNING_RATE, RefitTarget, quantise, refit_settings
-from labctl.models.training import Progress, ProgressCallback, TrainSettings, train
-from labctl.programs.codes import DEFAULT_BITS, MAX_BITS, MIN_BITS, ScaleRule
+from labctl.models.training import ProgressCallback, TrainSettings
 
 
 class _Section(BaseModel):
@@ -45,16 +41,6 @@ class DataSection(_Section):
         if self.set is not None and self.set not in TOY_SETS:
             raise ValueError(f"set {self.set!r}: allowed are {', '.join(TOY_SETS)}")
         return self
-
-
-class QuantiseSection(_Section):
-    """Which coded versions to make, and how long the re-fit of each is."""
-
-    bits: tuple[Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)], ...] = (DEFAULT_BITS,)
-    scale: ScaleRule = "row"
-    target: RefitTarget = "network"
-    iterations: int = Field(default=REFIT_ITERATIONS, ge=1)
-    learning_rate: float = Field(default=REFIT_LEARNING_RATE, gt=0)
 
 
 class EvaluateSection(_Section):
@@ -89,16 +75,13 @@ def load_recipe(
     else:
         path = _find(recipe)
         where = str(path)
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+        content = parse_toml(read_toml(path), where)
     for key, value in (overrides or {}).items():
-        _set(content, key, value)
+        set_dotted(content, key, value)
     try:
         return TrainRecipe.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first(error)}") from error
+        raise first_problem(error, where, TrainRecipe) from None
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -129,56 +112,18 @@ def train_from_recipe(
     """
     plan = recipe if isinstance(recipe, TrainRecipe) else load_recipe(recipe, overrides)
     source = open_source(plan.data)
-    folder = Path(out)
-    bits: list[int | None] = [None, *dict.fromkeys(plan.quantise.bits)]
-    paths = [folder / (plan.name + ("" if b is None else f"-{b}bit") + SUFFIX) for b in bits]
-    taken = [path for path in paths if path.exists()]
-    if taken and not overwrite:
-        raise ConfigError(f"{taken[0]}: exists already; choose another name or ask for overwriting")
-
-    seeds = (plan.seed,)
-    network = train(source, plan.train, seeds=seeds, progress=progress).network
-    metrics = measure(network, source, plan.evaluate)
-    base: dict[str, Any] = {
-        "description": plan.description,
-        "dataset": DatasetCard(
-            name=source.name, checksum=source.checksum(), mean=source.affine.mean, std=source.affine.std
-        ),
-        "seed": plan.seed,
-        "settings": plan.train.model_dump(mode="json"),
-    }
-    card = save_network(
-        network, paths[0], describe(network, paths[0].stem, metrics=metrics, **base), overwrite=overwrite
+    paths = new_paths(out, coded_names(plan.name, plan.quantise), overwrite=overwrite)
+    make_networks(
+        source,
+        plan.train,
+        plan.quantise,
+        paths,
+        seed=plan.seed,
+        measured=lambda network: measure(network, source, plan.evaluate),
+        card={"description": plan.description},
+        progress=progress,
+        overwrite=overwrite,
     )
-    refit = refit_settings(plan.train).model_copy(
-        update={"iterations": plan.quantise.iterations, "learning_rate": plan.quantise.learning_rate}
-    )
-    for width, path in zip(bits[1:], paths[1:], strict=True):
-        if width is None:
-            continue
-        coded = quantise(
-            network,
-            source,
-            width,
-            scale=plan.quantise.scale,
-            target=plan.quantise.target,
-            settings=refit,
-            seeds=seeds,
-            progress=_staged(progress, f"re-fit at {width} bit"),
-        ).network
-        described = describe(
-            coded,
-            path.stem,
-            metrics=measure(coded, source, plan.evaluate),
-            parent_sha256=card.sha256,
-            refit={
-                **refit.model_dump(mode="json"),
-                "scale": plan.quantise.scale,
-                "target": plan.quantise.target,
-            },
-            **base,
-        )
-        save_network(coded, path, described, overwrite=overwrite)
     return paths
 
 
@@ -213,16 +158,6 @@ def measure(network: RowTableNetwork, source: DataSource, how: EvaluateSection) 
     return metrics
 
 
-def _staged(progress: ProgressCallback | None, stage: str) -> ProgressCallback | None:
-    if progress is None:
-        return None
-
-    def report(event: Progress) -> None:
-        progress(replace(event, stage=stage))
-
-    return report
-
-
 def _find(recipe: str | Path) -> Path:
     path, shipped = Path(recipe), shipped_recipes()
     if path.suffix == ".toml" or path.is_file():
@@ -231,40 +166,7 @@ def _find(recipe: str | Path) -> Path:
         return path
     if str(recipe) in shipped:
         return shipped[str(recipe)]
-    near = difflib.get_close_matches(str(recipe), shipped, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"{recipe}: no training recipe of that name ({', '.join(shipped)}), nor a file{hint}")
-
-
-def _set(content: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = content.get(parent, {})
-        if not isinstance(inner, Mapping):
-            raise ConfigError(f"{key}: {parent} is a value, not a section")
-        content[parent] = dict(inner)
-        content = content[parent]
-    content[last] = value
-
-
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "": TrainRecipe,
-    "data": DataSection,
-    "train": TrainSettings,
-    "quantise": QuantiseSection,
-    "evaluate": EvaluateSection,
-}
-
-
-def _first(error: ValidationError) -> str:
-    """One line for the first thing wrong, with the nearest allowed name for an unknown key."""
-    found = error.errors()[0]
-    *section, last = [str(part) for part in found["loc"]] or [""]
-    where = ".".join([*section, last])
-    if found["type"] == "extra_forbidden":
-        allowed = list(_SECTIONS[section[0] if section else ""].model_fields)
-        near = difflib.get_close_matches(last, allowed, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(allowed)}"
-        return f"unknown key {where!r}; {hint}"
-    given = "" if found["type"] == "missing" else f" (given: {found['input']!r})"
-    return f"field {where}: {found['msg']}{given}"
+    raise ConfigError(
+        f"{recipe}: no training recipe of that name ({', '.join(shipped)}), nor a file"
+        f"{nearest(str(recipe), shipped)}"
+    )

@@ -63,6 +63,18 @@ def step_into(  # pragma: no cover - compiled
             phi[b, i] = _tanh(new)
 
 
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def euler_step_into(  # pragma: no cover - compiled
+    z: Float32, now: Float32, decay: Float32, share: Float32, phi: Float32
+) -> None:
+    """`step_into` for a step that needs no earlier forcing."""
+    for b in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            new = decay[i] * z[b, i] + share[i] * now[b, i]
+            z[b, i] = new
+            phi[b, i] = _tanh(new)
+
+
 @njit(cache=True, nogil=True)
 def philox_words(  # pragma: no cover - compiled
     key0: np.uint32,

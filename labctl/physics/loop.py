@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from labctl.physics.kernels import step_into, tanh_into
+from labctl.physics.kernels import euler_step_into, step_into, tanh_into
 
 Method = Literal["euler", "ab2"]
 
@@ -170,6 +170,8 @@ def _fused_step(z: Tensor, phi: Tensor, step: ExponentialStep) -> Callable[[Tens
         row.expand(1, z.shape[1]).reshape(-1).numpy() for row in (step.decay, step.now, step.before)
     )
     state, nonlinear = z.numpy(), phi.numpy()
+    if not extend.any():
+        return lambda now, before: euler_step_into(state, now.numpy(), decay, share, nonlinear)
     return lambda now, before: step_into(state, now.numpy(), before.numpy(), decay, share, extend, nonlinear)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.config_files import nearest
 from labctl.devices import ConfigError
 from labctl.models.checkpoint import Checkpoint, describe, list_zoo, load_checkpoint
 from labctl.models.datasets import TOY_SETS, Affine, DataSource
@@ -14,7 +15,6 @@ from labctl.models.points import load_points
 from labctl.models.refit import quantise, refit_settings
 from labctl.models.training import Progress, TrainSettings, train
 from labctl.procedures.recipe import SampleRecipe
-from labctl.rig import nearest
 
 Tell = Callable[[str, int, int], None]
 

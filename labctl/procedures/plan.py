@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from labctl.config_files import first_problem
 from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, OpticalLoopEngine
 from labctl.models.datasets import ToySet
@@ -26,7 +27,7 @@ from labctl.procedures.recipe import (
     load_protocol,
 )
 from labctl.programs import CodedTables, LoopProgram, encode_tables
-from labctl.rig import Rig, first_problem
+from labctl.rig import Rig
 from labctl.sampling import (
     HostMachine,
     LoopMachine,

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.rig import first_problem, nearest, parse_toml, read_toml
 from labctl.sampling import SCHEMES
 
 EngineName = Literal["optical-loop", "digital"]

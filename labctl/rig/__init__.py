@@ -2,11 +2,7 @@
 
 from labctl.rig.config import (
     RigConfig,
-    first_problem,
     load_rig,
-    nearest,
-    parse_toml,
-    read_toml,
     rig_names,
 )
 from labctl.rig.health import Finding, check_rig
@@ -17,11 +13,7 @@ __all__ = [
     "Rig",
     "RigConfig",
     "check_rig",
-    "first_problem",
     "load_rig",
-    "nearest",
     "open_rig",
-    "parse_toml",
-    "read_toml",
     "rig_names",
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
 from labctl.rig.table import DRIVERS, WORLDS
 
@@ -80,90 +79,6 @@ class RigConfig(BaseModel):
     def as_json(self) -> str:
         """The resolved configuration, for the run log."""
         return json.dumps(self.model_dump(mode="json"), indent=1)
-
-
-def nearest(word: str, known: Any) -> str:
-    """'; did you mean X?' where something is close, else nothing."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def read_toml(path: Path) -> str:
-    """The text of a TOML file, or ConfigError where it cannot be read as text."""
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not text in UTF-8") from None
-
-
-def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """TOML to a dict, or ConfigError with the place of the mistake."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not TOML: {error}") from None
-
-
-def first_problem(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
-    """pydantic's first complaint as one line that names file, field, value and what is allowed."""
-    problems = error.errors()
-    # A misspelt key makes the right one missing: the spelling is what helps.
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    loc = problem["loc"]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, loc[:-1])
-        hint = nearest(str(loc[-1]), known) or f"; allowed: {', '.join(known)}"
-        return ConfigError(f"{where}: key {field!r} is not known{hint}")
-    if problem["type"] == "missing":
-        return ConfigError(f"{where}: {field} is missing")
-    message = _allowed(problem["type"], problem.get("ctx", {}), problem["msg"])
-    if not field:
-        return ConfigError(f"{where}: {message}")
-    return ConfigError(f"{where}: {field} = {problem['input']!r}: {message}")
-
-
-_WANTED = {
-    "int": "a whole number",
-    "float": "a number",
-    "string": "text",
-    "tuple": "a list",
-    "dict": "a table",
-}
-
-
-def _allowed(kind: str, bounds: dict[str, Any], message: str) -> str:
-    """pydantic's words where they are ours already, else what is allowed."""
-    match kind:
-        case "greater_than_equal":
-            return f"allowed: {bounds['ge']:g} or more"
-        case "greater_than":
-            return f"allowed: more than {bounds['gt']:g}"
-        case "less_than_equal":
-            return f"allowed: {bounds['le']:g} or less"
-        case "literal_error":
-            return f"allowed: {bounds['expected']}"
-        case "value_error":
-            return message.removeprefix("Value error, ")
-    wanted = _WANTED.get(kind.split("_")[0])
-    return f"allowed: {wanted}" if wanted else message
-
-
-def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields at a place inside a model: through tuples and optional parts."""
-    for part in loc:
-        if isinstance(part, str) and part in model.model_fields:
-            inner = _models_in(model.model_fields[part].annotation)
-            model = inner[0] if inner else model
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for part in get_args(annotation) for found in _models_in(part)]
 
 
 def _shipped() -> Any:

@@ -118,6 +118,6 @@ def pack(block: NDArray[Any]) -> bytes:
     Incompressible rows grow by some bytes: leaving deflate out by a chunk's filter mask is no way around it,
     because a reader in the writing process then fails on the newest chunk (seen with HDF5 2.0.0).
     """
-    shuffled = np.ascontiguousarray(block.view(np.uint8).reshape(-1, block.dtype.itemsize).T)
+    shuffled = np.ascontiguousarray(block.view(np.uint8).reshape(-1, block.dtype.itemsize).T).data
     squeeze = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     return squeeze.compress(shuffled) + squeeze.flush()

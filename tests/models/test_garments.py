@@ -225,12 +225,18 @@ def test_a_missing_data_set_is_said_before_any_training(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ({"name": "a"}, "kind None; allowed: autoencoder, classifier, latent-denoiser"),
-        ({"kind": "autoencoder", "name": "a", "train": {"epoch": 3}}, "field train.epoch"),
-        ({"kind": "autoencoder", "name": "a/b"}, "field name"),
-        ({"kind": "classifier", "name": "a", "train": {"dropout": 1.0}}, "field train.dropout"),
+        (
+            {"kind": "autoencoder", "name": "a", "train": {"epoch": 3}},
+            "train.epoch' is not known; did you mean 'epochs'",
+        ),
+        ({"kind": "autoencoder", "name": "a/b"}, "name = 'a/b'"),
+        (
+            {"kind": "classifier", "name": "a", "train": {"dropout": 1.0}},
+            "train.dropout = 1.0: allowed: less than 1",
+        ),
         (
             {"kind": "latent-denoiser", "name": "a", "quantise": {"bits": [12]}},
-            "quantise.bits: 12; allowed: 1",
+            "quantise.bits[0] = 12: allowed: 9 or less",
         ),
     ],
 )

@@ -78,13 +78,13 @@ def test_own_points_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("train.iteration", 5, "unknown key 'train.iteration'; did you mean 'iterations'"),
-        ("colour", "red", "unknown key 'colour'; allowed are name"),
-        ("train.iterations", 0, r"field train.iterations: .*greater than or equal to 1.*given: 0"),
-        ("quantise.bits", [10], "field quantise.bits.0: .*9"),
+        ("train.iteration", 5, "key 'train.iteration' is not known; did you mean 'iterations'"),
+        ("colour", "red", "key 'colour' is not known; allowed: name"),
+        ("train.iterations", 0, "train.iterations = 0: allowed: 1 or more"),
+        ("quantise.bits", [10], r"quantise.bits\[0\] = 10: allowed: 9 or less"),
         ("data.set", "moon", "set 'moon': allowed are moons"),
         ("data.file", "x.npy", "exactly one of"),
-        ("name", "a/b", "field name"),
+        ("name", "a/b", "name = 'a/b'"),
         ("name.first", "a", "name is a value, not a section"),
     ],
 )
@@ -95,7 +95,7 @@ def test_mistakes_are_named(key: str, value: object, said: str) -> None:
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("name = \n")
-    with pytest.raises(ConfigError, match=r"bad\.toml: cannot be read as TOML"):
+    with pytest.raises(ConfigError, match=r"bad\.toml: not TOML"):
         load_recipe(tmp_path / "bad.toml")
     with pytest.raises(ConfigError, match="no such recipe file"):
         load_recipe(tmp_path / "none.toml")
