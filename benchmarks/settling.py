@@ -13,13 +13,15 @@ from labctl.sampling import LoopMachine, compile_program, start_noise
 SAMPLES = 512
 
 
-def gates(name: str, profile: str, seed_index: int, steps: int) -> dict[str, float]:
+def gates(name: str, profile: str, seed_index: int, steps: int, schedule: str = "flow") -> dict[str, float]:
     """Worst step's p95 / p99 / max settle time (us), unsettled share, p95 transient (% of full scale)."""
     key = {"row": "settling", "set": name, "profile": profile, "seed": seed_index, "steps": steps, "v": 1}
+    if schedule != "flow":
+        key["schedule"] = schedule
 
     def work() -> dict[str, float]:
         net = networks(name)[1][seed_index]
-        how = sampler_of("implicit-midpoint", "flow", steps)
+        how = sampler_of("implicit-midpoint", schedule, steps)
         seen = []
         with open_named("optical-twin", profile=profile, noise_scale=0.0) as rig:
             if not isinstance(rig.engine, OpticalLoopEngine):
