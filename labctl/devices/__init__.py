@@ -20,9 +20,18 @@ from labctl.devices.errors import (
     UserError,
 )
 from labctl.devices.input_drive import InputDrive
+from labctl.devices.loop_chain import ChainCodes, ChainReadout, chain_part, joined_chains
 from labctl.devices.loop_electronics import LoopElectronics, SettleCodes
 from labctl.devices.outcome import Outcome
-from labctl.devices.specs import Converter, DriveSpec, GainScale, LoopSpec, ModulatorSpec
+from labctl.devices.specs import (
+    ChainSpec,
+    Converter,
+    DriveSpec,
+    GainScale,
+    LinkSpec,
+    LoopSpec,
+    ModulatorSpec,
+)
 from labctl.devices.values import (
     CalibrationRecord,
     Coercion,
@@ -32,6 +41,7 @@ from labctl.devices.values import (
     ProbeReadout,
     Scalar,
     ShowReceipt,
+    joined_readouts,
 )
 from labctl.devices.weight_modulator import WeightModulator, frame_checksum
 
@@ -39,6 +49,9 @@ __all__ = [
     "Aborted",
     "CalibrationMissing",
     "CalibrationRecord",
+    "ChainCodes",
+    "ChainReadout",
+    "ChainSpec",
     "CheckpointError",
     "Coercion",
     "ConfigError",
@@ -57,6 +70,7 @@ __all__ = [
     "Identity",
     "InputDrive",
     "LabctlError",
+    "LinkSpec",
     "LoopElectronics",
     "LoopReadout",
     "LoopSpec",
@@ -71,5 +85,8 @@ __all__ = [
     "UnsupportedFeature",
     "UserError",
     "WeightModulator",
+    "chain_part",
     "frame_checksum",
+    "joined_chains",
+    "joined_readouts",
 ]

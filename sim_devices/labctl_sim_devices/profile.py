@@ -54,6 +54,11 @@ class OpticalProfile(BaseModel):
     photocurrent_range_units: float
     volts_per_unit: float
     max_queue: int
+    chain_depth: int
+    chain_fraction_bits: int
+    chain_coefficient_bits: int
+    link_latency_us: float
+    link_mbyte_per_s: float
     temperature_c: float
     precision: Literal["float32", "float64"]
 
