@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import Outcome
+from labctl.devices import LoopElectronics, Outcome
 from labctl.engines.optical_loop import OpticalLoopEngine
 from labctl.engines.result import Batch, FixedPointResult
 from labctl.programs import ChainUpdate, LoopProgram, LoopSegment
@@ -35,6 +35,11 @@ class SecondStarts:
     def n_channels(self) -> int:
         """The engine's."""
         return self._engine.n_channels
+
+    @property
+    def electronics(self) -> LoopElectronics:
+        """The engine's."""
+        return self._engine.electronics
 
     def load(self, program: LoopProgram) -> None:
         """The engine's."""
