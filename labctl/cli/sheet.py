@@ -161,6 +161,7 @@ def _sentences(
          "{} standard deviations from fresh data"),
         ("mode error", "mode_total_variation", share, "{} of the samples would have to change mode"),
         ("class agreement", "class_agreement", share, "{} of the pictures are of the class asked for"),
+        ("second starts", "multistable_share", share, "{} of the audited settles have another root"),
         ("device time", "device_time_per_sample_us", duration, "{} a sample, modelled"),
         ("state noise", "state_noise", number, "{}" + ends),
     )  # fmt: skip
