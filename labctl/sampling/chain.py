@@ -117,7 +117,7 @@ def run_chain(
         denoised = (z - c) / asks[k].g
         if observe is not None:
             after = updates[k].e * z + updates[k].f * c + noise[k]
-            observe(StepSeen(k, levels[k], levels[k + 1], after))
+            observe(StepSeen(k, levels[k], levels[k + 1], after, denoised))
     if observe is not None:
-        observe(StepSeen(sampler.steps, levels[-1], 0.0, denoised))
+        observe(StepSeen(sampler.steps, levels[-1], 0.0, denoised, denoised))
     return denoised

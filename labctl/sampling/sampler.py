@@ -20,12 +20,16 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class StepSeen:
-    """What an observer sees after each step: x is at sigma_next. The final denoise has sigma_next = 0."""
+    """What an observer sees after each step: x is at sigma_next. The final denoise has sigma_next = 0.
+
+    denoised [B, d]: the last D that the step heard of, from an evaluation or as (z - c) / g of a settle.
+    """
 
     step: int
     sigma: float
     sigma_next: float
     x: FloatArray
+    denoised: FloatArray
 
 
 Observer = Callable[[StepSeen], None]
@@ -34,12 +38,12 @@ Observer = Callable[[StepSeen], None]
 Ending = Literal["denoise", "last-settle"]
 
 
-class _LastSettle:
-    """A machine that remembers what its last settle says of the denoiser: D(z) = (z - c) / g."""
+class _Listening:
+    """A machine that remembers the last D: an evaluation's, or what a settle says of it, (z - c) / g."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, x: FloatArray) -> None:
         self._machine = machine
-        self.denoised: FloatArray | None = None
+        self.denoised = x
 
     def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
         z = self._machine.settle(c, g, sigma, start)
@@ -47,7 +51,8 @@ class _LastSettle:
         return z
 
     def denoise(self, x: FloatArray, sigma: float) -> FloatArray:
-        return self._machine.denoise(x, sigma)
+        self.denoised = self._machine.denoise(x, sigma)
+        return self.denoised
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,21 +104,19 @@ class Sampler:
     ) -> FloatArray:
         """Samples [B, d] at sigma 0 from x [B, d] at sigmas[0]; the final denoise is counted as a step."""
         memory = Memory()
-        last_settle = _LastSettle(machine)
+        heard = _Listening(machine, x)
         for k in range(self.steps):
             sigma = float(self.sigmas[k])
             down, up = self.split(k)
-            x = self.scheme.step(last_settle, x, sigma, down, memory)
+            x = self.scheme.step(heard, x, sigma, down, memory)
             if up > 0:
                 x = x + fresh_noise(sample_id, x.shape[1], seed=seed, step=k, sigma_up=up)
             if observe is not None:
-                observe(StepSeen(k, sigma, float(self.sigmas[k + 1]), x))
+                observe(StepSeen(k, sigma, float(self.sigmas[k + 1]), x, heard.denoised))
         last = float(self.sigmas[-1])
-        out = machine.denoise(x, last) if self.ending == "denoise" else last_settle.denoised
-        if out is None:
-            raise ConfigError(f"{self.scheme.name} ended without a settle")
+        out = machine.denoise(x, last) if self.ending == "denoise" else heard.denoised
         if observe is not None:
-            observe(StepSeen(self.steps, last, 0.0, out))
+            observe(StepSeen(self.steps, last, 0.0, out, out))
         return out
 
 

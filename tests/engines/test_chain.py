@@ -60,6 +60,7 @@ def test_a_chain_is_the_host_stepped_run(rig, model, name, eta):
     assert [s.sigma_next for s in chain_states] == [s.sigma_next for s in host_states]
     for ours, theirs in zip(chain_states, host_states, strict=True):
         np.testing.assert_allclose(ours.x, theirs.x, atol=1e-5)
+        np.testing.assert_allclose(ours.denoised, theirs.denoised, atol=3e-5)
     np.testing.assert_allclose(chain_out, host_out, atol=1e-5)
 
 

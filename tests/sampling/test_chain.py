@@ -50,6 +50,22 @@ def test_the_last_settle_knows_the_denoiser_at_its_root(gaussian, name):
     assert not [s for _, s in machine.evaluations if s == 0.2]  # no denoise at sigma_min was paid for
 
 
+@pytest.mark.parametrize("name", SCHEMES)
+def test_observers_hear_the_denoised_state(gaussian, name):
+    """The last D of each step, at the point and sigma where the step asked for it."""
+    machine, seen = gaussian(0.8), []
+    sampler = Sampler(scheme(name), sigmas("flow", 5, 8.0, 0.2))
+    out = sampler.run(machine, START, sample_id=IDS, seed=5, observe=seen.append)
+    for step in seen[:-1]:
+        if SCHEMES[name].settles:
+            _, _, sigma, _, z = machine.settles[step.step]
+            np.testing.assert_allclose(step.denoised, machine.factor(sigma) * z, rtol=1e-10)
+        else:
+            x, sigma = machine.evaluations[(step.step + 1) * SCHEMES[name].nfe - 1]
+            np.testing.assert_array_equal(step.denoised, machine.factor(sigma) * x)
+    np.testing.assert_array_equal(seen[-1].denoised, out)
+
+
 @pytest.mark.parametrize("name", sorted(set(SCHEMES) - set(CHAIN_RULES)))
 def test_schemes_that_need_the_host_say_so(name):
     levels = sigmas("flow", 4, 8.0, 0.2)
