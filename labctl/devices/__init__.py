@@ -1,5 +1,6 @@
 """Interfaces, specs, value types, errors and the calibration record. This room knows nobody."""
 
+from labctl.devices.camera import Camera, CameraSettings
 from labctl.devices.device import Device
 from labctl.devices.errors import (
     Aborted,
@@ -22,11 +23,13 @@ from labctl.devices.errors import (
 from labctl.devices.input_drive import InputDrive
 from labctl.devices.loop_electronics import LoopElectronics, SettleCodes
 from labctl.devices.outcome import Outcome
-from labctl.devices.specs import Converter, DriveSpec, GainScale, LoopSpec, ModulatorSpec
+from labctl.devices.specs import CameraSpec, Converter, DriveSpec, GainScale, LoopSpec, ModulatorSpec
 from labctl.devices.values import (
     CalibrationRecord,
     Coercion,
     DriveReceipt,
+    Frames,
+    Hold,
     Identity,
     LoopReadout,
     ProbeReadout,
@@ -39,6 +42,9 @@ __all__ = [
     "Aborted",
     "CalibrationMissing",
     "CalibrationRecord",
+    "Camera",
+    "CameraSettings",
+    "CameraSpec",
     "CheckpointError",
     "Coercion",
     "ConfigError",
@@ -53,7 +59,9 @@ __all__ = [
     "DeviceValueError",
     "DriveReceipt",
     "DriveSpec",
+    "Frames",
     "GainScale",
+    "Hold",
     "Identity",
     "InputDrive",
     "LabctlError",

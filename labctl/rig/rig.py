@@ -104,7 +104,7 @@ class Rig:
             raise ConfigError(
                 f"rig {self.name}: noise_scale is {scale}; allowed: 1, nothing here is simulated noise"
             )
-        self.world.noise = self.world.profile.noise.scaled(scale * self.config.world.noise_scale)
+        self.world.scale_noise(scale * self.config.world.noise_scale)
 
     def snapshot(self) -> Mapping[str, Mapping[str, Scalar]]:
         """Every device's settings as read back."""

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from labctl_calibration import calibrate_open_loop, nominal_panel_record
-from labctl_sim_devices import ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
+from labctl_sim_devices import CameraTwin, ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
 
-from labctl.devices import InputDrive, LoopElectronics, SettleCodes, WeightModulator
+from labctl.devices import Camera, InputDrive, LoopElectronics, SettleCodes, WeightModulator
 from labctl.engines import DigitalEngine, FixedPointEngine, OpticalLoopEngine
 
 PROFILES = ("ideal", "adm", "nature2025")
@@ -101,6 +101,7 @@ DEVICE_CASES = [
         (WeightModulator, PanelTwin, "panel"),
         (InputDrive, EmitterTwin, "emitters"),
         (LoopElectronics, ElectronicsTwin, "electronics"),
+        (Camera, CameraTwin, "camera"),
     )
     for profile in PROFILES
 ]
@@ -120,6 +121,7 @@ FIXTURES = {
     "modulator_case": [c for c in DEVICE_CASES if c.interface is WeightModulator],
     "drive_case": [c for c in DEVICE_CASES if c.interface is InputDrive],
     "loop_case": [c for c in DEVICE_CASES if c.interface is LoopElectronics],
+    "camera_case": [c for c in DEVICE_CASES if c.interface is Camera],
     "engine_case": ENGINE_CASES,
 }
 
