@@ -3,15 +3,19 @@
 from labctl.engines.digital import DigitalEngine
 from labctl.engines.host_model import contraction, law_of
 from labctl.engines.optical_loop import OpticalLoopEngine
+from labctl.engines.readout import CameraRead, CameraReadout, NoiseBudget
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointEngine, FixedPointResult, Ledger
 
 __all__ = [
     "AppliedKnobs",
     "Batch",
+    "CameraRead",
+    "CameraReadout",
     "DigitalEngine",
     "FixedPointEngine",
     "FixedPointResult",
     "Ledger",
+    "NoiseBudget",
     "OpticalLoopEngine",
     "contraction",
     "law_of",

@@ -23,6 +23,7 @@ from labctl.devices import (
     WeightModulator,
 )
 from labctl.engines.host_model import residual
+from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
 from labctl.physics import Stream, cycling, row_peaks, settle_times
 from labctl.programs import (
@@ -59,7 +60,9 @@ class OpticalLoopEngine:
     """Shows W once, then settles queue after queue. The same class drives twins and hardware.
 
     `panel_record` holds the panel's response and registration; `after_show(electronics)` measures what
-    depends on the displayed weights (offset null, effective weights) and returns that record.
+    depends on the displayed weights (offset null, effective weights) and returns that record. States are
+    read by the electronics' ADC, or through `camera` where one is set before `load`; the ADC's window then
+    still tells whether the loop was at rest.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class OpticalLoopEngine:
         self.frame: EncodedFrame | None = None
         self.frame_checksum = ""
         self.read_noise: dict[str, ReadNoise] = {}
+        self.camera: CameraReadout | None = None  # None: states from the electronics' ADC
 
     @property
     def name(self) -> str:
@@ -118,6 +122,8 @@ class OpticalLoopEngine:
         self.frame_checksum, self._upload_us = receipt.checksum, receipt.duration_us
         self._record = self._after_show(self._electronics)
         self._weights = self._record.array("effective_fractions") * program.weights.scale_out[:, None]
+        if self.camera is not None:
+            self.camera.load(self._electronics)
         self._program = program
         self._tables = [
             (segment, encode_tables(segment, program.weights, self._electronics.spec))
@@ -145,18 +151,19 @@ class OpticalLoopEngine:
         spec = self._electronics.spec
         tables = self._coded(segment)
         codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
-        parts = [
-            self._electronics.settle(_queue(codes, part), wait_us=wait_us)
-            for part in _queues(len(codes.bias), spec.max_queue)
-        ]
+        parts, read = self._settled(codes, wait_us)
         rows = program.watched(segment)
         unit = spec.adc.units_per_code
-        z = _joined([p.counts for p in parts]) * unit
+        z = _joined([p.counts for p in parts]) * unit if read is None else read.z
         halves = _joined([p.half_counts[1, :, rows] - p.half_counts[0, :, rows] for p in parts])
         spread = _joined([p.spread_counts[:, rows] for p in parts]) * unit
         clipped = _joined([p.adc_clipped[:, rows] for p in parts])
         step_norm = row_peaks(halves * unit)
         outcome = self._outcomes(segment, step_norm, spread, bias_clipped, clipped)
+        window_us = parts[0].window_us
+        if self.camera is not None and read is not None:
+            outcome[read.saturated] = Outcome.SATURATED
+            window_us = self.camera.period_us(parts[0].wait_us, window_us) - parts[0].wait_us
         settle_us, transient = self._audit(segment, codes, min(audit, len(z)), rows)
         upload_us, self._upload_us = self._upload_us, 0.0
         return FixedPointResult(
@@ -171,15 +178,32 @@ class OpticalLoopEngine:
             ledger=Ledger(
                 upload_us=upload_us,
                 wait_us=parts[0].wait_us * len(z),
-                window_us=parts[0].window_us * len(z),
+                window_us=window_us * len(z),
                 host_s=time.perf_counter() - started,
                 settles=len(z),
             ),
             audit=np.arange(len(settle_us)),
             settle_time_us=settle_us,
             transient=transient,
+            camera=read,
             coercions=(*tables.coercions, *notes),
         )  # fmt: skip
+
+    def _settled(
+        self, codes: SettleCodes, wait_us: float | None
+    ) -> tuple[list[LoopReadout], CameraRead | None]:
+        """Settle in queues of what the sequencer (and the camera) holds."""
+        spec, camera = self._electronics.spec, self.camera
+        if camera is None:
+            return [
+                self._electronics.settle(_queue(codes, part), wait_us=wait_us)
+                for part in _queues(len(codes.bias), spec.max_queue)
+            ], None
+        filmed = [
+            camera.settle(self._electronics, _queue(codes, part), wait_us)
+            for part in _queues(len(codes.bias), min(spec.max_queue, camera.max_queue))
+        ]
+        return [readout for readout, _ in filmed], camera.states([s for _, s in filmed], codes, spec)
 
     def settling(self, segment: LoopSegment, batch: Batch) -> tuple[FloatArray, FloatArray]:
         """Settle times (us, nan = unsettled) and transients (units, in the window's mean) of a batch [B]."""
@@ -322,6 +346,9 @@ class OpticalLoopEngine:
         final, seen = np.asarray(final), np.asarray(seen)
         before = time_us <= reference_us + 1e-9
         settled = settle_times(time_us[before], seen[before], final, band)
+        if self.camera is not None:
+            leak = codes.leak[: max(1, count) if len(codes.leak) > 1 else 1, rows] / spec.max_leak_code
+            return settled, self.camera.transient(time_us, seen, final, settled, leak, spec)
         inside = (time_us > spec.wait_us) & (time_us <= spec.wait_us + spec.window_us + 1e-9)
         transient = np.abs(seen[inside].mean(axis=0) - final).max(axis=1)
         return settled, transient
