@@ -35,9 +35,7 @@ def hold_of(camera: Camera) -> Hold:
     """How long the light must stay as it is after a trigger: start delay + jitter + exposure."""
     spec, settings = camera.spec, camera.settings
     hold_us = settings.trigger_delay_us + spec.delay_us + spec.jitter_us + settings.exposure_us
-    return Hold(
-        hold_us, settings.trigger_delay_us + spec.period_us(settings.exposure_us, settings.height_px)
-    )
+    return Hold(hold_us, settings.trigger_delay_us + spec.period_us(settings.exposure_us, settings.height_px))
 
 
 def film(camera: Camera, n: int, work: Callable[[Hold], Answer]) -> tuple[Frames, Answer]:

@@ -35,6 +35,8 @@ class SampleRecipe(BaseModel):
     "float". sigma_min is where the chain ends; one final denoise follows. tolerance: how far the window's
     halves may differ, relative to sigma. audit: samples whose settle time is measured at each step.
     noise_scale multiplies a twin's noise. reference: fresh data points that stand beside the samples.
+    readout: states by the electronics' ADC, or from a camera's image of the light, exposed for exposure_us
+    (0: as bright as is safe).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +61,8 @@ class SampleRecipe(BaseModel):
     tolerance: float = Field(default=0.05, gt=0, le=1)
     noise_scale: float = Field(default=1.0, ge=0, le=100)
     audit: int = Field(default=64, ge=0, le=4096)
+    readout: Literal["adc", "camera"] = "adc"
+    exposure_us: float = Field(default=0.0, ge=0, le=1e9)
     reference: int = Field(default=4000, ge=2, le=100_000)
     seed: int = Field(default=1, ge=0, le=2**31 - 1)
 

@@ -114,24 +114,19 @@ class Rig:
             )
         self.world.scale_noise(scale * self.config.world.noise_scale)
 
-    def set_readout(self, kind: str, exposure_us: float = 0.0) -> None:
-        """Read states by "adc" or "camera" from the next program load on; 0 us chooses the exposure.
-
-        ConfigError where the rig has no camera, or exposure_us makes no sense there.
-        """
+    def check_readout(self, kind: str, exposure_us: float = 0.0) -> None:
+        """Refuse a read-out that this rig, built or open, does not have: ConfigError with what it allows."""
         if kind not in READOUTS:
             raise ConfigError(f"readout is {kind!r}; allowed: {', '.join(READOUTS)}")
-        engine = self.engine
         if kind == "adc":
             if exposure_us:
                 raise ConfigError(
                     f'exposure_us is {exposure_us:g}; readout "adc" allows 0 only: it exposes nothing'
                 )
-            if isinstance(engine, OpticalLoopEngine):
-                engine.camera = None
             return
-        cameras = [device.name for device in self.devices.values() if isinstance(device, Camera)]
-        if not cameras or not isinstance(engine, OpticalLoopEngine):
+        if self.config.engine != "optical-loop" or not any(
+            isinstance(device, Camera) for device in self.build().values()
+        ):
             raise ConfigError(f'readout is "camera", and rig {self.name} has none; allowed: adc')
         camera = self.device(Camera)
         low_us, high_us = camera.spec.exposure_range_us
@@ -140,7 +135,17 @@ class Rig:
                 f"exposure_us is {exposure_us:g}; {camera.name} allows {low_us:g} to {high_us:g}, "
                 "or 0 for as bright as is safe"
             )
-        engine.camera = self._camera_readout(camera, exposure_us)
+
+    def set_readout(self, kind: str, exposure_us: float = 0.0) -> None:
+        """Read states by "adc" or "camera" from the next program load on; 0 us chooses the exposure.
+
+        ConfigError where this rig cannot.
+        """
+        self.check_readout(kind, exposure_us)
+        engine = self.engine
+        if isinstance(engine, OpticalLoopEngine):
+            camera = self.device(Camera) if kind == "camera" else None
+            engine.camera = None if camera is None else self._camera_readout(camera, exposure_us)
 
     def readout_summary(self) -> dict[str, Scalar]:
         """What the run's record says of a camera read-out; empty for the ADC's."""
