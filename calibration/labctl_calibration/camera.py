@@ -31,7 +31,8 @@ FloatArray = NDArray[np.float64]
 FLAT_FRAMES = 256  # of each level of each path
 ZERO_FRAMES = 512
 SEARCH_FRAMES = 8
-FILLED = 0.8  # of the counts above black: how bright the brightest pixel may get
+FILLED = 0.8  # of the counts above black: how bright the brightest pixel gets where the exposure is chosen
+FULL = 0.9  # of the counts above black: more is refused
 TRIAL_LEVEL = 0.02  # of full emitter codes, to learn how bright a flat field is
 WORST_CENTRE_PX = 1.5  # farther off than this, a spot is not where the layout has it
 DIM = 0.5  # of the median spot: less is a spot that is not there
@@ -113,10 +114,11 @@ def _exposed(
             f"reaches {100 * peak / room:.0f}% of its range; allowed: {100 * FILLED:.0f}%; dim the spots"
         )
     chosen_us = asked_us or min(most_us, longest_us)
+    most_us *= FULL / FILLED
     if chosen_us > most_us:
         raise ConfigError(
             f"{camera.name}: saturated: exposure_us is {asked_us:g}, and the brightest spot fills "
-            f"{100 * FILLED:.0f}% of a pixel's range in {most_us:.4g} us; "
+            f"{100 * FULL:.0f}% of a pixel's range in {most_us:.4g} us; "
             f"allowed: {shortest_us:g} to {most_us:.4g} us, or 0 for the longest"
         )
     return float(camera.configure({"ExposureTime": float(chosen_us)}).exposure_us)

@@ -201,10 +201,9 @@ class CameraReadout:
         settings, timing = self._camera.settings, self._camera.spec
         begin_us = spec.wait_us + settings.trigger_delay_us + timing.delay_us
         end_us = begin_us + settings.exposure_us
-        inside = (time_us >= begin_us) & (time_us <= end_us)
-        first, last = np.flatnonzero(inside)[[0, -1]]
-        ahead = (seen[last] - seen[first]) * spec.tau_us / (leak * (time_us[last] - time_us[first]))
-        left = np.abs(seen[inside].mean(axis=0) + ahead - final).max(axis=1)
+        first, last, mean = _averaged(time_us, seen, begin_us, end_us)
+        ahead = (last - first) * spec.tau_us / (leak * settings.exposure_us)
+        left = np.abs(mean + ahead - final).max(axis=1)
         late = np.where(np.isnan(settled_us), end_us, settled_us) - begin_us
         share = np.clip(late / settings.exposure_us, 0.0, 1.0)
         self._seen.transient_share = max(self._seen.transient_share, float(np.quantile(share, 0.95)))
@@ -266,3 +265,20 @@ class CameraReadout:
         seen.samples += len(read.z)
         for name, value in read.budget.shares().items():
             seen.shares[name] = max(seen.shares.get(name, 0.0), value)
+
+
+def _averaged(
+    time_us: FloatArray, seen: FloatArray, begin_us: float, end_us: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Traces [S, ...] at both ends of a span and their mean over it, linear between the samples."""
+    inside = (time_us > begin_us) & (time_us < end_us)
+    ends = []
+    for at_us in (begin_us, end_us):
+        k = int(np.clip(np.searchsorted(time_us, at_us), 1, len(time_us) - 1))
+        share = (at_us - time_us[k - 1]) / (time_us[k] - time_us[k - 1])
+        ends.append(seen[k - 1] + share * (seen[k] - seen[k - 1]))
+    nodes = np.concatenate([[begin_us], time_us[inside], [end_us]])
+    values = np.concatenate([ends[0][None], seen[inside], ends[1][None]])
+    width = np.diff(nodes).reshape(-1, *[1] * (seen.ndim - 1))
+    mean = (width * (values[1:] + values[:-1]) / 2).sum(axis=0) / (end_us - begin_us)
+    return ends[0], ends[1], mean

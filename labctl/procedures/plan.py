@@ -87,8 +87,7 @@ class Chain:
 
     def step_us(self, rig: Rig) -> float:
         """Modelled device time of one settle of one sample."""
-        spec = rig.loop_spec
-        return 0.0 if spec is None else spec.wait_us + spec.window_us
+        return rig.settle_us(self.recipe.readout, self.recipe.exposure_us)
 
 
 def chains_of(protocol: Protocol, rig: Rig, tell: Tell, *, dry: bool = False) -> list[Chain]:

@@ -13,6 +13,7 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_calibration.nominal import SPOT_PITCH_PX
 
 from labctl.devices import (
     CalibrationRecord,
@@ -135,6 +136,22 @@ class Rig:
                 f"exposure_us is {exposure_us:g}; {camera.name} allows {low_us:g} to {high_us:g}, "
                 "or 0 for as bright as is safe"
             )
+
+    def settle_us(self, readout: str, exposure_us: float = 0.0) -> float:
+        """Modelled device time from one settle to the next; 0 on the host.
+
+        Where the camera's exposure is still to be chosen, the shortest is taken.
+        """
+        spec = self.loop_spec
+        if spec is None:
+            return 0.0
+        if readout == "adc":
+            return spec.wait_us + spec.window_us
+        camera = self.device(Camera).spec
+        exposed_us = exposure_us or camera.exposure_range_us[0]
+        period_us = camera.period_us(exposed_us, 2 * SPOT_PITCH_PX)
+        held_us = camera.delay_us + camera.jitter_us + exposed_us
+        return max(spec.wait_us + max(spec.window_us, held_us), period_us)
 
     def set_readout(self, kind: str, exposure_us: float = 0.0) -> None:
         """Read states by "adc" or "camera" from the next program load on; 0 us chooses the exposure.

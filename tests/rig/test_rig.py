@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from labctl_sim_devices import ElectronicsTwin, OpticalBench, PanelTwin
 
-from labctl.devices import Camera, ConfigError, DeviceUnavailable, InputDrive, LoopElectronics, WeightModulator
+from labctl.devices import (
+    Camera,
+    ConfigError,
+    DeviceUnavailable,
+    InputDrive,
+    LoopElectronics,
+    WeightModulator,
+)
 from labctl.engines import DigitalEngine, OpticalLoopEngine
 from labctl.rig import Rig, RigConfig, check_rig, load_rig, open_rig
 
