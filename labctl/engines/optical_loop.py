@@ -129,6 +129,9 @@ class OpticalLoopEngine:
             (segment, encode_tables(segment, program.weights, self._electronics.spec))
             for segment in program.segments
         ]
+        if self.camera is not None:
+            for _, tables in self._tables:
+                self.camera.require_leak(tables.leak_codes)
         self.read_noise = {}
         for segment in program.segments:  # the first of each kind
             if segment.kind not in self.read_noise:

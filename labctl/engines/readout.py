@@ -148,6 +148,15 @@ class CameraReadout:
         self._record = self._calibrate(electronics, self._camera, self._asked_us)
         self._seen = _Seen()
 
+    def require_leak(self, leak_codes: NDArray[np.int64]) -> None:
+        """ProgramError where a row [.., n] has no leak: light does not tell a state that runs away."""
+        rows = np.atleast_2d(leak_codes).min(axis=0)
+        if rows.min() < 1:
+            raise ProgramError(
+                f"{self._camera.name}: read-out: row {int(np.argmin(rows))} has leak 0: light does not tell "
+                "its state; allowed: leak above 0 on every row"
+            )
+
     def settle(
         self, electronics: LoopElectronics, codes: SettleCodes, wait_us: float | None
     ) -> tuple[LoopReadout, Spots]:
@@ -167,11 +176,7 @@ class CameraReadout:
     def states(self, filmed: list[Spots], codes: SettleCodes, spec: LoopSpec) -> CameraRead:
         """States at rest from the spots of a batch's queues, with the knobs as applied."""
         leak = codes.leak / spec.max_leak_code
-        if codes.leak.min() < 1:
-            raise ProgramError(
-                f"camera read-out: row {int(np.argmin(codes.leak.min(axis=0)))} has leak 0: "
-                "light does not tell its state; allowed: leak above 0 on every row"
-            )
+        self.require_leak(codes.leak)
         record = self.record
         gains, dark = record.array("spot_gain_counts"), record.array("spot_dark_counts")
         light = (np.concatenate([spots.sums for spots in filmed]) - dark) / gains  # [B, 2, n], units

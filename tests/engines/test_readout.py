@@ -172,7 +172,7 @@ def test_a_row_without_leak_cannot_be_told_by_its_light(filmed, one_segment):
     program, segment = network(one_segment)
     bench, _ = filmed("adm")
     bench.engine.load(program)
-    with pytest.raises(ProgramError, match="camera read-out: row 1 has leak 0"):
+    with pytest.raises(ProgramError, match="camera: read-out: row 1 has leak 0"):
         bench.engine.solve(replace(segment, leak=leak), batch(5))
 
 
