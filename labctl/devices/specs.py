@@ -123,6 +123,10 @@ class LoopSpec:
         """Code of leak 1."""
         return int(2**self.leak_bits - 1)
 
+    def gain_value(self, codes: NDArray[np.int64], gain_range: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Gain of each row's code on the scale that its range code [n] chooses."""
+        return np.where(gain_range == 0, self.state_gain.value(codes), self.hidden_gain.value(codes))
+
 
 @dataclass(frozen=True)
 class CameraSpec:

@@ -350,7 +350,7 @@ class OpticalLoopEngine:
         before = time_us <= reference_us + 1e-9
         settled = settle_times(time_us[before], seen[before], final, band)
         if self.camera is not None:
-            leak = codes.leak[: max(1, count) if len(codes.leak) > 1 else 1, rows] / spec.max_leak_code
+            leak = codes.leak[:count, rows] / spec.max_leak_code
             return settled, self.camera.transient(time_us, seen, final, settled, leak, spec)
         inside = (time_us > spec.wait_us) & (time_us <= spec.wait_us + spec.window_us + 1e-9)
         transient = np.abs(seen[inside].mean(axis=0) - final).max(axis=1)

@@ -182,9 +182,7 @@ class CameraReadout:
         light = (np.concatenate([spots.sums for spots in filmed]) - dark) / gains  # [B, 2, n], units
         saturated = np.concatenate([spots.saturated for spots in filmed])
         y = light[:, 0] - light[:, 1] - record.array("zero_units")
-        gain = np.where(
-            codes.gain_range == 0, spec.state_gain.value(codes.gain), spec.hidden_gain.value(codes.gain)
-        )
+        gain = spec.gain_value(codes.gain, codes.gain_range)
         z = (gain * y + codes.bias * spec.dac.units_per_code) / leak
         read = CameraRead(z, saturated, self._budget(light, gains), gain / leak)
         self._note(read)

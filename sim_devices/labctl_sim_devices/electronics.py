@@ -231,9 +231,7 @@ class _Run:
         paths = bench.optics.transmittances(bench.now_us)
         self._pedestal = bench.profile.pedestal_units
         weights = paths[0] - paths[1]
-        gain = np.where(
-            codes.gain_range == 0, spec.state_gain.value(codes.gain), spec.hidden_gain.value(codes.gain)
-        )
+        gain = spec.gain_value(codes.gain, codes.gain_range)
         leftover = self._pedestal * weights.sum(axis=1) - twin._null_units()
         bias = codes.bias.astype(np.float64) * dac + gain * leftover
         self._law = LoopLaw(
