@@ -56,7 +56,7 @@ def compare(name: str, seed_index: int, steps: int) -> dict[str, float]:
                 error = np.abs(light.z[:, state] - truth.z[:, state]).max(axis=1)
                 relative = error / np.maximum(np.abs(truth.z[:, state]).max(axis=1), 1e-3)
                 clear = (kappa < 0.9) & (light.outcome != 5)
-                other = engine.second_start(segment, batch, light)
+                other = engine.second_start(segment, batch, light.z)
                 multi = clear & other
                 flagged += int(multi.sum())
                 doubt = np.flatnonzero(clear & ~other & (relative > 0.01))

@@ -61,8 +61,8 @@ def on_rig(
     return out
 
 
-def tuned_schedule(name: str, scheme: str, steps: int) -> tuple[str, float]:
-    """(schedule, E) with the lowest E at this N, on one seed: at n = 4,000, the best of them at 20,000."""
+def shortlist(name: str, scheme: str, steps: int) -> list[str]:
+    """The best few schedules at this N: tuned on one seed, at n = 4,000; empty where all are hopeless."""
     net = networks(name)[0][SEEDS[0]]
     scores = {
         schedule: cell(
@@ -73,12 +73,15 @@ def tuned_schedule(name: str, scheme: str, steps: int) -> tuple[str, float]:
         )["e"]
         for schedule in SCHEDULES
     }
-    shortlist = sorted(scores, key=lambda k: scores[k])[:SHORT_LIST]
-    if scores[shortlist[0]] > HOPELESS:
-        return shortlist[0], scores[shortlist[0]]
-    finals = {k: on_host(name, scheme, k, steps, SEEDS[:1])[0] for k in shortlist}
-    best = min(finals, key=lambda k: finals[k])
-    return best, finals[best]
+    best = sorted(scores, key=lambda k: scores[k])[:SHORT_LIST]
+    return best if scores[best[0]] <= HOPELESS else []
+
+
+def tuned_schedule(name: str, scheme: str, steps: int) -> tuple[str, float]:
+    """(schedule, E) of the short list with the lowest E at n = 20,000 on that seed; infinite for none."""
+    finals = {k: on_host(name, scheme, k, steps, SEEDS[:1])[0] for k in shortlist(name, scheme, steps)}
+    best = min(finals, key=lambda k: finals[k], default="-")
+    return best, finals.get(best, float("inf"))
 
 
 def on_host(name: str, scheme: str, schedule: str, steps: int, seeds: tuple[int, ...] = SEEDS) -> list[float]:
@@ -112,12 +115,19 @@ def first_to_meet(
 
 
 def on_tuned_loop(name: str, e_ref: list[float]) -> tuple[int, str, float]:
-    """(N, schedule, bound of E - E_ref) of the midpoint's winner, now settled on the ideal loop."""
-    steps, schedule, _ = first_to_meet(name, "implicit-midpoint", e_ref)
+    """(N, schedule, bound of E - E_ref) of the midpoint's chain with the host's N, settled on the ideal loop.
+
+    The loop has its own best of the short list: what a schedule asks it to settle, the wait may cut short.
+    """
+    steps, _, _ = first_to_meet(name, "implicit-midpoint", e_ref)
     if steps is None:
         raise ValueError(f"{name}: implicit midpoint meets the bar at no N of the ladder")
-    cells = on_rig(name, "optical-ideal", "implicit-midpoint", schedule, steps, None)
-    return steps, schedule, bound([c["e"] - r for c, r in zip(cells, e_ref, strict=True)]).bound
+    bounds = {}
+    for schedule in shortlist(name, "implicit-midpoint", steps):
+        cells = on_rig(name, "optical-ideal", "implicit-midpoint", schedule, steps, None)
+        bounds[schedule] = bound([c["e"] - r for c, r in zip(cells, e_ref, strict=True)]).bound
+    best = min(bounds, key=lambda k: bounds[k])
+    return steps, best, bounds[best]
 
 
 def compared(name: str) -> tuple[str, ...]:

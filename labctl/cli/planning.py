@@ -67,6 +67,9 @@ def _kind(protocol: Protocol, chains: list[Chain]) -> str:
     return f"tour of {len(chains)} recipes" if isinstance(recipe, TourRecipe) else "one chain"
 
 
+_ENDINGS = {"denoise": "one final denoise", "last-settle": "the last settle's denoised state at the end"}
+
+
 def _facts(chain: Chain, rig: Rig) -> Table:
     recipe, placement = chain.recipe, chain.program.weights.placement
     grid = Table.grid(padding=(0, 2))
@@ -91,7 +94,8 @@ def _facts(chain: Chain, rig: Rig) -> Table:
             f"{recipe.samples:,}"
             + (f" in {chain.subject.network.n_classes} classes" if chain.labels is not None else ""),
         ),
-        ("steps", f"{recipe.steps} of {recipe.scheme}, one final denoise: {settles} settles"),
+        ("steps", f"{recipe.steps} of {recipe.scheme}, {_ENDINGS[recipe.ends_with]}: {settles} settles"),
+        ("stepped by", "the machine's sequencer" if recipe.stepping == "chain" else "the host"),
         ("σ levels", f"{recipe.schedule}: " + " → ".join(f"{s:.3g}" for s in chain.sampler.sigmas)),
         ("device time", _time(chain, rig)),
         ("coercions", _coercions(chain)),

@@ -21,9 +21,19 @@ from labctl.devices.errors import (
     UserError,
 )
 from labctl.devices.input_drive import InputDrive
+from labctl.devices.loop_chain import ChainCodes, ChainReadout, chain_part, joined_chains
 from labctl.devices.loop_electronics import LoopElectronics, SettleCodes
 from labctl.devices.outcome import Outcome
-from labctl.devices.specs import CameraSpec, Converter, DriveSpec, GainScale, LoopSpec, ModulatorSpec
+from labctl.devices.specs import (
+    CameraSpec,
+    ChainSpec,
+    Converter,
+    DriveSpec,
+    GainScale,
+    LinkSpec,
+    LoopSpec,
+    ModulatorSpec,
+)
 from labctl.devices.values import (
     CalibrationRecord,
     Coercion,
@@ -35,6 +45,7 @@ from labctl.devices.values import (
     ProbeReadout,
     Scalar,
     ShowReceipt,
+    joined_readouts,
 )
 from labctl.devices.weight_modulator import WeightModulator, frame_checksum
 
@@ -45,6 +56,9 @@ __all__ = [
     "Camera",
     "CameraSettings",
     "CameraSpec",
+    "ChainCodes",
+    "ChainReadout",
+    "ChainSpec",
     "CheckpointError",
     "Coercion",
     "ConfigError",
@@ -65,6 +79,7 @@ __all__ = [
     "Identity",
     "InputDrive",
     "LabctlError",
+    "LinkSpec",
     "LoopElectronics",
     "LoopReadout",
     "LoopSpec",
@@ -79,5 +94,8 @@ __all__ = [
     "UnsupportedFeature",
     "UserError",
     "WeightModulator",
+    "chain_part",
     "frame_checksum",
+    "joined_chains",
+    "joined_readouts",
 ]

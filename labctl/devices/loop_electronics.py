@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from labctl.devices.checks import integer_codes
 from labctl.devices.device import Device
 from labctl.devices.errors import DeviceValueError, UnsupportedFeature
+from labctl.devices.loop_chain import ChainCodes, ChainReadout, checked_chain
 from labctl.devices.specs import LoopSpec
 from labctl.devices.values import Hold, LoopReadout, ProbeReadout
 
@@ -23,7 +25,7 @@ class SettleCodes:
     """One queue of settles, in codes.
 
     bias [B, n]; gain [G, n], leak [G, n] and gain_range [n] (0 = state scale, 1 = hidden scale) with G = 1
-    or B; start [B, n] presets (the state before release). stream_id and sample_id [B] tell a twin which
+    or B; start [B, n] presets (the state before release). step_id and sample_id [B] tell a twin which
     noise to draw, so that a sample's draws do not depend on its batch; hardware ignores them.
     """
 
@@ -127,6 +129,16 @@ class LoopElectronics(Device):
         self._check_hold("settle", hold)
         return self._do_settle(checked, wait, trace, hold)
 
+    def run_chain(self, codes: ChainCodes) -> ChainReadout:
+        """Run a chain of settles on the sequencer, each with the profile's wait and window; no host between.
+
+        Raises DeviceValueError where there is no sequencer, the chain is too deep, or a code is out of range.
+        """
+        self._require_open("run_chain")
+        return self._do_run_chain(
+            checked_chain(codes, self.spec, partial(self._codes, "run_chain"), self.name)
+        )
+
     def temperature_c(self) -> float:
         """Board temperature in degrees Celsius."""
         self._require_open("temperature_c")
@@ -165,6 +177,9 @@ class LoopElectronics(Device):
     def _do_settle(
         self, codes: SettleCodes, wait_us: float, trace: bool, hold: Hold | None
     ) -> LoopReadout: ...
+
+    def _do_run_chain(self, codes: ChainCodes) -> ChainReadout:
+        raise UnsupportedFeature("no sequencer", device=self.name, operation="run_chain")
 
     @abstractmethod
     def _do_temperature_c(self) -> float: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,43 @@ class GainScale:
 
 
 @dataclass(frozen=True)
+class LinkSpec:
+    """The cable between host and electronics. Bytes stream while the queue settles."""
+
+    latency_us: float
+    mbyte_per_s: float
+
+    def beside_us(self, n_bytes: float, busy_us: float) -> float:
+        """What a command of `n_bytes` adds to a queue of `busy_us`: latency, and what does not fit beside."""
+        return self.latency_us + max(0.0, n_bytes / self.mbyte_per_s - busy_us)
+
+
+@dataclass(frozen=True)
+class ChainSpec:
+    """The electronics' sequencer: settles in a chain, grid of its registers and of its coefficients.
+
+    A register's step is 2^-fraction_bits of the DAC's, its range `HEADROOM` times the DAC's; coefficients
+    are words of 2^-coefficient_fraction_bits below `MAX_COEFFICIENT`.
+    """
+
+    HEADROOM: ClassVar[int] = 16
+    MAX_COEFFICIENT: ClassVar[int] = 64
+
+    depth: int
+    fraction_bits: int
+    coefficient_fraction_bits: int
+
+    def max_word(self, dac: Converter) -> int:
+        """Largest register word."""
+        return int(dac.max_code * self.HEADROOM * 2**self.fraction_bits)
+
+    @property
+    def max_coefficient(self) -> int:
+        """Largest coefficient word."""
+        return int(self.MAX_COEFFICIENT * 2**self.coefficient_fraction_bits)
+
+
+@dataclass(frozen=True)
 class LoopSpec:
     """Loop electronics with n channels.
 
@@ -91,7 +128,8 @@ class LoopSpec:
     0 .. 1. Each row offers both gain scales, chosen by range code: `state_gain` for rows that carry the
     sample, `hidden_gain` for the others. probe codes drive phi's output or the emitters directly.
     volts_per_unit converts network units to the volts at the connectors. max_hold_us: how long the loop can
-    be held closed after its trigger output, for a camera (0: there is no such output).
+    be held closed after its trigger output, for a camera (0: there is no such output). chain is None without
+    a sequencer.
     """
 
     n_channels: int
@@ -111,6 +149,8 @@ class LoopSpec:
     tau_us: float
     trip_us: float
     max_queue: int
+    link: LinkSpec
+    chain: ChainSpec | None = None
     max_hold_us: float = 0.0
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,6 +92,25 @@ class LoopReadout:
     trace_counts: FloatArray | None = None
     trace_time_us: FloatArray | None = None
     coercions: tuple[Coercion, ...] = ()
+
+
+def joined_readouts(parts: Sequence[LoopReadout]) -> LoopReadout:
+    """Read-outs of successive queues as one; waits and windows are the same for all."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    traces = [part.trace_counts for part in parts if part.trace_counts is not None]
+    return LoopReadout(
+        counts=np.concatenate([part.counts for part in parts]),
+        half_counts=np.concatenate([part.half_counts for part in parts], axis=1),
+        spread_counts=np.concatenate([part.spread_counts for part in parts]),
+        adc_clipped=np.concatenate([part.adc_clipped for part in parts]),
+        wait_us=first.wait_us,
+        window_us=first.window_us,
+        trace_counts=np.concatenate(traces, axis=1) if traces else None,
+        trace_time_us=first.trace_time_us,
+        coercions=tuple(note for part in parts for note in part.coercions),
+    )
 
 
 @dataclass(frozen=True)

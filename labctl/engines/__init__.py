@@ -4,19 +4,29 @@ from labctl.engines.digital import DigitalEngine
 from labctl.engines.host_model import contraction, law_of
 from labctl.engines.optical_loop import OpticalLoopEngine
 from labctl.engines.readout import CameraRead, CameraReadout, NoiseBudget
-from labctl.engines.result import AppliedKnobs, Batch, FixedPointEngine, FixedPointResult, Ledger
+from labctl.engines.result import (
+    AppliedKnobs,
+    Batch,
+    ChainEngine,
+    FixedPointEngine,
+    FixedPointResult,
+    Ledger,
+)
+from labctl.engines.second_starts import SecondStarts
 
 __all__ = [
     "AppliedKnobs",
     "Batch",
     "CameraRead",
     "CameraReadout",
+    "ChainEngine",
     "DigitalEngine",
     "FixedPointEngine",
     "FixedPointResult",
     "Ledger",
     "NoiseBudget",
     "OpticalLoopEngine",
+    "SecondStarts",
     "contraction",
     "law_of",
 ]

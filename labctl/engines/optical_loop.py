@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +20,25 @@ from labctl.devices import (
     SettleCodes,
     UnsupportedFeature,
     WeightModulator,
+    chain_part,
+    joined_chains,
+    joined_readouts,
 )
 from labctl.engines.host_model import residual
+from labctl.engines.ledgers import chain_ledgers, step_ledger
 from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
 from labctl.physics import Stream, cycling, row_peaks, settle_times
 from labctl.programs import (
+    ChainUpdate,
     CodedTables,
     EncodedFrame,
     LoopProgram,
     LoopSegment,
+    encode_chain,
     encode_frame,
     encode_tables,
+    injected,
     to_codes,
 )
 
@@ -46,6 +52,20 @@ MAX_TRACE_REPEATS = 16
 NEAR_START, FAR_START = 0.25, 2.0  # distance of a second start in u from the preset; of a far corner, a row
 ROOTS_APART = 0.25  # of the settle band: where roots are looked for, settling has 80 tau
 NOISE_AMPLIFICATION = 4.0  # 1 / (1 - kappa) at kappa = 0.75
+
+
+@dataclass(frozen=True, eq=False)
+class _Settled:
+    """One settle of a batch as it came back, and what it was given."""
+
+    segment: LoopSegment
+    tables: CodedTables
+    codes: SettleCodes
+    bias_clipped: NDArray[np.bool_]
+    labels: NDArray[np.int64] | None
+    readout: LoopReadout
+    notes: tuple[Coercion, ...]
+    camera: CameraRead | None = None
 
 
 @dataclass(frozen=True)
@@ -154,59 +174,127 @@ class OpticalLoopEngine:
         spec = self._electronics.spec
         tables = self._coded(segment)
         codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
-        parts, read = self._settled(codes, wait_us)
+        readout, read, queues = self._settled(codes, wait_us)
+        settled = _Settled(segment, tables, codes, bias_clipped, batch.labels, readout, notes, read)
+        return self._result(
+            settled, audit, started, step_ledger(spec, codes, readout, queues, self._frame_us())
+        )
+
+    def solve_chain(
+        self,
+        segments: Sequence[LoopSegment],
+        batch: Batch,
+        updates: Sequence[ChainUpdate],
+        *,
+        noise: FloatArray | None = None,
+        audit: int = 0,
+    ) -> list[tuple[FloatArray, FixedPointResult]]:
+        """Settle segment after segment on the electronics' own sequencer: (injection [B, d], result) of each.
+
+        updates say how each settle makes the next (one fewer than segments); noise [K - 1, B, d] is added
+        between. Host time stands in the first result. Raises UnsupportedFeature without a sequencer.
+        """
+        program, _ = self._loaded()
+        started = time.perf_counter()
+        spec, state = self._electronics.spec, program.weights.placement.state
+        if self.camera is not None:
+            raise UnsupportedFeature(
+                "states read by camera come to the host after each settle; allowed: stepping by the host",
+                device=self._electronics.name, operation="run a chain",
+            )  # fmt: skip
+        if spec.chain is None:
+            raise UnsupportedFeature(
+                "the electronics have no sequencer; allowed: stepping by the host",
+                device=self._electronics.name, operation="run a chain",
+            )  # fmt: skip
+        if len(segments) > spec.chain.depth:
+            raise ProgramError(
+                f"{self._electronics.name}: the chain has {len(segments)} settles; allowed: 1 to "
+                f"{spec.chain.depth}, what the sequencer holds"
+            )
+        tables = [self._coded(segment) for segment in segments]
+        start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
+        chain = encode_chain(
+            segments, tables, updates, spec, state, inject=batch.inject, start_codes=start_codes,
+            labels=batch.labels, sample_id=batch.sample_id, first_step=batch.step_id, noise=noise,
+        )  # fmt: skip
+        queues = _queues(len(start_codes), spec.max_queue)
+        ran = joined_chains([self._electronics.run_chain(chain_part(chain, part)) for part in queues])
+        ledgers = chain_ledgers(spec, chain, ran.settles, len(queues), self._frame_us())
+        out = []
+        for k, (segment, coded) in enumerate(zip(segments, tables, strict=True)):
+            inject, bias, note = injected(chain, k, ran.register[k], spec, segment.inject_scale)
+            codes = SettleCodes(
+                bias=bias,
+                gain=coded.gain_codes if batch.labels is None else coded.gain_codes[batch.labels],
+                leak=coded.leak_codes[None],
+                gain_range=coded.gain_range,
+                start=ran.start[k],
+                step_id=batch.step_id + k,
+                sample_id=batch.sample_id,
+            )
+            notes = tuple(n for n in (note, start_note if k == 0 else None) if n is not None)
+            settled = _Settled(
+                segment, coded, codes, ran.bias_clipped[k], batch.labels, ran.settles[k], notes
+            )
+            out.append((inject, self._result(settled, audit, started, ledgers[k])))
+            started = time.perf_counter()
+        return out
+
+    def _frame_us(self) -> float:
+        """Time of the frame that was shown since the last settle; it is counted once."""
+        frame_us, self._upload_us = self._upload_us, 0.0
+        return frame_us
+
+    def _result(self, settled: _Settled, audit: int, started: float, ledger: Ledger) -> FixedPointResult:
+        """What one settle says of itself: state, outcome, norms, the audit share's settle times."""
+        program, _ = self._loaded()
+        segment, readout, codes = settled.segment, settled.readout, settled.codes
         rows = program.watched(segment)
-        unit = spec.adc.units_per_code
-        z = _joined([p.counts for p in parts]) * unit if read is None else read.z
-        halves = _joined([p.half_counts[1, :, rows] - p.half_counts[0, :, rows] for p in parts])
-        spread = _joined([p.spread_counts[:, rows] for p in parts]) * unit
-        clipped = _joined([p.adc_clipped[:, rows] for p in parts])
+        unit = self._electronics.spec.adc.units_per_code
+        z = readout.counts * unit if settled.camera is None else settled.camera.z
+        halves = readout.half_counts[1, :, rows] - readout.half_counts[0, :, rows]
         step_norm = row_peaks(halves * unit)
-        outcome = self._outcomes(segment, step_norm, spread, bias_clipped, clipped)
-        window_us = parts[0].window_us
-        if self.camera is not None and read is not None:
-            outcome[read.saturated] = Outcome.SATURATED
-            window_us = self.camera.period_us(parts[0].wait_us, window_us) - parts[0].wait_us
+        outcome = self._outcomes(
+            segment, step_norm, readout.spread_counts[:, rows] * unit, settled.bias_clipped,
+            readout.adc_clipped[:, rows],
+        )  # fmt: skip
+        if settled.camera is not None:
+            outcome[settled.camera.saturated] = Outcome.SATURATED
         settle_us, transient = self._audit(segment, codes, min(audit, len(z)), rows)
-        upload_us, self._upload_us = self._upload_us, 0.0
+        tables = settled.tables
         return FixedPointResult(
             z=z,
             outcome=outcome,
             step_norm=step_norm,
-            residual_norm=self._residual(tables, codes, batch.labels, z, rows),
+            residual_norm=self._residual(tables, codes, settled.labels, z, rows),
             applied=AppliedKnobs(
                 tables.gain, tables.leak, tables.gain_codes, tables.leak_codes,
                 codes.bias[:, program.weights.placement.state],
             ),
-            ledger=Ledger(
-                upload_us=upload_us,
-                wait_us=parts[0].wait_us * len(z),
-                window_us=window_us * len(z),
-                host_s=time.perf_counter() - started,
-                settles=len(z),
-            ),
+            ledger=replace(ledger, host_s=time.perf_counter() - started),
             audit=np.arange(len(settle_us)),
             settle_time_us=settle_us,
             transient=transient,
-            camera=read,
-            coercions=(*tables.coercions, *notes),
+            camera=settled.camera,
+            coercions=(*tables.coercions, *settled.notes),
         )  # fmt: skip
 
     def _settled(
         self, codes: SettleCodes, wait_us: float | None
-    ) -> tuple[list[LoopReadout], CameraRead | None]:
-        """Settle in queues of what the sequencer (and the camera) holds."""
+    ) -> tuple[LoopReadout, CameraRead | None, int]:
+        """Settle in queues of what the sequencer (and the camera) holds; how many queues that took."""
         spec, camera = self._electronics.spec, self.camera
         if camera is None:
-            return [
-                self._electronics.settle(_queue(codes, part), wait_us=wait_us)
-                for part in _queues(len(codes.bias), spec.max_queue)
-            ], None
-        filmed = [
-            camera.settle(self._electronics, _queue(codes, part), wait_us)
-            for part in _queues(len(codes.bias), min(spec.max_queue, camera.max_queue))
-        ]
-        return [readout for readout, _ in filmed], camera.states([s for _, s in filmed], codes, spec)
+            parts = _queues(len(codes.bias), spec.max_queue)
+            run = [self._electronics.settle(_queue(codes, part), wait_us=wait_us) for part in parts]
+            return joined_readouts(run), None, len(parts)
+        parts = _queues(len(codes.bias), min(spec.max_queue, camera.max_queue))
+        filmed = [camera.settle(self._electronics, _queue(codes, part), wait_us) for part in parts]
+        readout = joined_readouts([beside for beside, _ in filmed])
+        period_us = camera.period_us(readout.wait_us, readout.window_us)
+        timed = replace(readout, window_us=period_us - readout.wait_us)  # exposure, and the sensor's read-out
+        return timed, camera.states([spots for _, spots in filmed], codes, spec), len(parts)
 
     def settling(self, segment: LoopSegment, batch: Batch) -> tuple[FloatArray, FloatArray]:
         """Settle times (us, nan = unsettled) and transients (units, in the window's mean) of a batch [B]."""
@@ -214,9 +302,9 @@ class OpticalLoopEngine:
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         return self._audit(segment, codes, len(batch.inject), program.watched(segment))
 
-    def second_start(self, segment: LoopSegment, batch: Batch, first: FixedPointResult) -> NDArray[np.bool_]:
+    def second_start(self, segment: LoopSegment, batch: Batch, first: FloatArray) -> NDArray[np.bool_]:
         """Settle again, for 80 tau, from beside the preset and from far corners; True [B] where that ends
-        at another root than the preset does.
+        at another root than the preset does. first [B, n] is the state that was read.
 
         Such a step has several answers and the start chooses: the caller marks it MULTISTABLE.
         """
@@ -226,7 +314,7 @@ class OpticalLoopEngine:
         noise = NOISE_SIGMAS * self.read_noise[segment.kind].half_difference
         long_step = AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id  # draws of its own
         home = self._settled_u(segment, replace(batch, step_id=long_step))
-        other = row_peaks(home - first.z[:, state]) > 2 * band  # `first` may be read early
+        other = row_peaks(home - first[:, state]) > 2 * band  # `first` may be read early
         for start in _other_starts(batch.start, state):
             u = self._settled_u(segment, replace(batch, start=start, step_id=long_step))
             other |= row_peaks(u - home) > max(ROOTS_APART * band, noise)
@@ -417,10 +505,6 @@ def _other_starts(start: FloatArray, state: slice) -> Iterator[FloatArray]:
         far = np.zeros_like(start)
         far[:, state] = FAR_START * way
         yield far
-
-
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _queues(batch: int, size: int) -> list[slice]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import Coercion
 from labctl.engines.readout import CameraRead
-from labctl.programs import LoopProgram, LoopSegment
+from labctl.programs import ChainUpdate, LoopProgram, LoopSegment
 
 FloatArray = NDArray[np.float64]
 LabelArray = NDArray[np.int64]
@@ -18,11 +19,15 @@ LabelArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Ledger:
-    """Time and work of one solve. Device times are modelled (spec x queue), host time is measured."""
+    """Time and work of one solve. Device times are modelled (spec x queue), host time is measured.
+
+    upload and read: frame, codes and counts over the cable. wait and window: the loop's own.
+    """
 
     upload_us: float = 0.0
     wait_us: float = 0.0
     window_us: float = 0.0
+    read_us: float = 0.0
     host_s: float = 0.0
     settles: int = 0
     host_macs: int = 0
@@ -30,13 +35,14 @@ class Ledger:
     @property
     def device_us(self) -> float:
         """Modelled device time of the whole queue."""
-        return self.upload_us + self.wait_us + self.window_us
+        return self.upload_us + self.wait_us + self.window_us + self.read_us
 
     def __add__(self, other: Ledger) -> Ledger:
         return Ledger(
             self.upload_us + other.upload_us,
             self.wait_us + other.wait_us,
             self.window_us + other.window_us,
+            self.read_us + other.read_us,
             self.host_s + other.host_s,
             self.settles + other.settles,
             self.host_macs + other.host_macs,
@@ -116,4 +122,21 @@ class FixedPointEngine(Protocol):
 
     def solve(self, segment: LoopSegment, batch: Batch, *, audit: int = 0) -> FixedPointResult:
         """Settle a batch; measure the settle time of the first `audit` samples."""
+        ...
+
+
+@runtime_checkable
+class ChainEngine(FixedPointEngine, Protocol):
+    """An engine whose machine has a sequencer of its own."""
+
+    def solve_chain(
+        self,
+        segments: Sequence[LoopSegment],
+        batch: Batch,
+        updates: Sequence[ChainUpdate],
+        *,
+        noise: FloatArray | None = None,
+        audit: int = 0,
+    ) -> list[tuple[FloatArray, FixedPointResult]]:
+        """Settle segment after segment without the host: (injection [B, d], result) of each."""
         ...

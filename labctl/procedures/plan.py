@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from labctl.config_files import first_problem
 from labctl.devices import Coercion, ConfigError, ProgramError
-from labctl.engines import Batch, OpticalLoopEngine
+from labctl.engines import Batch, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
@@ -31,9 +32,12 @@ from labctl.rig import Rig
 from labctl.sampling import (
     HostMachine,
     LoopMachine,
+    Observer,
     Sampler,
+    SettleSeen,
     asks_of,
     compile_program,
+    run_chain,
     scheme,
     sigmas,
     start_noise,
@@ -75,9 +79,9 @@ class Chain:
     @cached_property
     def step_of_settle(self) -> tuple[int, ...]:
         """For each settle of the chain, the sampler step it belongs to (the final denoise is step N)."""
-        before_last = len(asks_of(self.sampler)) - 1
-        per_step, extra = divmod(before_last, self.sampler.steps)  # extra: the trapezoid's first slope
-        each = [extra + per_step, *[per_step] * (self.sampler.steps - 1), 1]
+        ending = 1 if self.sampler.ending == "denoise" else 0
+        per_step, extra = divmod(len(asks_of(self.sampler)) - ending, self.sampler.steps)
+        each = [extra + per_step, *[per_step] * (self.sampler.steps - 1), ending]  # extra: a first slope
         return tuple(step for step, count in enumerate(each) for _ in range(count))
 
     @property
@@ -165,11 +169,28 @@ def _check_kind(name: str, recipe: AnyRecipe, rig: Rig) -> None:
         )
 
 
+def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
+    spec = rig.loop_spec
+    if recipe.stepping == "chain":
+        if spec is None or spec.chain is None:
+            raise ConfigError(f"stepping is 'chain', but rig {rig.name} has no sequencer; allowed: 'host'")
+        if recipe.steps > spec.chain.depth:
+            raise ConfigError(
+                f"steps is {recipe.steps}, but the sequencer of rig {rig.name} holds {spec.chain.depth} "
+                f"settles; allowed with stepping 'chain': 1 to {spec.chain.depth}"
+            )
+    if recipe.second_starts and spec is None:
+        raise ConfigError(
+            f"second_starts is {recipe.second_starts}, but rig {rig.name} settles nothing; allowed: 0"
+        )
+
+
 def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
     recipe, network = job.recipe, subject.network
     levels = sigmas(recipe.schedule, recipe.steps, recipe.sigma_max, recipe.sigma_min)
-    sampler = Sampler(scheme(recipe.scheme), levels, recipe.eta)
+    sampler = Sampler(scheme(recipe.scheme), levels, recipe.eta, recipe.ends_with)
     spec = rig.loop_spec
+    _check_stepping(recipe, rig)
     try:
         program = compile_program(network, sampler, rig.config.n_channels, tolerance=recipe.tolerance)
         tables = (
@@ -274,14 +295,21 @@ def _typical(chain: Chain, engine: OpticalLoopEngine, settle: int, repeats: int 
     )
 
 
-def machine_of(chain: Chain, rig: Rig, seen: Any) -> LoopMachine:
-    """The closed loop of this chain on this rig."""
-    return LoopMachine(
-        rig.engine,
-        chain.subject.network,
-        chain.program,
-        labels=chain.labels,
-        sample_id=chain.sample_id,
-        audit=chain.recipe.audit if isinstance(rig.engine, OpticalLoopEngine) else 0,
-        seen=seen,
-    )
+def run_sampler(chain: Chain, rig: Rig, seen: Callable[[SettleSeen], None], observe: Observer) -> FloatArray:
+    """Samples [B, d] of a chain on its rig, stepped by the host or by the machine's own sequencer."""
+    recipe, engine = chain.recipe, rig.engine
+    if not isinstance(engine, OpticalLoopEngine):
+        machine = LoopMachine(
+            engine, chain.subject.network, chain.program, labels=chain.labels, sample_id=chain.sample_id,
+            seen=seen,
+        )  # fmt: skip
+        return chain.sampler.run(
+            machine, chain.x_start, sample_id=chain.sample_id, seed=recipe.seed, observe=observe
+        )
+    machine = LoopMachine(
+        SecondStarts(engine, recipe.second_starts) if recipe.second_starts else engine,
+        chain.subject.network, chain.program, labels=chain.labels, sample_id=chain.sample_id,
+        audit=recipe.audit, seen=seen,
+    )  # fmt: skip
+    run = chain.sampler.run if recipe.stepping == "host" else partial(run_chain, chain.sampler)
+    return run(machine, chain.x_start, sample_id=chain.sample_id, seed=recipe.seed, observe=observe)

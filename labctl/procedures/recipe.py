@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.sampling import SCHEMES
+from labctl.sampling import CHAIN_RULES, SCHEMES, Ending
 
 EngineName = Literal["optical-loop", "digital"]
 
@@ -32,8 +32,11 @@ class SampleRecipe(BaseModel):
 
     model: a zoo name or a checkpoint's path; with `data` (the user's own points: .npy, .npz, .csv) a network
     is trained on them first, `train_iterations` long. bits: weight codes of 1 to 9 bits, re-fitted, or
-    "float". sigma_min is where the chain ends; one final denoise follows. tolerance: how far the window's
-    halves may differ, relative to sigma. audit: samples whose settle time is measured at each step.
+    "float". sigma_min is where the chain ends. stepping: who forms the next injection, the host or the
+    machine's own sequencer. ending: one final denoise, or what the last settle says of it (all a sequencer
+    can do); "auto" takes the first where it can. tolerance: how far the window's halves may differ, relative
+    to sigma. audit: samples whose settle time is measured at each step. second_starts: samples that are
+    settled again from other starts at each step; where that ends elsewhere, they are marked multistable.
     noise_scale multiplies a twin's noise. reference: fresh data points that stand beside the samples.
     readout: states by the electronics' ADC, or from a camera's image of the light, exposed for exposure_us
     (0: as bright as is safe).
@@ -56,6 +59,8 @@ class SampleRecipe(BaseModel):
     sigma_max: float = Field(default=10.0, gt=0, le=200)
     sigma_min: float = Field(default=0.06, gt=0)
     eta: float = Field(default=0.0, ge=0, le=1)
+    stepping: Literal["host", "chain"] = "host"
+    ending: Literal["auto", "denoise", "last-settle"] = "auto"
     bits: Bits = 4
     weight_scale: Literal["row", "row-mse", "global"] = "row"
     tolerance: float = Field(default=0.05, gt=0, le=1)
@@ -63,6 +68,7 @@ class SampleRecipe(BaseModel):
     audit: int = Field(default=64, ge=0, le=4096)
     readout: Literal["adc", "camera"] = "adc"
     exposure_us: float = Field(default=0.0, ge=0, le=1e9)
+    second_starts: int = Field(default=0, ge=0, le=4096)
     reference: int = Field(default=4000, ge=2, le=100_000)
     seed: int = Field(default=1, ge=0, le=2**31 - 1)
 
@@ -75,9 +81,25 @@ class SampleRecipe(BaseModel):
                 f"scheme {self.scheme!r} is not known{nearest(self.scheme, SCHEMES)}; "
                 f"allowed: {', '.join(SCHEMES)}"
             )
+        if self.stepping == "chain" and self.ending == "denoise":
+            raise ValueError("ending 'denoise' needs the host after the chain; allowed: auto, last-settle")
+        if self.stepping == "chain" and self.scheme not in CHAIN_RULES:
+            raise ValueError(
+                f"scheme {self.scheme!r} needs the host between its steps; allowed with stepping 'chain': "
+                f"{', '.join(CHAIN_RULES)}"
+            )
+        if self.readout == "camera" and self.stepping == "chain":
+            raise ValueError('readout "camera" needs the host between settles; allowed: stepping "host"')
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
         return self
+
+    @property
+    def ends_with(self) -> Ending:
+        """`ending`, decided."""
+        if self.ending != "auto":
+            return self.ending
+        return "last-settle" if self.stepping == "chain" else "denoise"
 
 
 _DESCRIBING = ("kind", "title", "about", "law", "engines")

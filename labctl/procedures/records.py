@@ -224,7 +224,9 @@ def _device_time(result: FixedPointResult) -> DeviceTime | None:
     ledger = result.ledger
     if ledger.device_us == 0:
         return None
-    return DeviceTime(upload_us=ledger.upload_us, wait_us=ledger.wait_us, window_us=ledger.window_us)
+    return DeviceTime(
+        upload_us=ledger.upload_us, wait_us=ledger.wait_us, window_us=ledger.window_us, read_us=ledger.read_us
+    )
 
 
 def _audited(values: FloatArray, audited: int) -> FloatArray | None:

@@ -16,7 +16,7 @@ from labctl.engines import FixedPointResult
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
 from labctl.procedures.background import BackgroundLog
 from labctl.procedures.interrupts import uninterrupted
-from labctl.procedures.plan import Chain, chains_of, check_state_noise, machine_of
+from labctl.procedures.plan import Chain, chains_of, check_state_noise, run_sampler
 from labctl.procedures.recipe import Protocol, ScanRecipe, load_protocol
 from labctl.procedures.records import SCAN_UNITS, column_name, header_of, plan_of, step_record
 from labctl.rig import Rig
@@ -259,10 +259,7 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
             pending.clear()
             x_before, since = step.x, time.perf_counter()
 
-        machine = machine_of(chain, rig, pending.append)
-        samples = chain.sampler.run(
-            machine, chain.x_start, sample_id=chain.sample_id, seed=chain.recipe.seed, observe=keep
-        )
+        samples = run_sampler(chain, rig, pending.append, keep)
     metrics = {**_metrics(chain, samples, reports, noise), **rig.readout_summary()}
     own = chain.subject.affine.restore(samples)
     pictures = None
@@ -306,6 +303,10 @@ def _metrics(
     }
     if noise:
         out["state_noise"] = noise
+    if chain.recipe.second_starts:
+        audited = min(chain.recipe.second_starts, len(samples)) * sum(r.kind == "implicit" for r in reports)
+        found = sum(r.outcomes.get(Outcome.MULTISTABLE.name, 0) for r in reports)
+        out["multistable_share"] = found / audited
     implicit = [r for r in reports if not np.isnan(r.settle_p95_us)]
     if implicit:
         out["settle_p95_us"] = max(r.settle_p95_us for r in implicit)

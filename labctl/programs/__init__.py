@@ -1,5 +1,6 @@
 """Programs: segments, codes and quantisers, placement of a network into W, encoding into light."""
 
+from labctl.programs.chain import ChainUpdate, encode_chain, injected
 from labctl.programs.codes import CodedMatrix, encode, full_scale_code
 from labctl.programs.encoding import EncodedFrame, encode_frame
 from labctl.programs.placement import PlacedWeights, Placement, place
@@ -8,6 +9,7 @@ from labctl.programs.rounding import to_codes
 from labctl.programs.tables import CodedTables, encode_tables
 
 __all__ = [
+    "ChainUpdate",
     "CodedMatrix",
     "CodedTables",
     "EncodedFrame",
@@ -17,9 +19,11 @@ __all__ = [
     "Placement",
     "Settled",
     "encode",
+    "encode_chain",
     "encode_frame",
     "encode_tables",
     "full_scale_code",
+    "injected",
     "place",
     "to_codes",
 ]

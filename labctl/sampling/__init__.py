@@ -1,21 +1,25 @@
 """Schedules, implicit and explicit schemes, and the closed loop that runs them on an engine."""
 
+from labctl.sampling.chain import CHAIN_RULES, run_chain, updates_of
 from labctl.sampling.compile import Ask, asks_of, compile_program, placed, segment_of
 from labctl.sampling.machines import HostMachine, LoopMachine, SettleSeen
 from labctl.sampling.network import LoopNetwork, RowTables
 from labctl.sampling.parametrisation import Preconditioning, sigma_of_time, time_of_sigma
-from labctl.sampling.sampler import Sampler, StepSeen, start_noise
+from labctl.sampling.sampler import Ending, Observer, Sampler, StepSeen, fresh_noise, start_noise
 from labctl.sampling.schedules import sigmas
 from labctl.sampling.schemes import SCHEMES, Machine, Memory, Scheme, scheme
 
 __all__ = [
+    "CHAIN_RULES",
     "SCHEMES",
     "Ask",
+    "Ending",
     "HostMachine",
     "LoopMachine",
     "LoopNetwork",
     "Machine",
     "Memory",
+    "Observer",
     "Preconditioning",
     "RowTables",
     "Sampler",
@@ -24,11 +28,14 @@ __all__ = [
     "StepSeen",
     "asks_of",
     "compile_program",
+    "fresh_noise",
     "placed",
+    "run_chain",
     "scheme",
     "segment_of",
     "sigma_of_time",
     "sigmas",
     "start_noise",
     "time_of_sigma",
+    "updates_of",
 ]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import ConfigError
-from labctl.engines import Batch, FixedPointEngine, FixedPointResult
-from labctl.programs import LoopProgram, LoopSegment
+from labctl.engines import Batch, ChainEngine, FixedPointEngine, FixedPointResult
+from labctl.programs import ChainUpdate, LoopProgram, LoopSegment
 from labctl.sampling.network import LoopNetwork
 
 FloatArray = NDArray[np.float64]
@@ -76,6 +76,29 @@ class LoopMachine:
         raw = tables.gains[-1][row] * (hidden @ w_out.T) + tables.biases[-1][row]
         return np.asarray(c_skip * x + c_out * raw)
 
+    def chain(
+        self, c: FloatArray, x: FloatArray, updates: Sequence[ChainUpdate], noise: FloatArray | None
+    ) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """All settles left, on the engine's sequencer; then (root, injection) of each, x units [B, d].
+
+        c is the first injection, x the first start; updates and noise [K - 1, B, d] make the next ones.
+        """
+        engine, segments = self._engine, self._program.segments[self._next :]
+        if not isinstance(engine, ChainEngine):
+            raise ConfigError(f"engine {engine.name} has no sequencer; allowed: stepping by the host")
+        batch = Batch(c, self._preset(segments[0], x), self._labels, self._sample_id, self._next)
+        settles = engine.solve_chain(segments, batch, updates, noise=noise, audit=self._audit)
+        for segment, (inject, result) in zip(segments, settles, strict=True):
+            self._take(segment, inject, result)
+            state = result.z[:, self._program.weights.placement.state]
+            yield state / segment.inject_scale, inject
+
+    def _preset(self, segment: LoopSegment, x: FloatArray) -> FloatArray:
+        """Where a settle starts [B, n]: u at c_in x, h as held."""
+        start = self._held.copy()
+        start[:, self._program.weights.placement.state] = segment.inject_scale * x
+        return start
+
     def _segment(self, kind: str, sigma: float) -> LoopSegment:
         if self._next == len(self._program.segments):
             raise ConfigError(
@@ -91,15 +114,16 @@ class LoopMachine:
         return segment
 
     def _solve(self, segment: LoopSegment, inject: FloatArray, x: FloatArray) -> FixedPointResult:
-        start = self._held.copy()
-        start[:, self._program.weights.placement.state] = segment.inject_scale * x
-        batch = Batch(inject, start, self._labels, self._sample_id, self._next)
+        batch = Batch(inject, self._preset(segment, x), self._labels, self._sample_id, self._next)
         result = self._engine.solve(segment, batch, audit=self._audit)
+        self._take(segment, inject, result)
+        return result
+
+    def _take(self, segment: LoopSegment, inject: FloatArray, result: FixedPointResult) -> None:
         self._held = result.z
         if self._seen is not None:
             self._seen(SettleSeen(self._next, segment, inject, result))
         self._next += 1
-        return result
 
 
 class HostMachine:

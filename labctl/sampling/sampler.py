@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,31 @@ class StepSeen:
 Observer = Callable[[StepSeen], None]
 
 
+Ending = Literal["denoise", "last-settle"]
+
+
+class _LastSettle:
+    """A machine that remembers what its last settle says of the denoiser: D(z) = (z - c) / g."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.denoised: FloatArray | None = None
+
+    def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
+        z = self._machine.settle(c, g, sigma, start)
+        self.denoised = (z - c) / g
+        return z
+
+    def denoise(self, x: FloatArray, sigma: float) -> FloatArray:
+        return self._machine.denoise(x, sigma)
+
+
 @dataclass(frozen=True, eq=False)
 class Sampler:
     """A scheme on a schedule. eta in 0 .. 1 adds fresh host noise after each step (0 = the ODE).
+
+    ending "denoise" evaluates D once more at sigma_min; "last-settle" takes the D that the last settle found
+    (at its own sigma), which costs nothing and is all a chain without the host can do.
 
     With eta > 0 each step goes to sigma_down and noise of sigma_up is added, sigma_down^2 + sigma_up^2 =
     sigma'^2, sigma_up = eta sigma' sqrt(1 - rho^2) (Song et al. 2020, equation 16, in EDM coordinates).
@@ -41,12 +64,18 @@ class Sampler:
     scheme: Scheme
     sigmas: FloatArray
     eta: float = 0.0
+    ending: Ending = "denoise"
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ConfigError(f"eta is {self.eta}; allowed: 0 to 1")
         if self.eta > 0 and not self.scheme.one_step:
             raise ConfigError(f"eta is {self.eta}, but {self.scheme.name} reuses earlier slopes; allowed: 0")
+
+        if self.ending == "last-settle" and not self.scheme.settles:
+            raise ConfigError(
+                f"ending is 'last-settle', but {self.scheme.name} never settles; allowed: 'denoise'"
+            )
 
     @property
     def steps(self) -> int:
@@ -70,21 +99,28 @@ class Sampler:
     ) -> FloatArray:
         """Samples [B, d] at sigma 0 from x [B, d] at sigmas[0]; the final denoise is counted as a step."""
         memory = Memory()
-        noise = Stream(seed, "host", "stochastic sampler")
+        last_settle = _LastSettle(machine)
         for k in range(self.steps):
             sigma = float(self.sigmas[k])
             down, up = self.split(k)
-            x = self.scheme.step(machine, x, sigma, down, memory)
+            x = self.scheme.step(last_settle, x, sigma, down, memory)
             if up > 0:
-                fresh = noise.normal(sample_id, x.shape[1], step=k).numpy().astype(np.float64)
-                x = x + up * fresh
+                x = x + fresh_noise(sample_id, x.shape[1], seed=seed, step=k, sigma_up=up)
             if observe is not None:
                 observe(StepSeen(k, sigma, float(self.sigmas[k + 1]), x))
         last = float(self.sigmas[-1])
-        out = machine.denoise(x, last)
+        out = machine.denoise(x, last) if self.ending == "denoise" else last_settle.denoised
+        if out is None:
+            raise ConfigError(f"{self.scheme.name} ended without a settle")
         if observe is not None:
             observe(StepSeen(self.steps, last, 0.0, out))
         return out
+
+
+def fresh_noise(sample_id: IntArray, dimension: int, *, seed: int, step: int, sigma_up: float) -> FloatArray:
+    """What a stochastic sampler adds after a step [B, d]: of each sample's own, whoever steps it."""
+    normal = Stream(seed, "host", "stochastic sampler").normal(sample_id, dimension, step=step)
+    return np.asarray(sigma_up * normal.numpy().astype(np.float64))
 
 
 def start_noise(

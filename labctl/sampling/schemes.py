@@ -34,10 +34,13 @@ class Machine(Protocol):
 
 @dataclass
 class Memory:
-    """What a multistep scheme carries from step to step."""
+    """What a multistep scheme carries from step to step: D, ln(sigma / sigma'), x, D1 and r_1 of the last."""
 
     denoised: FloatArray | None = None
     log_step: float = 0.0
+    x: FloatArray | None = None
+    slope: FloatArray | None = None
+    ratio: float = 0.0
 
 
 Step = Callable[[Machine, FloatArray, float, float, Memory], FloatArray]
@@ -114,6 +117,41 @@ def dpm_solver_2m(m: Machine, x: FloatArray, sigma: float, sigma_next: float, me
     return rho * x + (1 - rho) * mixed
 
 
+def unipc(m: Machine, x: FloatArray, sigma: float, sigma_next: float, memory: Memory) -> FloatArray:
+    """UniPC with a predictor of order 2 (Zhao et al. 2023, algorithms 5 and 6; data prediction, their B_2).
+
+    One evaluation D(x~; sigma) at the predicted x~ corrects x~ first (UniC) and predicts from there (UniP).
+    D1 = (D_{i-2} - D_{i-1}) / r is kept as the slope of the step before; order 1 where there is none.
+    """
+    h = math.log(sigma / sigma_next)
+    d = m.denoise(x, sigma)
+    slope, ratio = None, 0.0
+    if memory.denoised is not None and memory.x is not None:
+        x = _corrected(memory, d)
+        ratio = -memory.log_step / h
+        slope = (memory.denoised - d) / ratio
+    memory.x, memory.denoised, memory.log_step, memory.slope, memory.ratio = x, d, h, slope, ratio
+    rho = sigma_next / sigma
+    predicted = rho * x + (1 - rho) * d
+    return predicted if slope is None else predicted + (1 - rho) * 0.5 * slope
+
+
+def _corrected(memory: Memory, d: FloatArray) -> FloatArray:
+    """UniC: the step before once more, now with D at its end: a fit through every D known around it."""
+    if memory.x is None or memory.denoised is None:
+        raise ValueError("there is no step before")
+    h, base = memory.log_step, memory.denoised
+    b_h = math.expm1(-h)
+    plain = math.exp(-h) * memory.x - b_h * base
+    if memory.slope is None or memory.ratio == 0.0:
+        return plain - b_h * 0.5 * (d - base)
+    phi_2 = b_h / -h - 1
+    phi_3 = phi_2 / -h - 0.5
+    # rows of the paper's R with r = (r_1, 1), right-hand side k! phi_{k+1} / B(h)
+    weights = np.linalg.solve([[1.0, 1.0], [memory.ratio, 1.0]], [phi_2 / b_h, 2 * phi_3 / b_h])
+    return np.asarray(plain - b_h * (weights[0] * memory.slope + weights[1] * (d - base)))
+
+
 @dataclass(frozen=True)
 class Scheme:
     """A step with what one must know about it. `nfe` counts network evaluations a step outside settles."""
@@ -136,6 +174,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("heun", heun, 2, 0, 2, True),
         Scheme("explicit-midpoint", explicit_midpoint, 2, 0, 2, True),
         Scheme("dpm-solver++2m", dpm_solver_2m, 2, 0, 1, False),
+        Scheme("unipc", unipc, 3, 0, 1, False),
     )
 }
 

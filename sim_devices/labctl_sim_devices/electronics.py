@@ -12,21 +12,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labctl.devices import (
+    ChainCodes,
+    ChainReadout,
+    ChainSpec,
     Converter,
     DeviceUnavailable,
     GainScale,
     Hold,
     Identity,
+    LinkSpec,
     LoopElectronics,
     LoopReadout,
     LoopSpec,
     ProbeReadout,
     Scalar,
     SettleCodes,
+    joined_readouts,
 )
 from labctl.physics import ExponentialStep, LoopLaw, Stream, saturate
 from labctl.physics.kernels import adc_sample, modulate, noisy_step
 from labctl_sim_devices.bench import OpticalBench
+from labctl_sim_devices.sequencer import SequencerTwin
 from labctl_sim_devices.shutter import Gathered, Triggers
 
 MAX_STEP_TAU = 0.22  # settle times within 0.5% (tests/physics), multiplicative noise resolved
@@ -58,6 +64,8 @@ class ElectronicsTwin(LoopElectronics):
             tau_us=p.tau_us,
             trip_us=p.trip_us,
             max_queue=p.max_queue,
+            link=LinkSpec(p.link_latency_us, p.link_mbyte_per_s),
+            chain=ChainSpec(p.chain_depth, p.chain_fraction_bits, p.chain_coefficient_bits),
             max_hold_us=p.max_hold_us,
         )
         self._null = np.zeros(p.n_channels, np.int64)
@@ -169,7 +177,15 @@ class ElectronicsTwin(LoopElectronics):
                 triggers = Triggers(times, "settle", tile.sample_id, tile.step_id)
             parts.append(self._settle_tile(tile, wait_us, trace, hold, triggers))
         bench.advance(len(codes.bias) * spacing)
-        return _joined(parts, wait_us, self._spec.window_us)
+        return joined_readouts([part.readout(wait_us, self._spec.window_us) for part in parts])
+
+    def _do_run_chain(self, codes: ChainCodes) -> ChainReadout:
+        self._require_bench("run_chain")
+        sequencer = SequencerTwin(self._spec, codes)
+        for k in range(len(codes.step_ids)):
+            settle = sequencer.settle_codes(k)
+            sequencer.settled(self._do_settle(settle, self._spec.wait_us, trace=False, hold=None))
+        return sequencer.readout()
 
     def _settle_tile(
         self, codes: SettleCodes, wait_us: float, trace: bool, hold: Hold | None, triggers: Triggers | None
@@ -359,19 +375,4 @@ def _tile(codes: SettleCodes, part: slice) -> SettleCodes:
         start=codes.start[part],
         step_id=codes.step_id,
         sample_id=codes.sample_id[part],
-    )
-
-
-def _joined(parts: list[_Window], wait_us: float, window_us: float) -> LoopReadout:
-    readouts = [part.readout(wait_us, window_us) for part in parts]
-    traces = [r.trace_counts for r in readouts if r.trace_counts is not None]
-    return LoopReadout(
-        counts=np.concatenate([r.counts for r in readouts]),
-        half_counts=np.concatenate([r.half_counts for r in readouts], axis=1),
-        spread_counts=np.concatenate([r.spread_counts for r in readouts]),
-        adc_clipped=np.concatenate([r.adc_clipped for r in readouts]),
-        wait_us=wait_us,
-        window_us=window_us,
-        trace_counts=np.concatenate(traces, axis=1) if traces else None,
-        trace_time_us=readouts[0].trace_time_us,
     )

@@ -81,6 +81,11 @@ class OpticalProfile(BaseModel):
     camera_line_us: float
     camera_overhead_lines: int
     camera_max_frames: int
+    chain_depth: int
+    chain_fraction_bits: int
+    chain_coefficient_bits: int
+    link_latency_us: float
+    link_mbyte_per_s: float
     temperature_c: float
     precision: Literal["float32", "float64"]
 

@@ -23,7 +23,7 @@ from labctl_calibration import (
 from labctl_sim_devices import CameraTwin, ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
 
 from labctl.devices import Camera, InputDrive, LoopElectronics, SettleCodes, WeightModulator
-from labctl.engines import CameraReadout, DigitalEngine, FixedPointEngine, OpticalLoopEngine
+from labctl.engines import CameraReadout, DigitalEngine, FixedPointEngine, OpticalLoopEngine, SecondStarts
 
 PROFILES = ("ideal", "adm", "nature2025")
 
@@ -81,7 +81,7 @@ def _device_case(profile, interface, implementation, suffix):
     return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
 
 
-def _optical_engine_case(profile, overrides, **notes):
+def _optical_engine_case(profile, overrides, *, audited=False, **notes):
     def make(*, seed=0, noise_scale=1.0):
         bench = OpticalBench(load_profile(profile, overrides), seed=seed, noise_scale=noise_scale)
         panel, electronics = PanelTwin("panel", bench), ElectronicsTwin("electronics", bench)
@@ -89,9 +89,10 @@ def _optical_engine_case(profile, overrides, **notes):
         electronics.open()
         record = nominal_panel_record(panel.spec, bench.profile.n_channels, "case")
         engine = OpticalLoopEngine(panel, electronics, record, calibrate_open_loop)
-        return Subject(engine, bench, panel)
+        return Subject(SecondStarts(engine, 3) if audited else engine, bench, panel)
 
-    return Case(f"optical-loop-{profile}", FixedPointEngine, OpticalLoopEngine, make, notes)
+    name = f"optical-loop-{profile}" + ("-second-starts" if audited else "")
+    return Case(name, FixedPointEngine, SecondStarts if audited else OpticalLoopEngine, make, notes)
 
 
 def _camera_engine_case(profile, overrides, **notes):
@@ -143,6 +144,7 @@ ENGINE_CASES = [
     _optical_engine_case("adm", {"wait_us": 30.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _camera_engine_case("adm", {"wait_us": 30.0}, quiet=1e-2, noisy=0.3, batch=1e-3, camera=True),
+    _optical_engine_case("nature2025", {"wait_us": 8.0}, audited=True, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _digital_engine_case("picard", quiet=1e-8, noisy=None, batch=1e-9),
     _digital_engine_case("anderson", quiet=1e-8, noisy=None, batch=1e-8),
 ]

@@ -7,6 +7,8 @@ import inspect
 import pkgutil
 import sys
 
+from typing_extensions import is_protocol
+
 from labctl.devices import Device
 from labctl.engines import FixedPointEngine
 
@@ -29,7 +31,7 @@ def implementations(package_name):
     """Concrete devices (any interface, a new one too) and everything that offers an engine's methods."""
     for cls in classes_in(package_name):
         is_device = issubclass(cls, Device) and not inspect.isabstract(cls)
-        is_engine = cls is not FixedPointEngine and set(dir(cls)) >= ENGINE_METHODS
+        is_engine = not is_protocol(cls) and set(dir(cls)) >= ENGINE_METHODS
         if is_device or is_engine:
             yield cls
 

@@ -189,7 +189,7 @@ class TestMultistable:
         bench.engine.load(program)
         batch = batch_of([[0.05], [-0.05]])
         first = bench.engine.solve(segment, batch)
-        assert bench.engine.second_start(segment, batch, first).tolist() == [several, several]
+        assert bench.engine.second_start(segment, batch, first.z).tolist() == [several, several]
 
 
 def test_a_micromirror_device_is_refused(twin):
