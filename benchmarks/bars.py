@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import agreement
+import chain
 import common
 import garments
 import overhead
@@ -290,6 +291,7 @@ def main() -> None:
     settling_table(sheet)
     agreement_table(sheet)
     garments.table(sheet.say, sheet.table, verdict)
+    chain.table(sheet.say, sheet.table, verdict)
     speed_table(sheet)
     host_table(sheet)
     RESULTS.mkdir(exist_ok=True)

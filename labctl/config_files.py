@@ -1,7 +1,8 @@
-"""What users write in TOML: read it, and say in one line what is wrong with it."""
+"""What users write (and run files keep): read it, and say in one line what is wrong with it."""
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -35,6 +36,17 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not TOML: {error}") from None
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """A JSON object to a dict, or ConfigError with the place of the mistake."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: not a JSON object")
+    return content
 
 
 def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:

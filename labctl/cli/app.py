@@ -206,6 +206,24 @@ def show(file: RunFile) -> None:
 
 
 @app.command(rich_help_panel=AFTER)
+def replay(
+    file: RunFile,
+    out: OutOption = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Make a run again from its file, and compare.
+
+    Protocol, rig and seeds come from the file. On the same build the bits are the same; exit code 1 where
+    they are not.
+
+    [dim]Example:[/dim] labctl replay runs/sample_moons_20260101-120000.nxs
+    """
+    from labctl.cli.replaying import replay_file
+
+    replay_file(file, out, as_json=as_json)
+
+
+@app.command(rich_help_panel=AFTER)
 def report(
     file: RunFile,
     out: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.text import Text
 from labctl.cli import words
 from labctl.cli.console import out
 from labctl.devices import Scalar
-from labctl.reports import report, step_statistics
+from labctl.reports import ledger_totals, report, step_statistics
 from labctl.reports.words import STATUS_WORDS, duration, microseconds, number, share
 from labctl.runlog import PanelReader, RunHeader, RunReader
 
@@ -83,6 +84,9 @@ def print_sheet(console: Console, run: RunReader) -> None:
     measured = [panel for panel in panels if panel.metrics]
     if len(panels) == 1:
         console.print(metrics_in_words(panels[0], run.header))
+        if panels[0].n_steps:
+            console.print()
+            console.print(cost_table(panels[0]))
     elif measured:
         console.print(overview(measured))
         console.print()
@@ -118,6 +122,28 @@ def metrics_in_words(panel: PanelReader, header: RunHeader) -> Table:
     for label, text in _sentences(panel.metrics, panel.settings, header):
         grid.add_row(label, text)
     return grid
+
+
+def cost_table(panel: PanelReader) -> Table:
+    """Where the time went: the device's, modelled and measured apart, and the host's."""
+    totals = ledger_totals(panel.ledger, panel.n_samples)
+    table = _table()
+    for heading in ("time", "a sample", "the batch", "of which, a sample"):
+        table.add_column(heading, justify="left" if heading in ("time", "of which, a sample") else "right")
+    for name, total_us, parts, unit_us in (
+        ("device, modelled", totals.modelled_total_us, totals.modelled_us, 1.0),
+        ("device, measured", totals.measured_total_us, totals.measured_us, 1.0),
+        ("host, measured", totals.host_total_s * 1e6, totals.host_s, 1e6),
+    ):
+        if not math.isfinite(total_us):
+            continue
+        told = ", ".join(
+            f"{part} {duration(value * unit_us / panel.n_samples)}"
+            for part, value in parts.items()
+            if math.isfinite(value) and part != "settle"  # it lies inside the wait
+        )
+        table.add_row(name, duration(total_us / panel.n_samples), duration(total_us), told)
+    return table
 
 
 def overview(panels: list[PanelReader]) -> Table:
@@ -161,6 +187,7 @@ def _sentences(
          "{} standard deviations from fresh data"),
         ("mode error", "mode_total_variation", share, "{} of the samples would have to change mode"),
         ("class agreement", "class_agreement", share, "{} of the pictures are of the class asked for"),
+        ("second starts", "multistable_share", share, "{} of the audited settles have another root"),
         ("device time", "device_time_per_sample_us", duration, "{} a sample, modelled"),
         ("state noise", "state_noise", number, "{}" + ends),
         ("camera", "camera_exposure_us", duration, "exposed for {}" + _exposed(metrics)),

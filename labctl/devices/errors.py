@@ -88,6 +88,10 @@ class RunLogError(LabctlError):
     exit_code = 4
 
 
+class ReplayDiffers(LabctlError):
+    """A run that was made again did not come out the same."""
+
+
 class Aborted(LabctlError):
     """A person stopped the run; the rig is safe and the file is whole."""
 

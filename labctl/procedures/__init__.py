@@ -11,12 +11,15 @@ from labctl.procedures.recipe import (
     protocol_names,
     settings_of,
 )
+from labctl.procedures.replaying import PanelMatch, Replay, replay
 from labctl.procedures.running import PanelResult, RunResult, SettleReport, Watcher, run
 
 __all__ = [
     "Chain",
+    "PanelMatch",
     "PanelResult",
     "Protocol",
+    "Replay",
     "RunResult",
     "SampleRecipe",
     "ScanRecipe",
@@ -28,6 +31,7 @@ __all__ = [
     "load_protocol",
     "parse_setting",
     "protocol_names",
+    "replay",
     "run",
     "settings_of",
 ]

@@ -47,8 +47,8 @@ SCAN_UNITS = {
 }
 
 
-def header_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunHeader:
-    """All that is known before the first step."""
+def header_of(protocol: Protocol, rig: Rig, chains: list[Chain], used_us: float) -> RunHeader:
+    """All that is known before the first step. used_us: the twin's clock when the run came to it."""
     first = chains[0]
     spec, world = rig.loop_spec, rig.config.world
     timing = None
@@ -77,6 +77,7 @@ def header_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunHeader:
             "torch_threads": torch.get_num_threads(),
             "queue": spec.max_queue if spec is not None else 0,
             "engine": rig.config.engine,
+            "rig_used_us": used_us,
         },
         devices=device_records(rig.identities),
         network=as_json_card({**first.subject.card, **_class_names(chains)}),

@@ -109,13 +109,14 @@ def run(
         protocol = load_protocol(protocol)
     try:
         _ = rig.engine  # a closed rig is refused now, not after a training
+        used_us = 0.0 if rig.world is None else float(rig.world.now_us)
         _check_folder(Path(out))
         chains = chains_of(protocol, rig, watcher.training)
         noises = []
         for done, chain in enumerate(chains):
             watcher.preparing("state noise", done, len(chains))
             noises.append(check_state_noise(chain, rig))
-        header, plan = header_of(protocol, rig, chains), plan_of(protocol, rig, chains)
+        header, plan = header_of(protocol, rig, chains, used_us), plan_of(protocol, rig, chains)
     except (UserError, RunLogError):
         raise
     except BaseException as error:

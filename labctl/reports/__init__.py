@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from labctl.reports.matrix import placed_matrix_figure
     from labctl.reports.page import report
     from labctl.reports.samples import chain_figure, picture_grid_figure, samples_figure
-    from labctl.reports.show import summary, summary_lines, summary_table
+    from labctl.reports.show import summary
     from labctl.reports.statistics import (
         LedgerTotals,
         SettleStatistics,
@@ -40,8 +40,6 @@ _WHERE = {
     "settle_statistics": "statistics",
     "step_statistics": "statistics",
     "summary": "show",
-    "summary_lines": "show",
-    "summary_table": "show",
     "to_png": "style",
 }
 
@@ -64,8 +62,6 @@ __all__ = [
     "settle_statistics",
     "step_statistics",
     "summary",
-    "summary_lines",
-    "summary_table",
     "to_png",
 ]
 

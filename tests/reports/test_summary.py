@@ -1,8 +1,7 @@
-"""What `labctl show` prints, and what it gives to `--json`."""
+"""What a run gives to `--json`, and how its numbers read."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -11,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from labctl import reports
-from labctl.reports import summary, summary_lines, summary_table, words
+from labctl.reports import summary, words
 from labctl.runlog import RunPlan, RunReader, RunWriter
 
 
@@ -31,29 +29,12 @@ def test_the_summary_is_strict_json(moons_run: Path) -> None:
     assert len(panel["steps"]) == 5
 
 
-def test_lines_and_table_tell_the_same(moons_run: Path) -> None:
-    with RunReader(moons_run) as run:
-        lines = "\n".join(summary_lines(run))
-        console = Console(file=io.StringIO(), width=120)
-        console.print(summary_table(run))
-    table = console.file.getvalue()
-    for text in ("Two moons", "sample_moons on optical-twin", "300 samples in 2 dimensions, 5 of 5 steps"):
-        assert text in lines
-        assert text in table
-    assert "132 µs a sample, 39.7 ms the batch (modelled)" in lines
-    assert "device, modelled" in table
-    assert "host, measured" in table
-    assert "device, measured" not in table
-
-
 def test_an_aborted_run_gives_its_reason(tmp_path: Path, synthetic) -> None:
     plan = synthetic.plan(20, 3)
     with RunWriter.create(tmp_path / "a", synthetic.header(20), RunPlan([plan])) as run:
         run.abort("Ctrl-C")
     with RunReader(tmp_path / "a") as reader:
-        assert "reason    Ctrl-C" in summary_lines(reader)
         assert summary(reader)["exit_reason"] == "Ctrl-C"
-        Console(file=io.StringIO()).print(summary_table(reader))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +60,7 @@ def test_shares_are_never_rounded_into_a_claim(value: float, text: str) -> None:
 
 
 def test_showing_a_run_does_not_wait_for_matplotlib() -> None:
-    code = "import sys; from labctl.reports import summary_table; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys; from labctl.reports import summary; summary; sys.exit('matplotlib' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
