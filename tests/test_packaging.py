@@ -70,11 +70,12 @@ class TestProfileSources:
 
     def test_names_of_quantities_carry_units(self, name):
         units = ("_us", "_hz", "_mhz", "_px", "_ma", "_ua", "_units", "_percent", "_dbc_hz", "_pa_rthz",
-                 "_ma_per_unit", "_volts_per_unit", "_c", "_bits", "_mbyte_per_s")  # fmt: skip
+                 "_ma_per_unit", "_volts_per_unit", "_c", "_bits", "_mbyte_per_s", "_e", "_e_per_s", "_db",
+                 "_codes")  # fmt: skip
         bare = {
             "n_channels", "panel_levels", "emitter_codes", "window_samples", "max_queue", "chain_depth",
             "volts_per_unit", "transmittance_on", "transmittance_off", "state_gain_range",
-            "hidden_gain_range",
+            "hidden_gain_range", "camera_overhead_lines", "camera_max_frames",
         }  # fmt: skip
         for key, value in profile_document(name)["values"].items():
             if isinstance(value, str | bool):

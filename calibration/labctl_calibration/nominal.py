@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from labctl.devices import CalibrationRecord, ModulatorSpec, ProgramError
+from labctl.devices import CalibrationRecord, CameraSpec, ModulatorSpec, ProgramError
+
+SPOT_PITCH_PX = 12  # of the relay optics: one square of pixels for each spot
 
 
 def nominal_panel_record(spec: ModulatorSpec, n_channels: int, serial: str) -> CalibrationRecord:
@@ -28,5 +30,28 @@ def nominal_panel_record(spec: ModulatorSpec, n_channels: int, serial: str) -> C
             "panel_transmittance": np.sin(0.5 * np.pi * levels) ** 2,
             "path_origin_px": np.array([[top, left], [top, left + width // 2]], dtype=np.float64),
             "cell_px": np.array(cell, dtype=np.float64),
+        },
+    )
+
+
+def nominal_spot_record(spec: CameraSpec, n_channels: int, serial: str) -> CalibrationRecord:
+    """Where the spots fall by design: two rows of n squares (positive, negative paths), centred.
+
+    Raises ProgramError where they do not fit the sensor.
+    """
+    height, width = spec.shape_px
+    if n_channels * SPOT_PITCH_PX > width or height < 2 * SPOT_PITCH_PX:
+        raise ProgramError(
+            f"two rows of {n_channels} spots of {SPOT_PITCH_PX} pixels exceed a sensor of {width} x {height}"
+        )
+    top, left = (height - 2 * SPOT_PITCH_PX) // 2, (width - n_channels * SPOT_PITCH_PX) // 2
+    return CalibrationRecord(
+        kind="spots (nominal)",
+        device_serial=serial,
+        taken_at="data sheet",
+        arrays={
+            "spot_origin_px": np.array([top, left], dtype=np.float64),
+            "spot_pitch_px": np.array([SPOT_PITCH_PX], dtype=np.float64),
+            "spot_count": np.array([n_channels], dtype=np.float64),
         },
     )

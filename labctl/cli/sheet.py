@@ -190,12 +190,23 @@ def _sentences(
         ("second starts", "multistable_share", share, "{} of the audited settles have another root"),
         ("device time", "device_time_per_sample_us", duration, "{} a sample, modelled"),
         ("state noise", "state_noise", number, "{}" + ends),
+        ("camera", "camera_exposure_us", duration, "exposed for {}" + _exposed(metrics)),
     )  # fmt: skip
     return [
         (label, text.format(_cell(key, metrics, write)))
         for label, key, write, text in sentences
         if metrics.get(key, 0.0) not in (0, 0.0)
     ]
+
+
+def _exposed(metrics: dict[str, Scalar]) -> str:
+    """What was in the exposures beside the states at rest."""
+    told = [f"the transient takes {share(float(metrics.get('camera_transient_share_p95', 0.0)))} of it"]
+    if metrics.get("camera_transient_allowed") is False:
+        told.append("and leaves more than 0.5% of full scale in the states")
+    if saturated := int(metrics.get("camera_saturated_samples", 0)):
+        told.append(f"{saturated:,} samples saturated")
+    return "; " + ", ".join(told)
 
 
 def _cell(key: str, metrics: dict[str, Scalar], write: Callable[[float], str]) -> str:

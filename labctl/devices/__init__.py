@@ -1,5 +1,6 @@
 """Interfaces, specs, value types, errors and the calibration record. This room knows nobody."""
 
+from labctl.devices.camera import Camera, CameraSettings
 from labctl.devices.device import Device
 from labctl.devices.errors import (
     Aborted,
@@ -25,6 +26,7 @@ from labctl.devices.loop_chain import ChainCodes, ChainReadout, chain_part, join
 from labctl.devices.loop_electronics import LoopElectronics, SettleCodes
 from labctl.devices.outcome import Outcome
 from labctl.devices.specs import (
+    CameraSpec,
     ChainSpec,
     Converter,
     DriveSpec,
@@ -37,6 +39,8 @@ from labctl.devices.values import (
     CalibrationRecord,
     Coercion,
     DriveReceipt,
+    Frames,
+    Hold,
     Identity,
     LoopReadout,
     ProbeReadout,
@@ -50,6 +54,9 @@ __all__ = [
     "Aborted",
     "CalibrationMissing",
     "CalibrationRecord",
+    "Camera",
+    "CameraSettings",
+    "CameraSpec",
     "ChainCodes",
     "ChainReadout",
     "ChainSpec",
@@ -67,7 +74,9 @@ __all__ = [
     "DeviceValueError",
     "DriveReceipt",
     "DriveSpec",
+    "Frames",
     "GainScale",
+    "Hold",
     "Identity",
     "InputDrive",
     "LabctlError",

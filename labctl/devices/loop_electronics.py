@@ -15,7 +15,7 @@ from labctl.devices.device import Device
 from labctl.devices.errors import DeviceValueError, UnsupportedFeature
 from labctl.devices.loop_chain import ChainCodes, ChainReadout, checked_chain
 from labctl.devices.specs import LoopSpec
-from labctl.devices.values import LoopReadout, ProbeReadout
+from labctl.devices.values import Hold, LoopReadout, ProbeReadout
 
 Codes = NDArray[np.int64]
 
@@ -55,13 +55,19 @@ class LoopElectronics(Device):
         )
 
     def probe(
-        self, codes: ArrayLike, *, at: Literal["phi", "emitter"] = "phi", repeats: int = 1
+        self,
+        codes: ArrayLike,
+        *,
+        at: Literal["phi", "emitter"] = "phi",
+        repeats: int = 1,
+        hold: Hold | None = None,
     ) -> ProbeReadout:
         """Open the loop, drive patterns [B, n] (probe_dac codes) and read the detectors after the null.
 
         at="phi" drives the output of the nonlinearity (the pedestal is added behind it); at="emitter"
         drives the emitters themselves, codes >= 0. Each pattern is read for `repeats` windows. The counts
-        are of the photocurrent in units of a full-scale weight at phi = 1, over the offset DAC's range.
+        are of the photocurrent in units of a full-scale weight at phi = 1, over the offset DAC's range. With
+        `hold`, each pattern triggers a camera as it comes on and stays on for that long.
         """
         self._require_open("probe")
         if at not in ("phi", "emitter"):
@@ -77,13 +83,22 @@ class LoopElectronics(Device):
             raise DeviceValueError(
                 f"repeats is {repeats}; allowed: 1 or more", device=self.name, operation="probe"
             )
-        return self._do_probe(checked, at, repeats)
+        self._check_hold("probe", hold)
+        return self._do_probe(checked, at, repeats, hold)
 
-    def settle(self, codes: SettleCodes, *, wait_us: float | None = None, trace: bool = False) -> LoopReadout:
+    def settle(
+        self,
+        codes: SettleCodes,
+        *,
+        wait_us: float | None = None,
+        trace: bool = False,
+        hold: Hold | None = None,
+    ) -> LoopReadout:
         """Preset, release, wait, average the window, hold: for every sample of the queue.
 
         wait_us defaults to the profile's; reading early gives what is there. With `trace`, the ADC also
-        samples during the wait. Raises DeviceValueError naming the field, the value and what is allowed.
+        samples during the wait. With `hold`, the end of the wait triggers a camera and the loop stays closed
+        for that long. Raises DeviceValueError naming the field, the value and what is allowed.
         """
         self._require_open("settle")
         spec = self.spec
@@ -111,7 +126,8 @@ class LoopElectronics(Device):
             raise DeviceValueError(
                 f"wait_us is {wait_us}; allowed: 0 to 1e6", device=self.name, operation="settle"
             )
-        return self._do_settle(checked, wait, trace)
+        self._check_hold("settle", hold)
+        return self._do_settle(checked, wait, trace, hold)
 
     def run_chain(self, codes: ChainCodes) -> ChainReadout:
         """Run a chain of settles on the sequencer, each with the profile's wait and window; no host between.
@@ -128,6 +144,20 @@ class LoopElectronics(Device):
         self._require_open("temperature_c")
         return self._do_temperature_c()
 
+    def _check_hold(self, operation: str, hold: Hold | None) -> None:
+        if hold is None:
+            return
+        limit = self.spec.max_hold_us
+        if limit == 0:
+            raise UnsupportedFeature(
+                "these electronics have no trigger output for a camera", device=self.name, operation=operation
+            )
+        for field, value, high in (("hold_us", hold.hold_us, limit), ("period_us", hold.period_us, 1e9)):
+            if not 0.0 <= value <= high:
+                raise DeviceValueError(
+                    f"{field} is {value}; allowed: 0 to {high:g}", device=self.name, operation=operation
+                )
+
     def _codes(
         self, operation: str, field: str, array: ArrayLike, shape: tuple[int | None, ...], low: int, high: int
     ) -> Codes:
@@ -139,10 +169,14 @@ class LoopElectronics(Device):
     def _do_set_offset_null(self, codes: Codes) -> None: ...
 
     @abstractmethod
-    def _do_probe(self, codes: Codes, at: Literal["phi", "emitter"], repeats: int) -> ProbeReadout: ...
+    def _do_probe(
+        self, codes: Codes, at: Literal["phi", "emitter"], repeats: int, hold: Hold | None
+    ) -> ProbeReadout: ...
 
     @abstractmethod
-    def _do_settle(self, codes: SettleCodes, wait_us: float, trace: bool) -> LoopReadout: ...
+    def _do_settle(
+        self, codes: SettleCodes, wait_us: float, trace: bool, hold: Hold | None
+    ) -> LoopReadout: ...
 
     def _do_run_chain(self, codes: ChainCodes) -> ChainReadout:
         raise UnsupportedFeature("no sequencer", device=self.name, operation="run_chain")

@@ -127,7 +127,9 @@ class LoopSpec:
     bias and preset DACs share one converter; the ADC has its own; leak codes 0 .. 2^leak_bits - 1 span
     0 .. 1. Each row offers both gain scales, chosen by range code: `state_gain` for rows that carry the
     sample, `hidden_gain` for the others. probe codes drive phi's output or the emitters directly.
-    volts_per_unit converts network units to the volts at the connectors. chain is None without a sequencer.
+    volts_per_unit converts network units to the volts at the connectors. max_hold_us: how long the loop can
+    be held closed after its trigger output, for a camera (0: there is no such output). chain is None without
+    a sequencer.
     """
 
     n_channels: int
@@ -149,6 +151,7 @@ class LoopSpec:
     max_queue: int
     link: LinkSpec
     chain: ChainSpec | None = None
+    max_hold_us: float = 0.0
 
     @property
     def window_us(self) -> float:
@@ -159,3 +162,54 @@ class LoopSpec:
     def max_leak_code(self) -> int:
         """Code of leak 1."""
         return int(2**self.leak_bits - 1)
+
+    def gain_value(self, codes: NDArray[np.int64], gain_range: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Gain of each row's code on the scale that its range code [n] chooses."""
+        return np.where(gain_range == 0, self.state_gain.value(codes), self.hidden_gain.value(codes))
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """A camera. `shape_px` is (height, width); counts 0 .. max_code; one code is e_per_code electrons.
+
+    The full well fills the codes above the black level at 0 dB. delay_us and jitter_us: an exposure starts
+    so long after its trigger (plus TriggerDelay), later by up to the jitter. A frame of h rows needs
+    (h + overhead_rows) line_us to be read; triggers that come earlier are lost. Noise figures are the data
+    sheet's: electrons rms, electrons a second, share of the signal from pixel to pixel.
+    """
+
+    shape_px: tuple[int, int]
+    bit_depth: int
+    shutter: Literal["global", "rolling"]
+    exposure_range_us: tuple[float, float]
+    gain_range_db: tuple[float, float]
+    full_well_e: float
+    quantum_efficiency: float
+    read_noise_e: float
+    dark_e_per_s: float
+    prnu: float
+    delay_us: float
+    jitter_us: float
+    line_us: float
+    overhead_rows: int
+    max_frames: int
+    trigger_sources: tuple[str, ...] = ("Line0",)
+    max_trigger_delay_us: float = 1e6
+
+    @property
+    def max_code(self) -> int:
+        """Largest count."""
+        return int(2**self.bit_depth - 1)
+
+    @property
+    def pixel_format(self) -> str:
+        """SFNC PixelFormat."""
+        return f"Mono{self.bit_depth}"
+
+    def e_per_code(self, gain_db: float, black_level_codes: int) -> float:
+        """Electrons of one count."""
+        return float(self.full_well_e / (self.max_code - black_level_codes) * 10 ** (-gain_db / 20))
+
+    def period_us(self, exposure_us: float, height_px: int) -> float:
+        """Shortest time from trigger to trigger: exposure, then read-out."""
+        return self.delay_us + self.jitter_us + exposure_us + (height_px + self.overhead_rows) * self.line_us

@@ -114,6 +114,36 @@ def joined_readouts(parts: Sequence[LoopReadout]) -> LoopReadout:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """What a camera needs of the loop: held closed (a probe: light on) for `hold_us` after the trigger
+    output, which fires where the read-out window begins; triggers at least `period_us` apart.
+    """
+
+    hold_us: float
+    period_us: float
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of a camera: counts [m, height, width]. What was lost on the way is counted in `dropped`.
+
+    frame_id [m] counts triggers (or free-running frames) from 0, so that gaps show which were lost.
+    trigger_us and timestamp_us [m] are the camera's clock at the trigger and at the start of the exposure.
+    saturated_px [m]: pixels at the largest count.
+    """
+
+    counts: NDArray[np.uint16]
+    frame_id: IntArray
+    trigger_us: FloatArray
+    timestamp_us: FloatArray
+    saturated_px: IntArray
+    dropped: int
+    exposure_us: float
+    gain_db: float
+    black_level_codes: int
+
+
+@dataclass(frozen=True)
 class CalibrationRecord:
     """Immutable measured data about one bench, and what it was taken with.
 

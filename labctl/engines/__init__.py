@@ -3,6 +3,7 @@
 from labctl.engines.digital import DigitalEngine
 from labctl.engines.host_model import contraction, law_of
 from labctl.engines.optical_loop import OpticalLoopEngine
+from labctl.engines.readout import CameraRead, CameraReadout, NoiseBudget
 from labctl.engines.result import (
     AppliedKnobs,
     Batch,
@@ -16,11 +17,14 @@ from labctl.engines.second_starts import SecondStarts
 __all__ = [
     "AppliedKnobs",
     "Batch",
+    "CameraRead",
+    "CameraReadout",
     "ChainEngine",
     "DigitalEngine",
     "FixedPointEngine",
     "FixedPointResult",
     "Ledger",
+    "NoiseBudget",
     "OpticalLoopEngine",
     "SecondStarts",
     "contraction",

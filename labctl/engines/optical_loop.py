@@ -26,6 +26,7 @@ from labctl.devices import (
 )
 from labctl.engines.host_model import residual
 from labctl.engines.ledgers import chain_ledgers, step_ledger
+from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
 from labctl.physics import Stream, cycling, row_peaks, settle_times
 from labctl.programs import (
@@ -64,6 +65,7 @@ class _Settled:
     labels: NDArray[np.int64] | None
     readout: LoopReadout
     notes: tuple[Coercion, ...]
+    camera: CameraRead | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ class OpticalLoopEngine:
     """Shows W once, then settles queue after queue. The same class drives twins and hardware.
 
     `panel_record` holds the panel's response and registration; `after_show(electronics)` measures what
-    depends on the displayed weights (offset null, effective weights) and returns that record.
+    depends on the displayed weights (offset null, effective weights) and returns that record. States are
+    read by the electronics' ADC, or through `camera` where one is set before `load`; the ADC's window then
+    still tells whether the loop was at rest.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class OpticalLoopEngine:
         self.frame: EncodedFrame | None = None
         self.frame_checksum = ""
         self.read_noise: dict[str, ReadNoise] = {}
+        self.camera: CameraReadout | None = None  # None: states from the electronics' ADC
 
     @property
     def name(self) -> str:
@@ -137,11 +142,16 @@ class OpticalLoopEngine:
         self.frame_checksum, self._upload_us = receipt.checksum, receipt.duration_us
         self._record = self._after_show(self._electronics)
         self._weights = self._record.array("effective_fractions") * program.weights.scale_out[:, None]
+        if self.camera is not None:
+            self.camera.load(self._electronics)
         self._program = program
         self._tables = [
             (segment, encode_tables(segment, program.weights, self._electronics.spec))
             for segment in program.segments
         ]
+        if self.camera is not None:
+            for _, tables in self._tables:
+                self.camera.require_leak(tables.leak_codes)
         self.read_noise = {}
         for segment in program.segments:  # the first of each kind
             if segment.kind not in self.read_noise:
@@ -164,14 +174,8 @@ class OpticalLoopEngine:
         spec = self._electronics.spec
         tables = self._coded(segment)
         codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
-        readout = joined_readouts(
-            [
-                self._electronics.settle(_queue(codes, part), wait_us=wait_us)
-                for part in _queues(len(codes.bias), spec.max_queue)
-            ]
-        )
-        settled = _Settled(segment, tables, codes, bias_clipped, batch.labels, readout, notes)
-        queues = len(_queues(len(codes.bias), spec.max_queue))
+        readout, read, queues = self._settled(codes, wait_us)
+        settled = _Settled(segment, tables, codes, bias_clipped, batch.labels, readout, notes, read)
         return self._result(
             settled, audit, started, step_ledger(spec, codes, readout, queues, self._frame_us())
         )
@@ -193,6 +197,11 @@ class OpticalLoopEngine:
         program, _ = self._loaded()
         started = time.perf_counter()
         spec, state = self._electronics.spec, program.weights.placement.state
+        if self.camera is not None:
+            raise UnsupportedFeature(
+                "states read by camera come to the host after each settle; allowed: stepping by the host",
+                device=self._electronics.name, operation="run a chain",
+            )  # fmt: skip
         if spec.chain is None:
             raise UnsupportedFeature(
                 "the electronics have no sequencer; allowed: stepping by the host",
@@ -243,13 +252,15 @@ class OpticalLoopEngine:
         segment, readout, codes = settled.segment, settled.readout, settled.codes
         rows = program.watched(segment)
         unit = self._electronics.spec.adc.units_per_code
-        z = readout.counts * unit
+        z = readout.counts * unit if settled.camera is None else settled.camera.z
         halves = readout.half_counts[1, :, rows] - readout.half_counts[0, :, rows]
         step_norm = row_peaks(halves * unit)
         outcome = self._outcomes(
             segment, step_norm, readout.spread_counts[:, rows] * unit, settled.bias_clipped,
             readout.adc_clipped[:, rows],
         )  # fmt: skip
+        if settled.camera is not None:
+            outcome[settled.camera.saturated] = Outcome.SATURATED
         settle_us, transient = self._audit(segment, codes, min(audit, len(z)), rows)
         tables = settled.tables
         return FixedPointResult(
@@ -265,8 +276,25 @@ class OpticalLoopEngine:
             audit=np.arange(len(settle_us)),
             settle_time_us=settle_us,
             transient=transient,
+            camera=settled.camera,
             coercions=(*tables.coercions, *settled.notes),
         )  # fmt: skip
+
+    def _settled(
+        self, codes: SettleCodes, wait_us: float | None
+    ) -> tuple[LoopReadout, CameraRead | None, int]:
+        """Settle in queues of what the sequencer (and the camera) holds; how many queues that took."""
+        spec, camera = self._electronics.spec, self.camera
+        if camera is None:
+            parts = _queues(len(codes.bias), spec.max_queue)
+            run = [self._electronics.settle(_queue(codes, part), wait_us=wait_us) for part in parts]
+            return joined_readouts(run), None, len(parts)
+        parts = _queues(len(codes.bias), min(spec.max_queue, camera.max_queue))
+        filmed = [camera.settle(self._electronics, _queue(codes, part), wait_us) for part in parts]
+        readout = joined_readouts([beside for beside, _ in filmed])
+        period_us = camera.period_us(readout.wait_us, readout.window_us)
+        timed = replace(readout, window_us=period_us - readout.wait_us)  # exposure, and the sensor's read-out
+        return timed, camera.states([spots for _, spots in filmed], codes, spec), len(parts)
 
     def settling(self, segment: LoopSegment, batch: Batch) -> tuple[FloatArray, FloatArray]:
         """Settle times (us, nan = unsettled) and transients (units, in the window's mean) of a batch [B]."""
@@ -409,6 +437,9 @@ class OpticalLoopEngine:
         final, seen = np.asarray(final), np.asarray(seen)
         before = time_us <= reference_us + 1e-9
         settled = settle_times(time_us[before], seen[before], final, band)
+        if self.camera is not None:
+            leak = codes.leak[:count, rows] / spec.max_leak_code
+            return settled, self.camera.transient(time_us, seen, final, settled, leak, spec)
         inside = (time_us > spec.wait_us) & (time_us <= spec.wait_us + spec.window_us + 1e-9)
         transient = np.abs(seen[inside].mean(axis=0) - final).max(axis=1)
         return settled, transient

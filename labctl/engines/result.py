@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import Coercion
+from labctl.engines.readout import CameraRead
 from labctl.programs import ChainUpdate, LoopProgram, LoopSegment
 
 FloatArray = NDArray[np.float64]
@@ -66,7 +67,8 @@ class FixedPointResult:
     z [B, n]: state as read, network units (rows not read are what the machine shows of them). outcome [B].
     step_norm [B]: largest last change over the watched rows (window halves, or the last iterate).
     residual_norm [B]: largest |F(z) - z| over the watched rows by the host's model at the state as read.
-    settle_time_us [A], audit [A]: settle times of an audit share of the batch, nan = unsettled.
+    settle_time_us [A], audit [A]: settle times of an audit share of the batch, nan = unsettled. camera: what
+    a camera read-out adds, with its noise budget.
     """
 
     z: FloatArray
@@ -79,6 +81,7 @@ class FixedPointResult:
     audit: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     settle_time_us: FloatArray = field(default_factory=lambda: np.empty(0))
     transient: FloatArray = field(default_factory=lambda: np.empty(0))
+    camera: CameraRead | None = None
     coercions: tuple[Coercion, ...] = ()
 
 

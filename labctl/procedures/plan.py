@@ -91,8 +91,7 @@ class Chain:
 
     def step_us(self, rig: Rig) -> float:
         """Modelled device time of one settle of one sample."""
-        spec = rig.loop_spec
-        return 0.0 if spec is None else spec.wait_us + spec.window_us
+        return rig.settle_us(self.recipe.readout, self.recipe.exposure_us)
 
 
 def chains_of(protocol: Protocol, rig: Rig, tell: Tell, *, dry: bool = False) -> list[Chain]:
@@ -204,6 +203,7 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
     if recipe.noise_scale != 1.0 and rig.config.world is None:
         raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
+    rig.check_readout(recipe.readout, recipe.exposure_us)
     reference = None
     if subject.source is not None:
         rng = np.random.Generator(np.random.Philox(key=recipe.seed + 7919))
@@ -248,29 +248,18 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
         return 0.0
     if rig.world is not None:
         rig.set_noise_scale(chain.recipe.noise_scale)
+    rig.set_readout(chain.recipe.readout, chain.recipe.exposure_us)
     engine.load(chain.program)
     implicit = [i for i, s in enumerate(chain.program.segments) if s.kind == "implicit"]
     if not implicit:
         return 0.0
-    segment, ask = chain.program.segments[implicit[-1]], asks_of(chain.sampler)[implicit[-1]]
-    points, repeats = NOISE_POINTS, NOISE_REPEATS
-    state = chain.program.weights.placement.state
-    labels = None if chain.labels is None else np.zeros(points, np.int64)
-    host = HostMachine(chain.subject.network, labels=labels)
-    first = chain.recipe.samples  # sample ids, and so draws, that no sample of the run uses
-    drawn = start_noise(first + np.arange(points), state.stop - state.start, seed=0, sigma_max=ask.sigma)
-    typical = host.denoise(drawn, ask.sigma)
-    injection = typical - ask.g * host.denoise(typical, ask.sigma)  # whose root is the typical point
-    start = np.zeros((points, engine.n_channels))
-    start[:, state] = segment.inject_scale * typical
-    batch = Batch(
-        np.repeat(injection, repeats, axis=0),
-        np.repeat(start, repeats, axis=0),
-        None if labels is None else np.repeat(labels, repeats),
-        first + np.arange(points * repeats),
-        implicit[-1],
-    )
-    z = engine.solve(segment, batch).z[:, state].reshape(points, repeats, -1)
+    if engine.camera is not None:
+        for index in implicit:
+            _, left = engine.settling(chain.program.segments[index], _typical(chain, engine, index))
+            engine.camera.refuse_transient(left, engine.electronics.spec)
+    segment, state = chain.program.segments[implicit[-1]], chain.program.weights.placement.state
+    batch = _typical(chain, engine, implicit[-1], NOISE_REPEATS)
+    z = engine.solve(segment, batch).z[:, state].reshape(NOISE_POINTS, NOISE_REPEATS, -1)
     # the median point: one on a ridge between modes shows jumps, not noise
     spread = float(np.median(z.std(axis=1, ddof=1), axis=0).max()) / segment.inject_scale
     down, _ = chain.sampler.split(chain.sampler.steps - 1)
@@ -283,6 +272,27 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
             f"{amplified:.4g}; allowed: {NOISE_MARGIN * amplified:.4g} or more"
         )
     return amplified
+
+
+def _typical(chain: Chain, engine: OpticalLoopEngine, settle: int, repeats: int = 1) -> Batch:
+    """Injections [points x repeats, d] whose root is a typical point of that settle, started there."""
+    segment, ask = chain.program.segments[settle], asks_of(chain.sampler)[settle]
+    points, state = NOISE_POINTS, chain.program.weights.placement.state
+    labels = None if chain.labels is None else np.zeros(points, np.int64)
+    host = HostMachine(chain.subject.network, labels=labels)
+    first = chain.recipe.samples  # sample ids, and so draws, that no sample of the run uses
+    drawn = start_noise(first + np.arange(points), state.stop - state.start, seed=0, sigma_max=ask.sigma)
+    typical = host.denoise(drawn, ask.sigma)
+    injection = typical - ask.g * host.denoise(typical, ask.sigma)
+    start = np.zeros((points, engine.n_channels))
+    start[:, state] = segment.inject_scale * typical
+    return Batch(
+        np.repeat(injection, repeats, axis=0),
+        np.repeat(start, repeats, axis=0),
+        None if labels is None else np.repeat(labels, repeats),
+        first + np.arange(points * repeats),
+        settle,
+    )
 
 
 def run_sampler(chain: Chain, rig: Rig, seen: Callable[[SettleSeen], None], observe: Observer) -> FloatArray:

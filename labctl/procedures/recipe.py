@@ -38,6 +38,8 @@ class SampleRecipe(BaseModel):
     to sigma. audit: samples whose settle time is measured at each step. second_starts: samples that are
     settled again from other starts at each step; where that ends elsewhere, they are marked multistable.
     noise_scale multiplies a twin's noise. reference: fresh data points that stand beside the samples.
+    readout: states by the electronics' ADC, or from a camera's image of the light, exposed for exposure_us
+    (0: as bright as is safe).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +66,8 @@ class SampleRecipe(BaseModel):
     tolerance: float = Field(default=0.05, gt=0, le=1)
     noise_scale: float = Field(default=1.0, ge=0, le=100)
     audit: int = Field(default=64, ge=0, le=4096)
+    readout: Literal["adc", "camera"] = "adc"
+    exposure_us: float = Field(default=0.0, ge=0, le=1e9)
     second_starts: int = Field(default=0, ge=0, le=4096)
     reference: int = Field(default=4000, ge=2, le=100_000)
     seed: int = Field(default=1, ge=0, le=2**31 - 1)
@@ -84,6 +88,8 @@ class SampleRecipe(BaseModel):
                 f"scheme {self.scheme!r} needs the host between its steps; allowed with stepping 'chain': "
                 f"{', '.join(CHAIN_RULES)}"
             )
+        if self.readout == "camera" and self.stepping == "chain":
+            raise ValueError('readout "camera" needs the host between settles; allowed: stepping "host"')
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
         return self

@@ -234,6 +234,7 @@ def _scan_row(
 def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: Watcher) -> PanelResult:
     if rig.world is not None:
         rig.set_noise_scale(chain.recipe.noise_scale)
+    rig.set_readout(chain.recipe.readout, chain.recipe.exposure_us)
     rig.engine.load(chain.program)
     log.frame_shown(getattr(rig.engine, "frame_checksum", ""))
     pending: list[SettleSeen] = []
@@ -260,7 +261,7 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
             x_before, since = step.x, time.perf_counter()
 
         samples = run_sampler(chain, rig, pending.append, keep)
-    metrics = _metrics(chain, samples, reports, noise)
+    metrics = {**_metrics(chain, samples, reports, noise), **rig.readout_summary()}
     own = chain.subject.affine.restore(samples)
     pictures = None
     if chain.garments is not None and chain.labels is not None:

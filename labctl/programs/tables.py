@@ -47,7 +47,7 @@ def encode_tables(segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec) 
         raise ProgramError(f"a leak is {worst:.4g}; allowed: 0 to 1")
     wanted = segment.gain * weights.scale_out
     codes = np.where(gain_range == 0, spec.state_gain.code(wanted), spec.hidden_gain.code(wanted))
-    applied = np.where(gain_range == 0, spec.state_gain.value(codes), spec.hidden_gain.value(codes))
+    applied = spec.gain_value(codes, gain_range)
     coercions = [
         note
         for name, rows, scale in (

@@ -72,6 +72,8 @@ class RigConfig(BaseModel):
                     raise ValueError(
                         f"engine optical-loop has {roles.count(role)} devices for {role}; allowed: exactly 1"
                     )
+            if roles.count("camera") > 1:
+                raise ValueError(f"there are {roles.count('camera')} cameras; allowed: at most 1")
         if self.world is not None and self.world.kind not in WORLDS:
             raise ValueError(f"world {self.world.kind!r} is not known; allowed: {', '.join(WORLDS)}")
         return self

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from labctl_calibration import calibrate_open_loop, nominal_panel_record
+from labctl_calibration import (
+    calibrate_camera,
+    calibrate_open_loop,
+    nominal_panel_record,
+    nominal_spot_record,
+)
 
 from labctl.devices import (
     CalibrationMissing,
+    Camera,
+    ConfigError,
     Device,
     DeviceError,
     DeviceFault,
@@ -67,6 +74,8 @@ def check_rig(config: RigConfig) -> Iterator[Finding]:
             if modulators:
                 panel = modulators[0]
                 yield _tested(electronics, "light path", partial(_light_path, panel, electronics))
+                for camera in (d for d in sound if isinstance(d, Camera)):
+                    yield _tested(camera, "spots", partial(_spots, panel, electronics, camera))
             yield _tested(electronics, "loop", partial(_loop, electronics))
     finally:
         rig.close()
@@ -92,7 +101,7 @@ def _tested(device: Device, test: str, run: Callable[[], str]) -> Finding:
     """What a test found; a device's fault, or a value outside what is allowed, makes it fail."""
     try:
         return Finding(device.name, test, run(), True)
-    except (DeviceError, CalibrationMissing, ProgramError) as error:
+    except (DeviceError, CalibrationMissing, ConfigError, ProgramError) as error:
         return Finding(device.name, test, str(error), False)
 
 
@@ -162,6 +171,25 @@ def _light_path(panel: WeightModulator, electronics: LoopElectronics) -> str:
     return (
         f"{n} channels answer {own.min():.3f} to {own.max():.3f} of full scale, crosstalk at most "
         f"{crosstalk.max():.1e}, offset nulled {np.abs(offsets).max():.3f} units"
+    )
+
+
+def _spots(panel: WeightModulator, electronics: LoopElectronics, camera: Camera) -> str:
+    """Find and calibrate every spot, with the frame that is on display."""
+    n = electronics.spec.n_channels
+    measured = calibrate_camera(
+        panel,
+        electronics,
+        camera,
+        panel_record=nominal_panel_record(panel.spec, n, panel.open().serial),
+        spots=nominal_spot_record(camera.spec, n, camera.open().serial),
+        exposure_us=0.0,
+    )
+    gains, centres = measured.array("spot_gain_counts"), measured.array("spot_centre_px")
+    return (
+        f"{2 * n} spots within {np.abs(centres).max():.2f} pixels of their places, alike to "
+        f"{100 * gains.std() / gains.mean():.2f}%, {gains.mean():.4g} counts a unit of light in "
+        f"{camera.settings.exposure_us:.3g} us, {camera.spec.shutter} shutter"
     )
 
 

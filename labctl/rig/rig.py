@@ -7,9 +7,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from labctl_calibration import calibrate_open_loop, nominal_panel_record
+from labctl_calibration import (
+    calibrate_camera,
+    calibrate_open_loop,
+    nominal_panel_record,
+    nominal_spot_record,
+)
+from labctl_calibration.nominal import SPOT_PITCH_PX
 
 from labctl.devices import (
+    CalibrationRecord,
+    Camera,
     ConfigError,
     Device,
     Identity,
@@ -18,10 +26,11 @@ from labctl.devices import (
     Scalar,
     WeightModulator,
 )
-from labctl.engines import DigitalEngine, OpticalLoopEngine
+from labctl.engines import CameraReadout, DigitalEngine, OpticalLoopEngine
 from labctl.rig.config import RigConfig, WorldConfig, load_rig
 from labctl.rig.table import DRIVERS, WORLDS, load
 
+READOUTS = ("adc", "camera")
 AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 
@@ -104,7 +113,73 @@ class Rig:
             raise ConfigError(
                 f"rig {self.name}: noise_scale is {scale}; allowed: 1, nothing here is simulated noise"
             )
-        self.world.noise = self.world.profile.noise.scaled(scale * self.config.world.noise_scale)
+        self.world.scale_noise(scale * self.config.world.noise_scale)
+
+    def check_readout(self, kind: str, exposure_us: float = 0.0) -> None:
+        """Refuse a read-out that this rig, built or open, does not have: ConfigError with what it allows."""
+        if kind not in READOUTS:
+            raise ConfigError(f"readout is {kind!r}; allowed: {', '.join(READOUTS)}")
+        if kind == "adc":
+            if exposure_us:
+                raise ConfigError(
+                    f'exposure_us is {exposure_us:g}; readout "adc" allows 0 only: it exposes nothing'
+                )
+            return
+        if self.config.engine != "optical-loop" or not any(
+            isinstance(device, Camera) for device in self.build().values()
+        ):
+            raise ConfigError(f'readout is "camera", and rig {self.name} has none; allowed: adc')
+        camera = self.device(Camera)
+        low_us, high_us = camera.spec.exposure_range_us
+        if exposure_us and not low_us <= exposure_us <= high_us:
+            raise ConfigError(
+                f"exposure_us is {exposure_us:g}; {camera.name} allows {low_us:g} to {high_us:g}, "
+                "or 0 for as bright as is safe"
+            )
+
+    def settle_us(self, readout: str, exposure_us: float = 0.0) -> float:
+        """Modelled device time from one settle to the next; 0 on the host.
+
+        Where the camera's exposure is still to be chosen, the shortest is taken.
+        """
+        spec = self.loop_spec
+        if spec is None:
+            return 0.0
+        if readout == "adc":
+            return spec.wait_us + spec.window_us
+        camera = self.device(Camera).spec
+        exposed_us = exposure_us or camera.exposure_range_us[0]
+        period_us = camera.period_us(exposed_us, 2 * SPOT_PITCH_PX)
+        held_us = camera.delay_us + camera.jitter_us + exposed_us
+        return max(spec.wait_us + max(spec.window_us, held_us), period_us)
+
+    def set_readout(self, kind: str, exposure_us: float = 0.0) -> None:
+        """Read states by "adc" or "camera" from the next program load on; 0 us chooses the exposure.
+
+        ConfigError where this rig cannot.
+        """
+        self.check_readout(kind, exposure_us)
+        engine = self.engine
+        if isinstance(engine, OpticalLoopEngine):
+            camera = self.device(Camera) if kind == "camera" else None
+            engine.camera = None if camera is None else self._camera_readout(camera, exposure_us)
+
+    def readout_summary(self) -> dict[str, Scalar]:
+        """What the run's record says of a camera read-out; empty for the ADC's."""
+        camera = self.engine.camera if isinstance(self.engine, OpticalLoopEngine) else None
+        return {} if camera is None else camera.summary()
+
+    def _camera_readout(self, camera: Camera, exposure_us: float) -> CameraReadout:
+        modulator, n = self.device(WeightModulator), self.config.n_channels
+        panel_record = nominal_panel_record(modulator.spec, n, self.identities[modulator.name].serial)
+        spots = nominal_spot_record(camera.spec, n, self.identities[camera.name].serial)
+
+        def calibrate(electronics: LoopElectronics, camera: Camera, asked_us: float) -> CalibrationRecord:
+            return calibrate_camera(
+                modulator, electronics, camera, panel_record=panel_record, spots=spots, exposure_us=asked_us
+            )
+
+        return CameraReadout(camera, spots, calibrate, exposure_us=exposure_us)
 
     def snapshot(self) -> Mapping[str, Mapping[str, Scalar]]:
         """Every device's settings as read back."""

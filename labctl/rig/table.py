@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-Role = Literal["modulator", "drive", "electronics"]
+Role = Literal["modulator", "drive", "electronics", "camera"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ DRIVERS: dict[str, Entry] = {
     "twin.loop-electronics": Entry(
         "electronics", "labctl_sim_devices.electronics:ElectronicsTwin", "optical-bench"
     ),
+    "twin.camera": Entry("camera", "labctl_sim_devices.camera:CameraTwin", "optical-bench"),
 }
 
 WORLDS: dict[str, str] = {"optical-bench": "labctl_sim_devices.bench:OpticalBench"}

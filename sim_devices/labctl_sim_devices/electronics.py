@@ -18,6 +18,7 @@ from labctl.devices import (
     Converter,
     DeviceUnavailable,
     GainScale,
+    Hold,
     Identity,
     LinkSpec,
     LoopElectronics,
@@ -32,6 +33,7 @@ from labctl.physics import ExponentialStep, LoopLaw, Stream, saturate
 from labctl.physics.kernels import adc_sample, modulate, noisy_step
 from labctl_sim_devices.bench import OpticalBench
 from labctl_sim_devices.sequencer import SequencerTwin
+from labctl_sim_devices.shutter import Gathered, Triggers
 
 MAX_STEP_TAU = 0.22  # settle times within 0.5% (tests/physics), multiplicative noise resolved
 TILE = 512  # samples integrated together: their states stay in cache
@@ -64,6 +66,7 @@ class ElectronicsTwin(LoopElectronics):
             max_queue=p.max_queue,
             link=LinkSpec(p.link_latency_us, p.link_mbyte_per_s),
             chain=ChainSpec(p.chain_depth, p.chain_fraction_bits, p.chain_coefficient_bits),
+            max_hold_us=p.max_hold_us,
         )
         self._null = np.zeros(p.n_channels, np.int64)
         self._probes, self._probed_frame = 0, -1
@@ -100,7 +103,7 @@ class ElectronicsTwin(LoopElectronics):
         return self._null.astype(np.float64) * self._spec.offset_dac.units_per_code
 
     def _do_probe(
-        self, codes: NDArray[np.int64], at: Literal["phi", "emitter"], repeats: int
+        self, codes: NDArray[np.int64], at: Literal["phi", "emitter"], repeats: int, hold: Hold | None
     ) -> ProbeReadout:
         self._require_bench("probe")
         bench, p, noise = self._bench, self._bench.profile, self._bench.noise
@@ -119,6 +122,12 @@ class ElectronicsTwin(LoopElectronics):
             .numpy()
             for name in ("probe rin", "probe detector")
         ]
+        if hold is not None:
+            triggers = Triggers(
+                bench.now_us + np.arange(len(codes)) * self._spacing(0.0, window_us, hold), "probe", row,
+                self._probes,
+            )  # fmt: skip
+            self._image_probe(triggers, light, max(window_us, hold.hold_us), at)
         self._probes += 1
         seconds = window_us * 1e-6
         noisy = light * (1 + noise.rin_sd(seconds) * draw[0])
@@ -129,27 +138,63 @@ class ElectronicsTwin(LoopElectronics):
         counts = np.rint((current - self._null_units()) / lsb) / self._spec.window_samples
         limit = self._spec.offset_dac.max_code
         clipped = np.abs(counts) > limit
-        bench.advance(window_us * len(codes))
+        bench.advance(self._spacing(0.0, window_us, hold) * len(codes))
         return ProbeReadout(np.clip(counts, -limit, limit), clipped, window_us)
 
-    def _do_settle(self, codes: SettleCodes, wait_us: float, trace: bool) -> LoopReadout:
+    def _image_probe(self, triggers: Triggers, light: NDArray[np.float64], on_us: float, at: str) -> None:
+        """A camera that waits sees each pattern while it is on; then phi is 0 again, or all is dark."""
+        bench = self._bench
+        if bench.shutter is None:
+            return
+        begin, end = bench.shutter.open_us(triggers)
+        exposure_us = float((end - begin).mean())
+        draw = Stream(bench.seed, self.name, "probe rin in frame")
+        flicker = draw.normal(triggers.sample, light.shape[1], step=triggers.step, dtype=torch.float64)
+        seen = light * (1 + bench.noise.rin_sd(exposure_us * 1e-6) * flicker.numpy())
+        gathered = Gathered(begin, end, light.shape[1])
+        gathered.add(0.0, 0.0, on_us, seen)
+        gathered.add(0.0, on_us, on_us, seen)
+        gathered.rest(on_us, bench.profile.pedestal_units if at == "phi" else 0.0)
+        bench.shutter.expose(triggers, gathered.light_us)
+
+    @staticmethod
+    def _spacing(wait_us: float, window_us: float, hold: Hold | None) -> float:
+        """Time from one release (or pattern) to the next."""
+        if hold is None:
+            return wait_us + window_us
+        return max(wait_us + max(window_us, hold.hold_us), hold.period_us)
+
+    def _do_settle(self, codes: SettleCodes, wait_us: float, trace: bool, hold: Hold | None) -> LoopReadout:
         self._require_bench("settle")
+        bench = self._bench
+        spacing = self._spacing(wait_us, self._spec.window_us, hold)
         parts = []
         for first in range(0, len(codes.bias), TILE):
-            parts.append(self._settle_tile(_tile(codes, slice(first, first + TILE)), wait_us, trace))
-        self._bench.advance(len(codes.bias) * (wait_us + self._spec.window_us))
+            tile = _tile(codes, slice(first, first + TILE))
+            times = bench.now_us + wait_us + spacing * (first + np.arange(len(tile.bias)))
+            triggers = None
+            if hold is not None and bench.shutter is not None:
+                triggers = Triggers(times, "settle", tile.sample_id, tile.step_id)
+            parts.append(self._settle_tile(tile, wait_us, trace, hold, triggers))
+        bench.advance(len(codes.bias) * spacing)
         return joined_readouts([part.readout(wait_us, self._spec.window_us) for part in parts])
 
     def _do_run_chain(self, codes: ChainCodes) -> ChainReadout:
         self._require_bench("run_chain")
         sequencer = SequencerTwin(self._spec, codes)
         for k in range(len(codes.step_ids)):
-            sequencer.settled(self._do_settle(sequencer.settle_codes(k), self._spec.wait_us, trace=False))
+            settle = sequencer.settle_codes(k)
+            sequencer.settled(self._do_settle(settle, self._spec.wait_us, trace=False, hold=None))
         return sequencer.readout()
 
-    def _settle_tile(self, codes: SettleCodes, wait_us: float, trace: bool) -> _Window:
-        spec = self._spec
+    def _settle_tile(
+        self, codes: SettleCodes, wait_us: float, trace: bool, hold: Hold | None, triggers: Triggers | None
+    ) -> _Window:
+        spec, shutter = self._spec, self._bench.shutter
         run = _Run(self, codes)
+        if triggers is not None and shutter is not None:
+            begin, end = shutter.open_us(triggers)
+            run.gathered = Gathered(wait_us + begin, wait_us + end, spec.n_channels)
         interval_us = 1.0 / spec.sample_rate_mhz
         inner = math.ceil(interval_us / spec.tau_us / MAX_STEP_TAU - 1e-9)
         step_us = interval_us / inner
@@ -170,6 +215,16 @@ class ElectronicsTwin(LoopElectronics):
             window.sample(k, run.z)
             if trace:
                 window.note_trace(wait_us + (k + 1) * interval_us, run.z)
+        if hold is not None and run.gathered is not None:
+            left_us = hold.hold_us - spec.window_us
+            if left_us > 0:
+                steps = max(1, math.ceil(left_us / step_us - 1e-9))
+                run.use_step(left_us / steps)
+                for _ in range(steps):
+                    run.advance()
+            run.release()
+            if triggers is not None and shutter is not None:
+                shutter.expose(triggers, run.gathered.light_us)
         return window
 
     def _require_bench(self, operation: str) -> None:
@@ -192,9 +247,7 @@ class _Run:
         paths = bench.optics.transmittances(bench.now_us)
         self._pedestal = bench.profile.pedestal_units
         weights = paths[0] - paths[1]
-        gain = np.where(
-            codes.gain_range == 0, spec.state_gain.value(codes.gain), spec.hidden_gain.value(codes.gain)
-        )
+        gain = spec.gain_value(codes.gain, codes.gain_range)
         leftover = self._pedestal * weights.sum(axis=1) - twin._null_units()
         bias = codes.bias.astype(np.float64) * dac + gain * leftover
         self._law = LoopLaw(
@@ -213,9 +266,12 @@ class _Run:
             torch.empty_like(self.z) for _ in range(5)
         )
         self._started = False
+        self.gathered: Gathered | None = None  # a camera's exposures, where one waits
+        self._time_us, self._past_us, self._step_us = 0.0, 0.0, 0.0
 
     def use_step(self, step_us: float) -> None:
         law, spec, noise = self._law, self._spec, self._noise
+        self._step_us = step_us
         dt = step_us / spec.tau_us
         step = ExponentialStep.of(law.leak, dt, trip=spec.trip_us / spec.tau_us)
         floor, slope = noise.additive_variance(law.gain, law.leak, dt, spec.tau_us * 1e-6)
@@ -229,6 +285,7 @@ class _Run:
         rin = self._draw(0) if self._rin_sd > 0 else self._quiet
         light, flicker = self._light, self._flicker
         modulate(phi.numpy(), self._pedestal, self._rin_sd, rin.numpy(), light.numpy(), flicker.numpy())
+        self._gather(self._time_us + self._step_us)
         y = phi @ self._weights
         jitter = flicker @ self._weights if self._rin_sd > 0 else self._quiet
         total = light @ self._total if noise.shot else light
@@ -244,6 +301,21 @@ class _Run:
         )  # fmt: skip
         self._now, self._before = self._before, self._now
         self._substep += 1
+        self._past_us, self._time_us = self._time_us, self._time_us + self._step_us
+
+    def release(self) -> None:
+        """The loop opens: what is still exposed sees the pedestal alone."""
+        if self.gathered is not None:
+            phi = self._law.phi(self.z)
+            torch.add(phi, self._pedestal, out=self._light)
+            self._flicker.zero_()
+            self._gather(self._time_us)
+            self.gathered.rest(self._time_us, self._pedestal)
+
+    def _gather(self, next_us: float) -> None:
+        if self.gathered is not None:
+            light = self._light.numpy() + self._flicker.numpy()
+            self.gathered.add(self._past_us, self._time_us, next_us, light)
 
     def _draw(self, stream: int) -> Tensor:
         return self._streams[stream].normal(

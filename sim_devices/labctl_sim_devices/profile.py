@@ -54,6 +54,33 @@ class OpticalProfile(BaseModel):
     photocurrent_range_units: float
     volts_per_unit: float
     max_queue: int
+    max_hold_us: float
+    detector_quantum_efficiency_percent: float
+    camera_shape_px: tuple[int, int]
+    camera_spot_pitch_px: int
+    camera_spot_width_px: float
+    camera_blur_px: float
+    camera_misplaced_px: float
+    camera_bits: int
+    camera_shutter: Literal["global", "rolling"]
+    camera_light_percent: float
+    camera_quantum_efficiency_percent: float
+    camera_full_well_e: float
+    camera_shot_noise: bool
+    camera_read_noise_e: float
+    camera_dark_e_per_s: float
+    camera_prnu_percent: float
+    camera_dsnu_e: float
+    camera_hot_percent: float
+    camera_hot_e_per_s: float
+    camera_black_level_codes: int
+    camera_exposure_range_us: tuple[float, float]
+    camera_gain_range_db: tuple[float, float]
+    camera_delay_us: float
+    camera_jitter_us: float
+    camera_line_us: float
+    camera_overhead_lines: int
+    camera_max_frames: int
     chain_depth: int
     chain_fraction_bits: int
     chain_coefficient_bits: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from labctl_sim_devices import ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin
+from labctl_sim_devices import CameraTwin, ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin
 
 
 @pytest.mark.parametrize("rig", ["optical-twin", "optical-ideal"])
@@ -43,16 +43,16 @@ def test_a_stuck_pixel_is_found(labctl, monkeypatch) -> None:
     assert "panel" in fail_line(ended)
     assert "1 of 2,073,600 pixels" in fail_line(ended)
     assert "panel (frame)" in ended.err
-    assert ended.out.count("✓") == 9  # everything else was still tested
+    assert ended.out.count("✓") == 12  # everything else was still tested
 
 
 def test_a_dead_channel_is_named(labctl, monkeypatch) -> None:
     probe = ElectronicsTwin._do_probe
 
-    def dead(self, codes, at, repeats):
+    def dead(self, codes, at, repeats, hold):
         codes = codes.copy()
         codes[:, 8] = 0
-        return probe(self, codes, at, repeats)
+        return probe(self, codes, at, repeats, hold)
 
     monkeypatch.setattr(ElectronicsTwin, "_do_probe", dead)
     ended = labctl("check", "optical-twin")
@@ -83,14 +83,15 @@ def test_a_bench_that_is_not_there(labctl, monkeypatch) -> None:
     ended = labctl("check", "optical-twin")
     assert ended.code == 3
     failed = [line for line in ended.out.splitlines() if line.startswith("✗")]
-    assert len(failed) == 3
+    assert len(failed) == 4
     assert all("the bench has disappeared" in line for line in failed)
-    assert all(name in ended.err for name in ("panel (open)", "emitters (open)", "electronics (open)"))
+    names = ("panel", "emitters", "electronics", "camera")
+    assert all(f"{name} (open)" in ended.err for name in names)
 
 
 def test_devices_are_closed_whatever_was_found(labctl, monkeypatch) -> None:
     closed = []
-    for kind in (PanelTwin, EmitterTwin, ElectronicsTwin):
+    for kind in (PanelTwin, EmitterTwin, ElectronicsTwin, CameraTwin):
 
         def close(self, before=kind._do_close) -> None:
             closed.append(self.name)
@@ -99,7 +100,7 @@ def test_devices_are_closed_whatever_was_found(labctl, monkeypatch) -> None:
         monkeypatch.setattr(kind, "_do_close", close)
     monkeypatch.setattr(PanelTwin, "_do_shown", lambda self: self._frame[::-1].copy())
     assert labctl("check", "optical-twin").code == 3
-    assert closed == ["electronics", "emitters", "panel"]
+    assert closed == ["camera", "electronics", "emitters", "panel"]
 
 
 def test_data_list_says_what_is_here(labctl, tmp_path, monkeypatch) -> None:

@@ -14,11 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from labctl_calibration import calibrate_open_loop, nominal_panel_record
-from labctl_sim_devices import ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
+from labctl_calibration import (
+    calibrate_camera,
+    calibrate_open_loop,
+    nominal_panel_record,
+    nominal_spot_record,
+)
+from labctl_sim_devices import CameraTwin, ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
 
-from labctl.devices import InputDrive, LoopElectronics, SettleCodes, WeightModulator
-from labctl.engines import DigitalEngine, FixedPointEngine, OpticalLoopEngine, SecondStarts
+from labctl.devices import Camera, InputDrive, LoopElectronics, SettleCodes, WeightModulator
+from labctl.engines import CameraReadout, DigitalEngine, FixedPointEngine, OpticalLoopEngine, SecondStarts
 
 PROFILES = ("ideal", "adm", "nature2025")
 
@@ -29,6 +34,7 @@ class Subject:
 
     device: Any
     bench: OpticalBench | None = None
+    panel: PanelTwin | None = None
 
     def probe(self) -> dict[str, Any]:
         """Light through both sign paths [2, n, n], light emitted [B, n] (units of phi = 1), clock (us)."""
@@ -83,10 +89,34 @@ def _optical_engine_case(profile, overrides, *, audited=False, **notes):
         electronics.open()
         record = nominal_panel_record(panel.spec, bench.profile.n_channels, "case")
         engine = OpticalLoopEngine(panel, electronics, record, calibrate_open_loop)
-        return Subject(SecondStarts(engine, 3) if audited else engine, bench)
+        return Subject(SecondStarts(engine, 3) if audited else engine, bench, panel)
 
     name = f"optical-loop-{profile}" + ("-second-starts" if audited else "")
     return Case(name, FixedPointEngine, SecondStarts if audited else OpticalLoopEngine, make, notes)
+
+
+def _camera_engine_case(profile, overrides, **notes):
+    """The optical engine, its states read through a camera."""
+    build = _optical_engine_case(profile, overrides).make
+
+    def make(*, seed=0, noise_scale=1.0):
+        subject = build(seed=seed, noise_scale=noise_scale)
+        bench = subject.bench
+        camera = CameraTwin("camera", bench)
+        camera.open()
+        spots = nominal_spot_record(camera.spec, bench.profile.n_channels, "case")
+        panel_record = nominal_panel_record(subject.panel.spec, bench.profile.n_channels, "case")
+
+        def calibrate(electronics, camera, exposure_us):
+            return calibrate_camera(
+                subject.panel, electronics, camera, panel_record=panel_record, spots=spots,
+                exposure_us=exposure_us,
+            )  # fmt: skip
+
+        subject.device.camera = CameraReadout(camera, spots, calibrate)
+        return subject
+
+    return Case(f"optical-loop-camera-{profile}", FixedPointEngine, OpticalLoopEngine, make, notes)
 
 
 def _digital_engine_case(method, **notes):
@@ -102,6 +132,7 @@ DEVICE_CASES = [
         (WeightModulator, PanelTwin, "panel"),
         (InputDrive, EmitterTwin, "emitters"),
         (LoopElectronics, ElectronicsTwin, "electronics"),
+        (Camera, CameraTwin, "camera"),
     )
     for profile in PROFILES
 ]
@@ -112,6 +143,7 @@ ENGINE_CASES = [
     _optical_engine_case("ideal", {"wait_us": 60.0}, quiet=1e-6, noisy=None, batch=1e-9),
     _optical_engine_case("adm", {"wait_us": 30.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
+    _camera_engine_case("adm", {"wait_us": 30.0}, quiet=1e-2, noisy=0.3, batch=1e-3, camera=True),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, audited=True, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _digital_engine_case("picard", quiet=1e-8, noisy=None, batch=1e-9),
     _digital_engine_case("anderson", quiet=1e-8, noisy=None, batch=1e-8),
@@ -122,6 +154,7 @@ FIXTURES = {
     "modulator_case": [c for c in DEVICE_CASES if c.interface is WeightModulator],
     "drive_case": [c for c in DEVICE_CASES if c.interface is InputDrive],
     "loop_case": [c for c in DEVICE_CASES if c.interface is LoopElectronics],
+    "camera_case": [c for c in DEVICE_CASES if c.interface is Camera],
     "engine_case": ENGINE_CASES,
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from labctl.devices import (
+    Camera,
     DeviceStateError,
     DeviceUnavailable,
     Identity,
@@ -58,6 +59,12 @@ def operations(settle_codes):
                 "set_offset_null": lambda: device.set_offset_null(zeros[0]),
                 "probe": lambda: device.probe(zeros),
                 "settle": lambda: device.settle(settle_codes(device.spec)),
+                "temperature_c": lambda: device.temperature_c(),
+            },
+            Camera: {
+                "configure": lambda: device.configure({"Width": 16, "Height": 8, "TriggerMode": "Off"}),
+                "settings": lambda: device.settings,
+                "acquire": lambda: device.acquire(1),
                 "temperature_c": lambda: device.temperature_c(),
             },
         }

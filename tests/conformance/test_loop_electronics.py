@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from labctl.devices import DeviceValueError
+from labctl.devices import DeviceValueError, Hold
 
 NAMED = "^device-under-test: "
 
@@ -168,6 +168,41 @@ def test_an_untrimmed_pedestal_is_an_offset_times_gain(loop_case, opened, settle
     device.close()  # the safe state has its trims at zero
     device.open()
     assert settled(device, codes)[0, 9] == pytest.approx(before, abs=1e-3)
+
+
+@pytest.mark.parametrize("call", ["settle", "probe"])
+def test_holding_for_a_camera_takes_its_time_and_changes_no_count(loop_case, opened, settle_codes, call):
+    subject = opened(loop_case)
+    device, spec = subject.device, subject.device.spec
+    run = {
+        "settle": lambda **more: device.settle(settle_codes(spec, 3, bias=100), **more).counts,
+        "probe": lambda **more: device.probe(np.full((3, spec.n_channels), 100), **more).counts,
+    }[call]
+    plain = run()
+    for hold, least_us in ((Hold(50.0, 0.0), 3 * 50.0), (Hold(1.0, 300.0), 3 * 300.0)):
+        before = subject.probe()["clock_us"]
+        held = run(hold=hold)
+        np.testing.assert_array_equal(held, plain)
+        assert least_us <= subject.probe()["clock_us"] - before <= least_us + 3 * (spec.wait_us + 10)
+
+
+@pytest.mark.parametrize(
+    ("hold", "message"),
+    [
+        (Hold(-1.0, 0.0), r"hold_us is -1\.0; allowed: 0 to 100000"),
+        (Hold(2e5, 0.0), r"hold_us is 200000\.0; allowed: 0 to 100000"),
+        (Hold(1.0, -5.0), r"period_us is -5\.0; allowed: 0 to 1e\+09"),
+        (Hold(float("nan"), 0.0), "hold_us is nan; allowed: 0 to 100000"),
+    ],
+)
+def test_a_hold_without_sense_is_refused(loop_case, opened, settle_codes, hold, message, unchanged):
+    subject = opened(loop_case)
+    device, before = subject.device, subject.probe()
+    with pytest.raises(DeviceValueError, match=NAMED + "settle: " + message):
+        device.settle(settle_codes(device.spec), hold=hold)
+    with pytest.raises(DeviceValueError, match=NAMED + "probe: " + message):
+        device.probe(np.zeros((1, device.spec.n_channels), np.int64), hold=hold)
+    unchanged(before, subject.probe())
 
 
 def test_a_state_beyond_the_adc_is_reported(loop_case, opened, settle_codes):

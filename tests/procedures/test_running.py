@@ -73,7 +73,7 @@ def test_devices_are_usable_raw(rig) -> None:
     assert receipt.settled
     counts = electronics.probe(np.zeros((3, electronics.spec.n_channels), np.int64)).counts
     assert counts.shape == (3, 48)
-    assert set(rig.snapshot()) == {"panel", "emitters", "electronics"}
+    assert set(rig.snapshot()) == {"panel", "emitters", "electronics", "camera"}
     assert all(identity.simulated for identity in rig.identities.values())
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from labctl_sim_devices import ElectronicsTwin, OpticalBench, PanelTwin
 
-from labctl.devices import ConfigError, DeviceUnavailable, InputDrive, LoopElectronics, WeightModulator
+from labctl.devices import (
+    Camera,
+    ConfigError,
+    DeviceUnavailable,
+    InputDrive,
+    LoopElectronics,
+    WeightModulator,
+)
 from labctl.engines import DigitalEngine, OpticalLoopEngine
 from labctl.rig import Rig, RigConfig, check_rig, load_rig, open_rig
 
@@ -13,8 +20,8 @@ from labctl.rig import Rig, RigConfig, check_rig, load_rig, open_rig
 def test_a_rig_opens_its_devices_and_engine() -> None:
     with open_rig("optical-twin") as rig:
         assert isinstance(rig.engine, OpticalLoopEngine)
-        roles = (WeightModulator, InputDrive, LoopElectronics)
-        assert [rig.device(role).name for role in roles] == ["panel", "emitters", "electronics"]
+        roles = (WeightModulator, InputDrive, LoopElectronics, Camera)
+        assert [rig.device(role).name for role in roles] == ["panel", "emitters", "electronics", "camera"]
         assert rig.simulated
         assert all(device.is_open for device in rig.devices.values())
         devices = list(rig.devices.values())
@@ -84,7 +91,7 @@ def test_building_talks_to_nobody(monkeypatch) -> None:
         raise AssertionError("a device was opened")
 
     monkeypatch.setattr(PanelTwin, "_do_open", touched)
-    assert list(Rig(load_rig("optical-twin")).build()) == ["panel", "emitters", "electronics"]
+    assert list(Rig(load_rig("optical-twin")).build()) == ["panel", "emitters", "electronics", "camera"]
 
 
 def test_noise_scales_multiply() -> None:
@@ -113,5 +120,7 @@ def test_a_check_reports_as_it_goes_and_closes_at_the_end(monkeypatch) -> None:
     assert (first.device, first.test, first.ok) == ("panel", "identity", True)
     opened[0].unplug()
     rest = list(findings)
-    assert {finding.device for finding in rest if not finding.ok} == {"panel", "emitters", "electronics"}
+    assert {finding.device for finding in rest if not finding.ok} == {
+        "panel", "emitters", "electronics", "camera",
+    }  # fmt: skip
     assert all("disappeared" in finding.found for finding in rest if not finding.ok)
