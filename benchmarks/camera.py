@@ -10,6 +10,8 @@ samples (on the ridge between modes) still move; window and exposure then see th
 is printed beside, without a bar.
 
     python benchmarks/camera.py [--samples 2000] [--protocol sample_moons]
+
+results/camera.md holds the last run.
 """
 
 from __future__ import annotations
@@ -175,8 +177,10 @@ def show(title: str, rows: list[Row], *, bar: bool) -> None:
                  f"{1e3 * r.far:.2f}", f"{r.biased:.2f}", f"{r.most_biased:.2f}", f"{r.camera_units:.5f}", f"{r.other_units:.5f}", f"{r.transient_percent:.2f}"]  # fmt: skip
         print("| " + " | ".join(cells) + " |")
     if bar:
-        met = all(r.rms <= RMS_BAR and r.biased <= BIAS_BAR for r in rows)
-        print(f"\nrms <= {RMS_BAR}, bias <= {BIAS_BAR} standard errors: {'met' if met else '**missed**'}")
+        met = all(r.rms <= RMS_BAR and r.most_biased <= BIAS_BAR for r in rows)
+        print(
+            f"\nrms <= {RMS_BAR}, bias of the worst row <= {BIAS_BAR} standard errors: {'met' if met else '**missed**'}"
+        )
 
 
 def main() -> None:
