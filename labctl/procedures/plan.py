@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 NOISE_MARGIN = 2.0  # sigma_min must be at least so many times the measured state noise
 NOISE_POINTS, NOISE_REPEATS = 16, 16
+TRANSIENT_POINTS = 128  # enough for a 95th percentile that a sample on a ridge between modes cannot set
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,10 +256,11 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
         return 0.0
     if engine.camera is not None:
         for index in implicit:
-            _, left = engine.settling(chain.program.segments[index], _typical(chain, engine, index))
+            batch = _typical(chain, engine, index, TRANSIENT_POINTS)
+            _, left = engine.settling(chain.program.segments[index], _preset(chain, engine, index, batch))
             engine.camera.refuse_transient(left, engine.electronics.spec)
     segment, state = chain.program.segments[implicit[-1]], chain.program.weights.placement.state
-    batch = _typical(chain, engine, implicit[-1], NOISE_REPEATS)
+    batch = _typical(chain, engine, implicit[-1], NOISE_POINTS, NOISE_REPEATS)
     z = engine.solve(segment, batch).z[:, state].reshape(NOISE_POINTS, NOISE_REPEATS, -1)
     # the median point: one on a ridge between modes shows jumps, not noise
     spread = float(np.median(z.std(axis=1, ddof=1), axis=0).max()) / segment.inject_scale
@@ -274,10 +276,18 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
     return amplified
 
 
-def _typical(chain: Chain, engine: OpticalLoopEngine, settle: int, repeats: int = 1) -> Batch:
+def _preset(chain: Chain, engine: OpticalLoopEngine, settle: int, batch: Batch) -> Batch:
+    """The batch as a chain would start it: u at c_in x, where the injection is c = (1 - g) x (section 5)."""
+    segment, ask = chain.program.segments[settle], asks_of(chain.sampler)[settle]
+    start = np.zeros_like(batch.start)
+    start[:, chain.program.weights.placement.state] = segment.inject_scale * batch.inject / (1 - ask.g)
+    return replace(batch, start=start)
+
+
+def _typical(chain: Chain, engine: OpticalLoopEngine, settle: int, points: int, repeats: int = 1) -> Batch:
     """Injections [points x repeats, d] whose root is a typical point of that settle, started there."""
     segment, ask = chain.program.segments[settle], asks_of(chain.sampler)[settle]
-    points, state = NOISE_POINTS, chain.program.weights.placement.state
+    state = chain.program.weights.placement.state
     labels = None if chain.labels is None else np.zeros(points, np.int64)
     host = HostMachine(chain.subject.network, labels=labels)
     first = chain.recipe.samples  # sample ids, and so draws, that no sample of the run uses

@@ -7,12 +7,10 @@ between then and now is found first and told with the result.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -66,7 +64,7 @@ def replay(file: str | Path, *, out: str | Path = "runs", watcher: Watcher | Non
     with RunReader(file) as old:
         header, path = old.header, old.path
     protocol, config = _protocol(header, path), _rig(header, path)
-    with _threads(int(header.numerics.get("torch_threads", torch.get_num_threads()))), Rig(config) as rig:
+    with Rig(config) as rig:
         made = run(protocol, rig, out=out, watcher=watcher)
     with RunReader(path) as old, RunReader(made.file) as new:
         missing = [name for name in old.panels if name not in new.panels]
@@ -96,17 +94,6 @@ def _rig(header: RunHeader, path: Path) -> RigConfig:
         raise first_problem(error, where, RigConfig) from None
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """The sums of a matrix product depend on how many threads share it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _changes(header: RunHeader) -> tuple[str, ...]:
     now = software_versions()
     found = [
@@ -116,6 +103,8 @@ def _changes(header: RunHeader) -> tuple[str, ...]:
     ]
     if header.git_commit != (commit := source_commit()):
         found.append(f"commit was {header.git_commit or 'not known'}, is {commit or 'not known'}")
+    if (threads := int(header.numerics.get("torch_threads", 1))) != 1:
+        found.append(f"threads were {threads}, is 1")
     if used_us := float(header.numerics.get("rig_used_us", 0.0)):
         found.append(f"the twin had been used for {used_us * 1e-6:.3g} s (a panel remembers), now it is new")
     return tuple(found)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from labctl.devices import Aborted, Outcome, RunLogError, Scalar, UserError
@@ -107,10 +110,29 @@ def run(
     watcher = watcher or Watcher()
     if not isinstance(protocol, Protocol):
         protocol = load_protocol(protocol)
+    with _one_thread():
+        return _run(protocol, rig, Path(out), watcher)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrices of 48 rows gain little from a second thread, and wait for it long where a core is busy.
+
+    The order of sums depends on threads too: runs with one are the same bits on machines of any size.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult:
     try:
         _ = rig.engine  # a closed rig is refused now, not after a training
         used_us = 0.0 if rig.world is None else float(rig.world.now_us)
-        _check_folder(Path(out))
+        _check_folder(out)
         chains = chains_of(protocol, rig, watcher.training)
         noises = []
         for done, chain in enumerate(chains):
@@ -127,7 +149,7 @@ def run(
                     "stopped; before the first step: nothing was written, the rig is safe"
                 ) from None
             raise
-    return _recorded(protocol, rig, chains, noises, Path(out), header, plan, watcher)
+    return _recorded(protocol, rig, chains, noises, out, header, plan, watcher)
 
 
 def _recorded(
