@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from labctl.devices import Aborted, Outcome, RunLogError, Scalar, UserError
 from labctl.engines import FixedPointResult
@@ -123,7 +124,8 @@ def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):  # numpy's own
+            yield
     finally:
         torch.set_num_threads(before)
 
