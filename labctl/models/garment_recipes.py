@@ -5,6 +5,7 @@ They need the data set (`labctl data fetch fashion-mnist`); what they make is sh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +32,9 @@ from labctl.models.classifier import (
     save_classifier,
     train_classifier,
 )
+from labctl.models.data_sets import data_set
 from labctl.models.datasets import Affine
-from labctl.models.fetch import data_set, load
+from labctl.models.fetch import checksums, load
 from labctl.models.garments import AUTOENCODER, CLASSIFIER, DATA_SET
 from labctl.models.making import QuantiseSection, coded_names, make_networks, new_paths
 from labctl.models.network import RowTableNetwork
@@ -58,9 +60,13 @@ class _Recipe(BaseModel):
 
 
 class AutoencoderRecipe(_Recipe):
-    """`labctl train fashion_autoencoder`."""
+    """`labctl train fashion_autoencoder`.
+
+    `critic` is the classifier (a shipped name or a path) of the perceptual term, "" for none.
+    """
 
     kind: Literal["autoencoder"]
+    critic: str = ""
     train: AutoencoderSettings = AutoencoderSettings()
 
 
@@ -159,15 +165,15 @@ class _Sets:
         self.entry = data_set(name)
         self.train_pictures, self.train_labels = load(name, "train", cache_dir)
         self.test_pictures, self.test_labels = load(name, "test", cache_dir)
+        self.checksums = checksums(name, cache_dir)
 
     def card(self) -> dict[str, Any]:
         """Name, licence and the checksums of the files."""
-        checksums = {file.name: file.sha256 for file in self.entry.files()}
-        return {"name": self.entry.name, "licence": self.entry.licence, "checksums": checksums}
+        return {"name": self.entry.name, "licence": self.entry.licence, "checksums": self.checksums}
 
 
-def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float]) -> dict[str, Any]:
-    """What the cards of autoencoder and classifier have in common."""
+def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float], took_s: float) -> dict[str, Any]:
+    """What the cards of autoencoder and classifier have in common; `took_s` is the training's wall time."""
     return {
         "name": recipe.name,
         "description": recipe.description,
@@ -175,6 +181,7 @@ def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float]) -> dict
         "seed": recipe.seed,
         "settings": recipe.train.model_dump(mode="json"),
         "metrics": metrics,
+        "training_s": round(took_s),
         **provenance(),
         "licence": "Apache-2.0",
     }
@@ -187,16 +194,27 @@ def _make_autoencoder(
     progress: ProgressCallback | None,
     overwrite: bool,
 ) -> None:
+    critic, critic_card = load_classifier(recipe.critic) if recipe.critic else (None, {})
+    began = time.monotonic()
     autoencoder = train_autoencoder(
-        sets.train_pictures, sets.train_labels, recipe.train, seed=recipe.seed, progress=progress
+        sets.train_pictures,
+        sets.train_labels,
+        recipe.train,
+        critic=critic,
+        seed=recipe.seed,
+        progress=progress,
     )
+    took = time.monotonic() - began
     metrics = {}
     for split, pictures in (("train", sets.train_pictures), ("test", sets.test_pictures)):
         real = as_pictures(pictures)
         shown = autoencoder.reconstruct(real)
         metrics[f"mean_squared_error_{split}"] = float(np.mean((shown - real) ** 2, dtype=np.float64))
         metrics[f"edge_ratio_{split}"] = _edges(shown) / _edges(real)
-    save_autoencoder(autoencoder, path, _card(recipe, sets, metrics), overwrite=overwrite)
+    card = _card(recipe, sets, metrics, took)
+    if recipe.critic:
+        card["critic"] = {"name": recipe.critic, "sha256": critic_card["sha256"]}
+    save_autoencoder(autoencoder, path, card, overwrite=overwrite)
 
 
 def _make_classifier(
@@ -206,9 +224,11 @@ def _make_classifier(
     progress: ProgressCallback | None,
     overwrite: bool,
 ) -> None:
+    began = time.monotonic()
     classifier = train_classifier(
         sets.train_pictures, sets.train_labels, recipe.train, seed=recipe.seed, progress=progress
     )
+    took = time.monotonic() - began
     metrics = {
         "accuracy_train": agreement(classifier, sets.train_pictures, sets.train_labels),
         "accuracy_test": agreement(classifier, sets.test_pictures, sets.test_labels),
@@ -217,7 +237,7 @@ def _make_classifier(
     for label, name in enumerate(sets.entry.classes):
         of_class = sets.test_labels == label
         metrics[f"recall_test_{name}"] = float((found[of_class] == label).mean())
-    save_classifier(classifier, path, _card(recipe, sets, metrics), overwrite=overwrite)
+    save_classifier(classifier, path, _card(recipe, sets, metrics, took), overwrite=overwrite)
 
 
 def _make_denoisers(

@@ -25,7 +25,7 @@ from labctl.devices.errors import CheckpointError, DataError
 from labctl.models.autoencoder import Autoencoder, load_autoencoder
 from labctl.models.checkpoint import zoo_folder
 from labctl.models.classifier import Classifier, agreement, load_classifier
-from labctl.models.fetch import data_set
+from labctl.models.data_sets import data_set
 from labctl.models.pictures import Labels, Pictures, as_labels, as_pictures
 
 FloatArray = NDArray[np.float64]

@@ -15,7 +15,8 @@ import torch
 from labctl.devices.errors import CheckpointError, ConfigError, DataError
 from labctl.models import garments as garments_module
 from labctl.models.checkpoint import card_path, load_checkpoint, zoo_folder
-from labctl.models.fetch import DATA_SETS, DataFile, DataSet, is_present, load
+from labctl.models.data_sets import DATA_SETS, DataFile, DataSet
+from labctl.models.fetch import is_present, load
 from labctl.models.garment_recipes import (
     AutoencoderRecipe,
     ClassifierRecipe,
