@@ -109,7 +109,7 @@ def checksums(name: str, cache_dir: str | os.PathLike[str] | None = None) -> dic
 
 
 def _read(entry: DataSet, split: Split, folder: Path) -> Labelled:
-    """Images and labels that fit each other, upright and counted from 0; DataError names the file at fault."""
+    """Images and labels that fit each other, upright and from 0; DataError names the file at fault."""
     image_file, label_file = entry.images[split], entry.labels[split]
     images = read_idx(folder / image_file.name, shape=image_file.shape, dtype=np.uint8)
     labels = read_idx(folder / label_file.name, shape=label_file.shape, dtype=np.uint8)

@@ -1,10 +1,11 @@
-"""Training recipes of the garments: `kind` is "autoencoder", "classifier" or "latent-denoiser".
+"""Training recipes on pictures: `kind` says what is made, an autoencoder, classifier, reference or denoiser.
 
 They need the data set (`labctl data fetch fashion-mnist`); what they make is shipped in the zoo.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ from labctl.models.fetch import checksums, load
 from labctl.models.garments import AUTOENCODER, CLASSIFIER, DATA_SET
 from labctl.models.making import QuantiseSection, coded_names, make_networks, new_paths
 from labctl.models.network import RowTableNetwork
+from labctl.models.picture_reference import load_reference, make_reference, save_reference
 from labctl.models.pictures import as_pictures
 from labctl.models.points import PointTable
 from labctl.models.reference import converged_samples, start_noise
@@ -77,25 +79,38 @@ class ClassifierRecipe(_Recipe):
     train: ClassifierSettings = ClassifierSettings()
 
 
+class ReferenceRecipe(_Recipe):
+    """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets."""
+
+    kind: Literal["picture-reference"]
+    autoencoder: str = AUTOENCODER
+    classifier: str = CLASSIFIER
+
+
 class DenoiserRecipe(_Recipe):
     """`labctl train fashion`: a class-conditional denoiser in the latents of `autoencoder`.
 
-    `autoencoder` and `classifier` are shipped names or paths; `samples` pictures are judged for the card.
+    `autoencoder`, `classifier` and `reference` ("" for none) are shipped names or paths; `samples` pictures
+    are judged for the card.
     """
 
     kind: Literal["latent-denoiser"]
     autoencoder: str = AUTOENCODER
     classifier: str = CLASSIFIER
+    reference: str = ""
     samples: int = Field(default=20_000, ge=0)
     train: TrainSettings = TrainSettings(hidden=(36,))
     quantise: QuantiseSection = QuantiseSection()
 
 
-GarmentRecipe = AutoencoderRecipe | ClassifierRecipe | DenoiserRecipe
+GarmentRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe
 
-_FORMS: dict[str, type[AutoencoderRecipe] | type[ClassifierRecipe] | type[DenoiserRecipe]] = {
+_FORMS: dict[
+    str, type[AutoencoderRecipe] | type[ClassifierRecipe] | type[ReferenceRecipe] | type[DenoiserRecipe]
+] = {
     "autoencoder": AutoencoderRecipe,
     "classifier": ClassifierRecipe,
+    "picture-reference": ReferenceRecipe,
     "latent-denoiser": DenoiserRecipe,
 }
 KINDS = tuple(_FORMS)
@@ -134,6 +149,8 @@ def train_garments(
         _make_autoencoder(recipe, sets, paths[0], progress, overwrite)
     elif isinstance(recipe, ClassifierRecipe):
         _make_classifier(recipe, sets, paths[0], progress, overwrite)
+    elif isinstance(recipe, ReferenceRecipe):
+        _make_reference(recipe, sets, paths[0], overwrite)
     else:
         _make_denoisers(recipe, sets, paths, progress, overwrite)
     return paths
@@ -172,7 +189,9 @@ class _Sets:
         return {"name": self.entry.name, "licence": self.entry.licence, "checksums": self.checksums}
 
 
-def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float], took_s: float) -> dict[str, Any]:
+def _card(
+    recipe: AutoencoderRecipe | ClassifierRecipe, sets: _Sets, metrics: dict[str, float], took_s: float
+) -> dict[str, Any]:
     """What the cards of autoencoder and classifier have in common; `took_s` is the training's wall time."""
     return {
         "name": recipe.name,
@@ -240,6 +259,31 @@ def _make_classifier(
     save_classifier(classifier, path, _card(recipe, sets, metrics, took), overwrite=overwrite)
 
 
+def _make_reference(recipe: ReferenceRecipe, sets: _Sets, path: Path, overwrite: bool) -> None:
+    autoencoder, autoencoder_card = load_autoencoder(recipe.autoencoder)
+    classifier, classifier_card = load_classifier(recipe.classifier)
+    hashes = classifier_card["sha256"], autoencoder_card["sha256"]
+    reference = make_reference(
+        classifier, autoencoder, hashes, sets.train_pictures, sets.test_pictures, seed=recipe.seed
+    )
+    shown = autoencoder.reconstruct(sets.test_pictures)
+    card = {
+        "name": recipe.name,
+        "description": recipe.description,
+        "dataset": sets.card(),
+        "seed": recipe.seed,
+        "metrics": {
+            "frechet_floor": reference.floor(len(sets.test_pictures)),
+            "frechet_gaussian": reference.gaussian,
+            "frechet_star_reconstructions": reference.frechet_star(classifier.features(shown)),
+            "class_agreement_reconstructions": agreement(classifier, shown, sets.test_labels),
+        },
+        **provenance(),
+        "licence": "Apache-2.0",
+    }
+    save_reference(reference, path, card, overwrite=overwrite)
+
+
 def _make_denoisers(
     recipe: DenoiserRecipe,
     sets: _Sets,
@@ -249,6 +293,13 @@ def _make_denoisers(
 ) -> None:
     autoencoder, autoencoder_card = load_autoencoder(recipe.autoencoder)
     classifier, classifier_card = load_classifier(recipe.classifier)
+    reference = None
+    if recipe.reference:
+        reference = load_reference(
+            recipe.reference,
+            classifier_sha256=classifier_card["sha256"],
+            autoencoder_sha256=autoencoder_card["sha256"],
+        )
     n_classes = len(sets.entry.classes)
     source = latent_table(
         autoencoder, sets.train_pictures, sets.train_labels, n_classes, f"latents of {sets.entry.name}"
@@ -260,10 +311,16 @@ def _make_denoisers(
         metrics = {"class_agreement_reconstructions": ceiling}
         if recipe.samples:
             latents, labels = reference_latents(network, recipe.samples)
-            found = classifier.classify(autoencoder.decode(latents))
+            shown = autoencoder.decode(latents)
+            found = classifier.classify(shown)
             metrics["class_agreement"] = float((found == labels).mean())
             for label, name in enumerate(sets.entry.classes):
                 metrics[f"class_agreement_{name}"] = float((found[labels == label] == label).mean())
+            if reference is not None:
+                scores = reference.measure(classifier.features(shown))
+                if math.isfinite(scores.frechet_star):
+                    metrics["frechet_star"] = scores.frechet_star
+                metrics["density"], metrics["coverage"] = scores.density, scores.coverage
             metrics["samples"] = float(recipe.samples)
         return metrics
 
@@ -272,6 +329,8 @@ def _make_denoisers(
         "notes": {
             "autoencoder": {"name": recipe.autoencoder, "sha256": autoencoder_card["sha256"]},
             "classifier": {"name": recipe.classifier, "sha256": classifier_card["sha256"]},
+            **({"reference": {"name": recipe.reference}} if recipe.reference else {}),
+            "data_set": sets.entry.name,
             "class_names": list(sets.entry.classes),
             "class_agreement": f"share of decoded samples judged to be the class asked for; Heun, "
             f"{REFERENCE_STEPS} steps uniform in flow-matching time, sigma 10 to {REFERENCE_SIGMA_MIN}, "
