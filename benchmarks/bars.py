@@ -15,8 +15,8 @@ from pathlib import Path
 
 import agreement
 import common
-import garments
 import overhead
+import pictures
 import quality
 import settling
 import speed
@@ -289,7 +289,7 @@ def main() -> None:
     steps_table(sheet)
     settling_table(sheet)
     agreement_table(sheet)
-    garments.table(sheet.say, sheet.table, verdict)
+    pictures.table(sheet.say, sheet.table, verdict)
     speed_table(sheet)
     host_table(sheet)
     RESULTS.mkdir(exist_ok=True)

@@ -4,8 +4,8 @@ A mean squared error of pixels is least where the picture blurs. A classifier's 
 whether the edges and the parts are there. The term has two halves, both zero for a perfect copy:
 
     distance   sum over layers of the mean squared difference of features / that layer's variance
-    moments    squared difference of the features' means, and of their covariances, over a batch,
-               in units of the last layer's total variance: what blurs a whole set alike
+    moments    Frechet distance of the last layer's features over a batch / their total variance: what
+               robs a whole set of its variety, as a decoder does that shows the mean of what it cannot know
 
 Frechet distances in the features of a net that an autoencoder was trained with flatter it: they are stated
 as such, and those in another net's features stand beside them.
@@ -22,6 +22,8 @@ from labctl.models.classifier import Classifier
 from labctl.models.pictures import SIDE, in_chunks
 
 Features = tuple[Tensor, ...]
+
+_ROOT_FLOOR = 1e-8  # keeps the root's slope finite where a direction has no variance, relative to all
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +75,18 @@ def _features(stages: tuple[nn.Sequential, ...], rows: Tensor) -> list[Tensor]:
 
 
 def _moment_gap(found: Tensor, wanted: Tensor) -> Tensor:
+    """Frechet distance of two batches of features [B, F], in units of the wanted ones' total variance.
+
+    Of the root only the trace is needed, so only eigenvalues are differentiated, which is safe where they
+    meet.
+    """
     a, b = found - found.mean(dim=0), wanted - wanted.mean(dim=0)
-    total = b.square().sum(dim=1).mean() + 1e-12
-    means = (found.mean(dim=0) - wanted.mean(dim=0)).square().sum() / total
-    covariances = ((a.T @ a - b.T @ b) / len(a)).square().sum() / total**2
-    return means + covariances
+    variance = b.square().sum(dim=1).mean() + 1e-12
+    of_found, of_wanted = a.T @ a / len(a), b.T @ b / len(b)
+    with torch.no_grad():
+        values, vectors = torch.linalg.eigh(of_wanted)
+        root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    shared = torch.linalg.eigvalsh(root @ of_found @ root)
+    overlap = (shared.clamp(min=0) + _ROOT_FLOOR * variance).sqrt().sum()
+    means = (found.mean(dim=0) - wanted.mean(dim=0)).square().sum()
+    return (means + torch.trace(of_found) + torch.trace(of_wanted) - 2.0 * overlap) / variance

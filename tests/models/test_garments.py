@@ -59,7 +59,7 @@ def test_pictures_survive_the_latents(garments: PictureSet) -> None:
     assert np.abs(latents.mean(axis=0)).max() < 0.6  # white over the training set, so nearly so over these
     assert 0.7 < latents.std() < 1.3
     shown = garments.decode(latents)
-    assert np.mean((shown - garments.real_pictures) ** 2) < 0.0125
+    assert np.mean((shown - garments.real_pictures) ** 2) < MEAN_SQUARED_ERROR["fashion"]
     assert garments.agreement(shown, garments.real_labels) >= 0.8
 
 
@@ -91,29 +91,68 @@ def test_shipped_denoisers_make_what_is_asked_for(garments: PictureSet, name: st
     assert found > 0.75
 
 
-def test_cards_belong_together() -> None:
-    cards = {
-        name: json.loads(card_path(zoo_folder() / f"{name}.safetensors").read_text(encoding="utf-8"))
-        for name in ("fashion_autoencoder", "fashion_classifier", "fashion", "fashion-4bit")
-    }
-    for name in ("fashion", "fashion-4bit"):
-        assert cards[name]["notes"]["autoencoder"]["sha256"] == cards["fashion_autoencoder"]["sha256"]
-        assert cards[name]["notes"]["classifier"]["sha256"] == cards["fashion_classifier"]["sha256"]
-        assert cards[name]["notes"]["class_names"] == list(CLASS_NAMES)
-    assert cards["fashion-4bit"]["parent_sha256"] == cards["fashion"]["sha256"]
-    assert cards["fashion_autoencoder"]["metrics"]["mean_squared_error_test"] <= 0.0122
-    assert cards["fashion_classifier"]["metrics"]["accuracy_test"] >= 0.90
-    size = sum(path.stat().st_size for path in zoo_folder().glob("fashion*"))
-    assert size <= 4 * 2**20
+# The perceptual term costs pixels: a decoder that only has to be near in the mean does better by this figure.
+MEAN_SQUARED_ERROR = {"fashion": 0.0145, "mnist": 0.016}
 
 
-@pytest.mark.parametrize("name", ["fashion_autoencoder", "fashion_classifier", "fashion"])
+@pytest.mark.parametrize("name", ["fashion", "mnist"])
+def test_cards_belong_together(name: str) -> None:
+    def card(part: str) -> dict[str, Any]:
+        path = card_path(zoo_folder() / f"{name}{part}.safetensors")
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    autoencoder, classifier, reference = card("_autoencoder"), card("_classifier"), card("_reference")
+    for part in ("", "-4bit"):
+        notes = card(part)["notes"]
+        assert notes["autoencoder"]["sha256"] == autoencoder["sha256"]
+        assert notes["classifier"]["sha256"] == classifier["sha256"]
+        assert notes["reference"]["name"] == reference["name"]
+        assert notes["class_names"] == list(DATA_SETS[notes["data_set"]].classes)
+    assert reference["autoencoder_sha256"] == autoencoder["sha256"]
+    assert reference["classifier_sha256"] == autoencoder["critic"]["sha256"] == classifier["sha256"]
+    assert card("-4bit")["parent_sha256"] == card("")["sha256"]
+    assert autoencoder["metrics"]["mean_squared_error_test"] <= MEAN_SQUARED_ERROR[name]
+    assert classifier["metrics"]["accuracy_test"] >= (0.90 if name == "fashion" else 0.99)
+
+
+def test_the_zoo_stays_small() -> None:
+    assert sum(path.stat().st_size for path in zoo_folder().iterdir()) <= 8 * 2**20
+    # MNIST's licence is not stated in its package: no picture of it is shipped.
+    assert [path.name for path in zoo_folder().glob("*.npz")] == ["fashion_pictures.npz"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("fashion_autoencoder", "fashion_classifier", "fashion_critic", "fashion"),
+        *("mnist_autoencoder", "mnist_classifier", "mnist"),
+    ],
+)
 def test_shipped_recipes_are_the_ones_on_the_cards(name: str) -> None:
     recipe = parse_garment_recipe(tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8")))
     card = json.loads(card_path(zoo_folder() / f"{name}.safetensors").read_text(encoding="utf-8"))
     assert recipe.name == card["name"] == name
     assert recipe.seed == card["seed"]
-    assert recipe.train.model_dump(mode="json") == card["settings"]
+    assert not isinstance(recipe, ReferenceRecipe)
+    # Settings that came after a card was written have the values that were fixed before.
+    assert recipe.train == type(recipe.train)(**card["settings"])
+
+
+def test_shipped_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABCTL_DATA", str(tmp_path))  # as on a machine where MNIST was never fetched
+    shipped = load_checkpoint("mnist-4bit")
+    digits = picture_set_of({**shipped.card.notes, "class_names": list("0123456789")})
+    assert digits is not None
+    assert digits.name == "mnist"
+    assert sum(shipped.network.sizes) == 48
+    latents, labels = reference_latents(shipped.network, 1000, seed=1)
+    shown = digits.decode(latents)
+    found = digits.agreement(shown, labels)
+    assert abs(found - shipped.card.metrics["class_agreement"]) < 4 * (0.1 * 0.9 / 1000) ** 0.5
+    scores = digits.scores(shown)
+    assert scores is not None
+    assert scores.frechet_star == pytest.approx(shipped.card.metrics["frechet_star"], abs=0.05)
 
 
 def test_unreadable_pictures_are_refused(tmp_path: Path) -> None:
