@@ -89,4 +89,5 @@ def _moment_gap(found: Tensor, wanted: Tensor) -> Tensor:
     shared = torch.linalg.eigvalsh(root @ of_found @ root)
     overlap = (shared.clamp(min=0) + _ROOT_FLOOR * variance).sqrt().sum()
     means = (found.mean(dim=0) - wanted.mean(dim=0)).square().sum()
-    return (means + torch.trace(of_found) + torch.trace(of_wanted) - 2.0 * overlap) / variance
+    gap: Tensor = means + torch.trace(of_found) + torch.trace(of_wanted) - 2.0 * overlap
+    return gap / variance

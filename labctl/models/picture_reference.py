@@ -24,6 +24,7 @@ from labctl.models.autoencoder import Autoencoder
 from labctl.models.checkpoint import find_checkpoint, read_tensors, write_tensors
 from labctl.models.classifier import Classifier
 from labctl.models.picture_metrics import (
+    NEIGHBOURS,
     FeatureMoments,
     density_coverage,
     frechet_distance,
@@ -87,7 +88,7 @@ class PictureReference:
         star = self.frechet_star(points) if len(points) >= self.counts[0] else float("nan")
         common = min(len(points), len(self.real_features))
         chosen = points[np.linspace(0, len(points) - 1, common).round().astype(int)]
-        both = density_coverage(self.real_features[:common], chosen)
+        both = density_coverage(self.real_features[: max(common, NEIGHBOURS + 1)], chosen)
         return PictureScores(star, both.density, both.coverage, len(points))
 
 
