@@ -238,7 +238,9 @@ def picture_nets() -> str:
 
     told = {
         "classifier": lambda m: f"{m['accuracy_test']:.2%} of the test pictures right",
-        "autoencoder": lambda m: f"mean squared error {m['mean_squared_error_test']:.4f} on the test pictures",
+        "autoencoder": lambda m: (
+            f"mean squared error {m['mean_squared_error_test']:.4f} on the test pictures"
+        ),
         "picture-reference": lambda m: (
             f"floor {m['frechet_floor']:.3f}, Gaussian {m['frechet_gaussian']:.2f}; "
             f"the autoencoder alone: FD* {m['frechet_star_reconstructions']:.4f}"
