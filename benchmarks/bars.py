@@ -16,8 +16,8 @@ from pathlib import Path
 import agreement
 import chain
 import common
-import garments
 import overhead
+import pictures
 import quality
 import settling
 import speed
@@ -290,7 +290,7 @@ def main() -> None:
     steps_table(sheet)
     settling_table(sheet)
     agreement_table(sheet)
-    garments.table(sheet.say, sheet.table, verdict)
+    pictures.table(sheet.say, sheet.table, verdict)
     chain.table(sheet.say, sheet.table, verdict)
     speed_table(sheet)
     host_table(sheet)

@@ -225,8 +225,35 @@ def denoisers() -> str:
 def _quality(metrics: dict[str, float]) -> str:
     if "class_agreement" in metrics:
         ceiling = metrics["class_agreement_reconstructions"]
-        return f"class agreement {metrics['class_agreement']:.3f} (reconstructions {ceiling:.3f})"
+        star = f"; FD* {metrics['frechet_star']:.3f}" if "frechet_star" in metrics else ""
+        return f"class agreement {metrics['class_agreement']:.3f} ({ceiling:.3f}){star}"
     return f"E {metrics['energy_distance_sigma_min_0.06'] * 1e3:.2f}e-3"
+
+
+def picture_nets() -> str:
+    """Shipped classifiers, autoencoders and references, with what their cards say."""
+    import json
+
+    from labctl.models.checkpoint import zoo_folder
+
+    told = {
+        "classifier": lambda m: f"{m['accuracy_test']:.2%} of the test pictures right",
+        "autoencoder": lambda m: (
+            f"mean squared error {m['mean_squared_error_test']:.4f} on the test pictures"
+        ),
+        "picture-reference": lambda m: (
+            f"floor {m['frechet_floor']:.3f}, Gaussian {m['frechet_gaussian']:.2f}; "
+            f"the autoencoder alone: FD* {m['frechet_star_reconstructions']:.4f}"
+        ),
+    }
+    cards = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(zoo_folder().glob("*.json"))}
+    rows = [
+        (f"`{name}`", card["kind"].replace("picture-", ""), told[card["kind"]](card["metrics"]),
+         f"{round(card['training_s'] / 60)} min" if "training_s" in card else "", f"`{card['sha256'][:12]}`")
+        for name, card in cards.items()
+        if card["kind"] in told
+    ]  # fmt: skip
+    return markdown(("file", "is", "figures", "training", "sha256"), rows)
 
 
 # -- run file, outcomes, command line --------------------------------------------------------------------
@@ -328,6 +355,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "drivers": drivers,
     "schemes": schemes,
     "denoisers": denoisers,
+    "picture_nets": picture_nets,
     "profiles": profiles,
     "run file columns": columns,
     "outcomes": outcomes,

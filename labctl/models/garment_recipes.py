@@ -1,10 +1,12 @@
-"""Training recipes of the garments: `kind` is "autoencoder", "classifier" or "latent-denoiser".
+"""Training recipes on pictures: `kind` says what is made, an autoencoder, classifier, reference or denoiser.
 
 They need the data set (`labctl data fetch fashion-mnist`); what they make is shipped in the zoo.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -31,11 +33,13 @@ from labctl.models.classifier import (
     save_classifier,
     train_classifier,
 )
+from labctl.models.data_sets import data_set
 from labctl.models.datasets import Affine
-from labctl.models.fetch import data_set, load
+from labctl.models.fetch import checksums, load
 from labctl.models.garments import AUTOENCODER, CLASSIFIER, DATA_SET
 from labctl.models.making import QuantiseSection, coded_names, make_networks, new_paths
 from labctl.models.network import RowTableNetwork
+from labctl.models.picture_reference import load_reference, make_reference, save_reference
 from labctl.models.pictures import as_pictures
 from labctl.models.points import PointTable
 from labctl.models.reference import converged_samples, start_noise
@@ -58,9 +62,13 @@ class _Recipe(BaseModel):
 
 
 class AutoencoderRecipe(_Recipe):
-    """`labctl train fashion_autoencoder`."""
+    """`labctl train fashion_autoencoder`.
+
+    `critic` is the classifier (a shipped name or a path) of the perceptual term, "" for none.
+    """
 
     kind: Literal["autoencoder"]
+    critic: str = ""
     train: AutoencoderSettings = AutoencoderSettings()
 
 
@@ -71,25 +79,38 @@ class ClassifierRecipe(_Recipe):
     train: ClassifierSettings = ClassifierSettings()
 
 
+class ReferenceRecipe(_Recipe):
+    """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets."""
+
+    kind: Literal["picture-reference"]
+    autoencoder: str = AUTOENCODER
+    classifier: str = CLASSIFIER
+
+
 class DenoiserRecipe(_Recipe):
     """`labctl train fashion`: a class-conditional denoiser in the latents of `autoencoder`.
 
-    `autoencoder` and `classifier` are shipped names or paths; `samples` pictures are judged for the card.
+    `autoencoder`, `classifier` and `reference` ("" for none) are shipped names or paths; `samples` pictures
+    are judged for the card.
     """
 
     kind: Literal["latent-denoiser"]
     autoencoder: str = AUTOENCODER
     classifier: str = CLASSIFIER
+    reference: str = ""
     samples: int = Field(default=20_000, ge=0)
     train: TrainSettings = TrainSettings(hidden=(36,))
     quantise: QuantiseSection = QuantiseSection()
 
 
-GarmentRecipe = AutoencoderRecipe | ClassifierRecipe | DenoiserRecipe
+GarmentRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe
 
-_FORMS: dict[str, type[AutoencoderRecipe] | type[ClassifierRecipe] | type[DenoiserRecipe]] = {
+_FORMS: dict[
+    str, type[AutoencoderRecipe] | type[ClassifierRecipe] | type[ReferenceRecipe] | type[DenoiserRecipe]
+] = {
     "autoencoder": AutoencoderRecipe,
     "classifier": ClassifierRecipe,
+    "picture-reference": ReferenceRecipe,
     "latent-denoiser": DenoiserRecipe,
 }
 KINDS = tuple(_FORMS)
@@ -128,6 +149,8 @@ def train_garments(
         _make_autoencoder(recipe, sets, paths[0], progress, overwrite)
     elif isinstance(recipe, ClassifierRecipe):
         _make_classifier(recipe, sets, paths[0], progress, overwrite)
+    elif isinstance(recipe, ReferenceRecipe):
+        _make_reference(recipe, sets, paths[0], overwrite)
     else:
         _make_denoisers(recipe, sets, paths, progress, overwrite)
     return paths
@@ -159,15 +182,17 @@ class _Sets:
         self.entry = data_set(name)
         self.train_pictures, self.train_labels = load(name, "train", cache_dir)
         self.test_pictures, self.test_labels = load(name, "test", cache_dir)
+        self.checksums = checksums(name, cache_dir)
 
     def card(self) -> dict[str, Any]:
         """Name, licence and the checksums of the files."""
-        checksums = {file.name: file.sha256 for file in self.entry.files()}
-        return {"name": self.entry.name, "licence": self.entry.licence, "checksums": checksums}
+        return {"name": self.entry.name, "licence": self.entry.licence, "checksums": self.checksums}
 
 
-def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float]) -> dict[str, Any]:
-    """What the cards of autoencoder and classifier have in common."""
+def _card(
+    recipe: AutoencoderRecipe | ClassifierRecipe, sets: _Sets, metrics: dict[str, float], took_s: float
+) -> dict[str, Any]:
+    """What the cards of autoencoder and classifier have in common; `took_s` is the training's wall time."""
     return {
         "name": recipe.name,
         "description": recipe.description,
@@ -175,6 +200,7 @@ def _card(recipe: GarmentRecipe, sets: _Sets, metrics: dict[str, float]) -> dict
         "seed": recipe.seed,
         "settings": recipe.train.model_dump(mode="json"),
         "metrics": metrics,
+        "training_s": round(took_s),
         **provenance(),
         "licence": "Apache-2.0",
     }
@@ -187,16 +213,27 @@ def _make_autoencoder(
     progress: ProgressCallback | None,
     overwrite: bool,
 ) -> None:
+    critic, critic_card = load_classifier(recipe.critic) if recipe.critic else (None, {})
+    began = time.monotonic()
     autoencoder = train_autoencoder(
-        sets.train_pictures, sets.train_labels, recipe.train, seed=recipe.seed, progress=progress
+        sets.train_pictures,
+        sets.train_labels,
+        recipe.train,
+        critic=critic,
+        seed=recipe.seed,
+        progress=progress,
     )
+    took = time.monotonic() - began
     metrics = {}
     for split, pictures in (("train", sets.train_pictures), ("test", sets.test_pictures)):
         real = as_pictures(pictures)
         shown = autoencoder.reconstruct(real)
         metrics[f"mean_squared_error_{split}"] = float(np.mean((shown - real) ** 2, dtype=np.float64))
         metrics[f"edge_ratio_{split}"] = _edges(shown) / _edges(real)
-    save_autoencoder(autoencoder, path, _card(recipe, sets, metrics), overwrite=overwrite)
+    card = _card(recipe, sets, metrics, took)
+    if recipe.critic:
+        card["critic"] = {"name": recipe.critic, "sha256": critic_card["sha256"]}
+    save_autoencoder(autoencoder, path, card, overwrite=overwrite)
 
 
 def _make_classifier(
@@ -206,9 +243,11 @@ def _make_classifier(
     progress: ProgressCallback | None,
     overwrite: bool,
 ) -> None:
+    began = time.monotonic()
     classifier = train_classifier(
         sets.train_pictures, sets.train_labels, recipe.train, seed=recipe.seed, progress=progress
     )
+    took = time.monotonic() - began
     metrics = {
         "accuracy_train": agreement(classifier, sets.train_pictures, sets.train_labels),
         "accuracy_test": agreement(classifier, sets.test_pictures, sets.test_labels),
@@ -217,7 +256,32 @@ def _make_classifier(
     for label, name in enumerate(sets.entry.classes):
         of_class = sets.test_labels == label
         metrics[f"recall_test_{name}"] = float((found[of_class] == label).mean())
-    save_classifier(classifier, path, _card(recipe, sets, metrics), overwrite=overwrite)
+    save_classifier(classifier, path, _card(recipe, sets, metrics, took), overwrite=overwrite)
+
+
+def _make_reference(recipe: ReferenceRecipe, sets: _Sets, path: Path, overwrite: bool) -> None:
+    autoencoder, autoencoder_card = load_autoencoder(recipe.autoencoder)
+    classifier, classifier_card = load_classifier(recipe.classifier)
+    hashes = classifier_card["sha256"], autoencoder_card["sha256"]
+    reference = make_reference(
+        classifier, autoencoder, hashes, sets.train_pictures, sets.test_pictures, seed=recipe.seed
+    )
+    shown = autoencoder.reconstruct(sets.test_pictures)
+    card = {
+        "name": recipe.name,
+        "description": recipe.description,
+        "dataset": sets.card(),
+        "seed": recipe.seed,
+        "metrics": {
+            "frechet_floor": reference.floor(len(sets.test_pictures)),
+            "frechet_gaussian": reference.gaussian,
+            "frechet_star_reconstructions": reference.frechet_star(classifier.features(shown)),
+            "class_agreement_reconstructions": agreement(classifier, shown, sets.test_labels),
+        },
+        **provenance(),
+        "licence": "Apache-2.0",
+    }
+    save_reference(reference, path, card, overwrite=overwrite)
 
 
 def _make_denoisers(
@@ -229,6 +293,13 @@ def _make_denoisers(
 ) -> None:
     autoencoder, autoencoder_card = load_autoencoder(recipe.autoencoder)
     classifier, classifier_card = load_classifier(recipe.classifier)
+    reference = None
+    if recipe.reference:
+        reference = load_reference(
+            recipe.reference,
+            classifier_sha256=classifier_card["sha256"],
+            autoencoder_sha256=autoencoder_card["sha256"],
+        )
     n_classes = len(sets.entry.classes)
     source = latent_table(
         autoencoder, sets.train_pictures, sets.train_labels, n_classes, f"latents of {sets.entry.name}"
@@ -240,10 +311,16 @@ def _make_denoisers(
         metrics = {"class_agreement_reconstructions": ceiling}
         if recipe.samples:
             latents, labels = reference_latents(network, recipe.samples)
-            found = classifier.classify(autoencoder.decode(latents))
+            shown = autoencoder.decode(latents)
+            found = classifier.classify(shown)
             metrics["class_agreement"] = float((found == labels).mean())
             for label, name in enumerate(sets.entry.classes):
                 metrics[f"class_agreement_{name}"] = float((found[labels == label] == label).mean())
+            if reference is not None:
+                scores = reference.measure(classifier.features(shown))
+                if math.isfinite(scores.frechet_star):
+                    metrics["frechet_star"] = scores.frechet_star
+                metrics["density"], metrics["coverage"] = scores.density, scores.coverage
             metrics["samples"] = float(recipe.samples)
         return metrics
 
@@ -252,6 +329,8 @@ def _make_denoisers(
         "notes": {
             "autoencoder": {"name": recipe.autoencoder, "sha256": autoencoder_card["sha256"]},
             "classifier": {"name": recipe.classifier, "sha256": classifier_card["sha256"]},
+            **({"reference": {"name": recipe.reference}} if recipe.reference else {}),
+            "data_set": sets.entry.name,
             "class_names": list(sets.entry.classes),
             "class_agreement": f"share of decoded samples judged to be the class asked for; Heun, "
             f"{REFERENCE_STEPS} steps uniform in flow-matching time, sigma 10 to {REFERENCE_SIGMA_MIN}, "

@@ -44,7 +44,7 @@ from labctl.sampling import (
 )
 
 if TYPE_CHECKING:
-    from labctl.models.garments import Garments
+    from labctl.models.picture_sets import PictureSet
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -68,7 +68,7 @@ class Chain:
     labels: IntArray | None
     sample_id: IntArray
     reference: FloatArray | None
-    garments: Garments | None
+    pictures: PictureSet | None
     row: float | None = None
     series: str = ""
 
@@ -221,19 +221,19 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         labels=labels,
         sample_id=sample_id,
         reference=reference,
-        garments=_garments(subject),
+        pictures=_pictures(subject),
         row=job.row,
         series=job.series,
     )
 
 
-def _garments(subject: Subject) -> Garments | None:
+def _pictures(subject: Subject) -> PictureSet | None:
     notes = subject.card.get("notes")
     if not (isinstance(notes, dict) and "autoencoder" in notes):
         return None
-    from labctl.models.garments import load_garments  # a decoder that no other recipe needs
+    from labctl.models.picture_sets import picture_set_of  # decoders that no other recipe needs
 
-    return load_garments()
+    return picture_set_of(notes)
 
 
 def check_state_noise(chain: Chain, rig: Rig) -> float:

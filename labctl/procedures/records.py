@@ -89,8 +89,8 @@ def header_of(protocol: Protocol, rig: Rig, chains: list[Chain], used_us: float)
 
 def _class_names(chains: list[Chain]) -> dict[str, Any]:
     """What the classes are called, where a chain has any with names."""
-    garments = next((chain.garments for chain in chains if chain.garments is not None), None)
-    return {} if garments is None else {"class_names": list(garments.class_names)}
+    pictures = next((chain.pictures for chain in chains if chain.pictures is not None), None)
+    return {} if pictures is None else {"class_names": list(pictures.class_names)}
 
 
 def plan_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunPlan:
@@ -124,10 +124,11 @@ def _panel(chain: Chain, rig: Rig) -> PanelPlan:
     count = min(recipe.audit, recipe.samples) if engine_audits else 0
     pictures, reference_pictures, reference_labels = None, None, None
     reference = chain.reference
-    if chain.garments is not None:
+    if chain.pictures is not None:
         pictures = (recipe.samples, 28, 28)
-        reference_pictures = _bytes(chain.garments.real_pictures)
-        reference_labels = np.asarray(chain.garments.real_labels, dtype=np.int64)
+        if chain.pictures.real_pictures is not None:
+            reference_pictures = _bytes(chain.pictures.real_pictures)
+            reference_labels = np.asarray(chain.pictures.real_labels, dtype=np.int64)
         reference = None
     elif reference is not None:
         reference = chain.subject.affine.restore(reference)

@@ -19,6 +19,7 @@ from labctl.devices import Aborted, Outcome, RunLogError, Scalar, UserError
 from labctl.engines import FixedPointResult
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
 from labctl.procedures.background import BackgroundLog
+from labctl.procedures.drawn import picture_metrics
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, chains_of, check_state_noise, run_sampler
 from labctl.procedures.recipe import Protocol, ScanRecipe, load_protocol
@@ -288,10 +289,10 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
     metrics = {**_metrics(chain, samples, reports, noise), **rig.readout_summary()}
     own = chain.subject.affine.restore(samples)
     pictures = None
-    if chain.garments is not None and chain.labels is not None:
-        decoded = chain.garments.decode(own)
+    if chain.pictures is not None and chain.labels is not None:
+        decoded = chain.pictures.decode(own)
         pictures = np.asarray(np.clip(np.rint(decoded * 255), 0, 255), dtype=np.uint8)
-        metrics["class_agreement"] = float(chain.garments.agreement(decoded, chain.labels))
+        metrics |= picture_metrics(chain, samples, decoded)
     with uninterrupted():
         log.finish(own, metrics, pictures=pictures, labels=chain.labels)
     return PanelResult(chain.name, own, metrics, tuple(reports), pictures)

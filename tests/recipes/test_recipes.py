@@ -16,6 +16,8 @@ from labctl.rig import load_rig, rig_names
 from labctl.runlog import RunReader
 
 SMALL = {"samples": 20, "audit": 4, "reference": 50}
+# Recipes of networks that the user trains first; a shipped one stands in.
+OWN_MODELS = {"sample_emnist_latent": {"model": "mnist"}}
 SAMPLES = [n for n in protocol_names() if type(load_protocol(n).recipe) is SampleRecipe]
 SCANS = [n for n in protocol_names() if isinstance(load_protocol(n).recipe, ScanRecipe)]
 
@@ -35,13 +37,14 @@ def points(tmp_path: Path) -> Path:
 
 def settings_for(name: str, points: Path) -> dict:
     own = {"data": str(points), "train_iterations": 20, "bits": "float"} if name == "sample_points" else {}
-    return {**SMALL, **own}
+    return {**SMALL, **OWN_MODELS.get(name, {}), **own}
 
 
 def test_the_shipped_recipes_are_those_promised() -> None:
     assert set(protocol_names()) == {
         "demo", "sample_moons", "sample_swiss_roll", "sample_gaussians", "sample_checkerboard",
-        "sample_points", "sample_fashion_latent", "settling_scan", "noise_scan", "bits_scan", "steps_study",
+        "sample_points", "sample_fashion_latent", "sample_mnist_latent", "sample_emnist_latent",
+        "settling_scan", "noise_scan", "bits_scan", "steps_study",
     }  # fmt: skip
     assert set(rig_names()) == {"optical-twin", "optical-ideal", "digital"}
 
@@ -65,7 +68,7 @@ def test_every_rig_loads_and_says_what_it_is(name) -> None:
 def test_every_network_a_recipe_names_is_in_the_zoo(name) -> None:
     recipe = load_protocol(name).recipe
     assert isinstance(recipe, SampleRecipe)
-    if recipe.model:
+    if recipe.model and name not in OWN_MODELS:
         assert {recipe.model, f"{recipe.model}-{recipe.bits}bit"} <= set(list_zoo())
 
 
@@ -83,12 +86,32 @@ def test_every_sampling_recipe_runs_on_the_twin(name, rig, points, tmp_path) -> 
 
 @pytest.mark.parametrize("name", protocol_names())
 def test_every_recipe_compiles_dry(name, rig, points) -> None:
-    settings = {"data": str(points)} if name == "sample_points" else {}
+    settings = {"data": str(points)} if name == "sample_points" else OWN_MODELS.get(name, {})
     chains = chains_of(load_protocol(name, settings), rig, lambda *_: None, dry=True)
     assert chains
     for chain in chains:
         assert sum(chain.program.weights.placement.sizes) <= rig.config.n_channels
         assert chain.step_us(rig) == pytest.approx(14.9)
+
+
+def test_a_run_says_how_good_its_pictures_are(rig, tmp_path) -> None:
+    settings = {"samples": 250, "audit": 4, "steps": 4}
+    (panel,) = run(load_protocol("sample_mnist_latent", settings), rig, out=tmp_path).panels
+    assert panel.metrics["class_agreement"] > 0.8
+    assert -0.1 < panel.metrics["frechet_star"] < 0.5
+    assert 0.3 < panel.metrics["density"] < 4
+    assert 0.5 < panel.metrics["coverage"] <= 1
+    assert 0 < panel.metrics["path_error"] < 1.5
+    (few,) = run(load_protocol("sample_mnist_latent", {**settings, "samples": 3}), rig, out=tmp_path).panels
+    assert "frechet_star" not in few.metrics
+    assert np.isfinite(few.metrics["coverage"])
+    (drawn,) = run(load_protocol("sample_mnist_latent", {**settings, "eta": 0.5}), rig, out=tmp_path).panels
+    assert "path_error" not in drawn.metrics
+
+
+def test_a_network_that_was_never_trained_is_said(rig) -> None:
+    with pytest.raises(ConfigError, match=r"4bit\.safetensors' is neither in the zoo nor a file"):
+        chains_of(load_protocol("sample_emnist_latent"), rig, lambda *_: None, dry=True)
 
 
 def test_a_scan_writes_its_table(rig, tmp_path) -> None:
