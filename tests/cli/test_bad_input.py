@@ -272,7 +272,7 @@ def test_public_data_from_a_folder_that_does_not_hold_it(labctl, tmp_path, monke
 
 
 def test_an_unknown_data_set(labctl) -> None:
-    refused(labctl("data", "fetch", "mnist"), 2, "'mnist'", "fashion-mnist")
+    refused(labctl("data", "fetch", "kmnist"), 2, "'kmnist'", "fashion-mnist")
 
 
 # -- files and folders -----------------------------------------------------------------------------------
