@@ -85,6 +85,13 @@ class Chain:
         each = [extra + per_step, *[per_step] * (self.sampler.steps - 1), ending]  # extra: a first slope
         return tuple(step for step, count in enumerate(each) for _ in range(count))
 
+    @cached_property
+    def shown(self) -> IntArray:
+        """The first sample of every class: whose pictures are kept for each step."""
+        if self.labels is None:
+            return self.sample_id[:1]
+        return np.unique(self.labels, return_index=True)[1].astype(np.int64)
+
     @property
     def coercions(self) -> tuple[Coercion, ...]:
         """What the machine's gain tables cannot hold exactly enough to pass in silence."""

@@ -122,12 +122,13 @@ def _panel(chain: Chain, rig: Rig) -> PanelPlan:
     recipe, placement = chain.recipe, chain.program.weights.placement
     engine_audits = rig.loop_spec is not None
     count = min(recipe.audit, recipe.samples) if engine_audits else 0
-    pictures, reference_pictures, reference_labels = None, None, None
+    pictures, step_pictures, reference_pictures, reference_labels = None, None, None, None
     reference = chain.reference
     if chain.pictures is not None:
         pictures = (recipe.samples, 28, 28)
+        step_pictures = (chain.sampler.steps + 1, len(chain.shown), 28, 28)
         if chain.pictures.real_pictures is not None:
-            reference_pictures = _bytes(chain.pictures.real_pictures)
+            reference_pictures = as_bytes(chain.pictures.real_pictures)
             reference_labels = np.asarray(chain.pictures.real_labels, dtype=np.int64)
         reference = None
     elif reference is not None:
@@ -160,6 +161,7 @@ def _panel(chain: Chain, rig: Rig) -> PanelPlan:
         reference=reference,
         reference_labels=reference_labels,
         pictures=pictures,
+        step_pictures=step_pictures,
         reference_pictures=reference_pictures,
         own_mean=chain.subject.affine.mean,
         own_std=chain.subject.affine.std,
@@ -235,5 +237,6 @@ def _audited(values: FloatArray, audited: int) -> FloatArray | None:
     return values if audited and len(values) == audited else None
 
 
-def _bytes(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+def as_bytes(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pictures in 0..1 as the file keeps them."""
     return np.asarray(np.clip(np.rint(np.asarray(pictures, dtype=np.float64) * 255), 0, 255), dtype=np.uint8)

@@ -23,7 +23,7 @@ from labctl.procedures.drawn import picture_metrics
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, chains_of, check_state_noise, run_sampler
 from labctl.procedures.recipe import Protocol, ScanRecipe, load_protocol
-from labctl.procedures.records import SCAN_UNITS, column_name, header_of, plan_of, step_record
+from labctl.procedures.records import SCAN_UNITS, as_bytes, column_name, header_of, plan_of, step_record
 from labctl.rig import Rig
 from labctl.runlog import PanelWriter, RunHeader, RunPlan, RunWriter, fresh_path
 from labctl.sampling import SettleSeen, StepSeen
@@ -266,6 +266,7 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
     reports: list[SettleReport] = []
     x_before, since = chain.x_start, time.perf_counter()
     audited = len(log.plan.audit) if log.plan.audit is not None else 0
+    clean: list[FloatArray] = []
 
     def report(seen: SettleSeen) -> None:
         reports.append(_report(chain, seen))
@@ -283,18 +284,21 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
                 record = step_record(chain, seen, x, (elapsed - engine_s) if last else 0.0, audited)
                 background.step(record, partial(report, seen))
             pending.clear()
+            clean.append(step.denoised[chain.shown])
             x_before, since = step.x, time.perf_counter()
 
         samples = run_sampler(chain, rig, pending.append, keep)
     metrics = {**_metrics(chain, samples, reports, noise), **rig.readout_summary()}
     own = chain.subject.affine.restore(samples)
-    pictures = None
+    pictures, step_pictures = None, None
     if chain.pictures is not None and chain.labels is not None:
         decoded = chain.pictures.decode(own)
-        pictures = np.asarray(np.clip(np.rint(decoded * 255), 0, 255), dtype=np.uint8)
+        pictures = as_bytes(decoded)
         metrics |= picture_metrics(chain, samples, decoded)
+        steps = chain.subject.affine.restore(np.concatenate(clean))
+        step_pictures = as_bytes(chain.pictures.decode(steps)).reshape(len(clean), -1, *decoded.shape[1:])
     with uninterrupted():
-        log.finish(own, metrics, pictures=pictures, labels=chain.labels)
+        log.finish(own, metrics, pictures=pictures, step_pictures=step_pictures, labels=chain.labels)
     return PanelResult(chain.name, own, metrics, tuple(reports), pictures)
 
 

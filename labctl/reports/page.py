@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from labctl.devices import Outcome, RunLogError
 from labctl.reports import words
 from labctl.reports.matrix import placed_matrix_figure
-from labctl.reports.samples import chain_figure, picture_grid_figure, samples_figure
+from labctl.reports.samples import chain_figure, picture_grid_figure, samples_figure, step_pictures_figure
 from labctl.reports.statistics import (
     LedgerTotals,
     StepStatistics,
@@ -156,6 +156,7 @@ def _draw_panel(section: Section, header: RunHeader, folder: Path, prefix: str, 
                 theme=theme,
             ),
         )
+        _draw_steps(section, header, draw)
     elif samples is not None and np.isfinite(samples).all(axis=1).any():
         draw(
             "samples",
@@ -208,6 +209,26 @@ def _draw_panel(section: Section, header: RunHeader, folder: Path, prefix: str, 
                 theme=theme,
             ),
         )
+
+
+def _draw_steps(
+    section: Section, header: RunHeader, draw: Callable[[str, str, Callable[[Theme], Figure]], None]
+) -> None:
+    """What each step takes the clean pictures to be, one sample of each class."""
+    steps, labels, names = section.panel.step_pictures, section.panel.labels, _class_names(header)
+    if steps is None:
+        return
+    heads = []
+    if labels is not None and names:
+        heads = [names[label] for label in np.unique(labels) if label < len(names)]
+    sigmas = [float(step.sigma_next) for step in section.steps]
+    rows = [f"σ = {words.number(sigma)}" if sigma else "result" for sigma in sigmas][: len(steps)]
+    rows += ["result"] * (len(steps) - len(rows))
+    draw(
+        "steps",
+        "One sample of each class, as each step has its clean picture",
+        lambda theme: step_pictures_figure(steps, rows, heads, theme=theme),
+    )
 
 
 def _picture(name: str, alt: str, draw: Callable[[Theme], Figure], folder: Path) -> Picture:

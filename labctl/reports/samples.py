@@ -132,6 +132,28 @@ def picture_grid_figure(
     return figure
 
 
+def step_pictures_figure(
+    steps: NDArray[np.uint8], names: Sequence[str], heads: Sequence[str] = (), *, theme: Theme = LIGHT
+) -> Figure:
+    """Pictures [steps, P, height, width], a row a step with its name, a column a sample under its head."""
+    rows, columns, height, width = steps.shape
+    sheet = steps.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    with drawing(theme):
+        figure = Figure(figsize=(0.52 * columns + 0.9, 0.52 * rows + 0.4), layout="compressed")
+        axes = figure.add_subplot()
+        shades = "gray_r" if theme.name == "light" else "gray"
+        axes.imshow(sheet, cmap=shades, interpolation="nearest", vmin=0, vmax=255)
+        bare(axes)
+        for row, name in enumerate(names):
+            axes.text(
+                -3, (row + 0.5) * height, name, ha="right", va="center", fontsize=5.5, color=theme.faint
+            )
+        for column, head in enumerate(heads[:columns]):
+            at, short = (column + 0.5) * width, head.split("/")[0]
+            axes.text(at, -3, short, ha="center", va="bottom", fontsize=5.5, color=theme.faint)
+    return figure
+
+
 def _sheet(
     stack: NDArray[np.uint8], classes: IntArray | None, rows: int, columns: int
 ) -> tuple[NDArray[np.float64], list[int]]:

@@ -222,6 +222,13 @@ class PanelReader:
         return np.asarray(fresh(self._entry["samples/pictures"])[...])
 
     @property
+    def step_pictures(self) -> NDArray[np.uint8] | None:
+        """What each step takes the clean pictures to be [steps, some samples, h, w]; None where not kept."""
+        if "step_pictures" not in self._entry["samples"] or not self.finished:
+            return None
+        return np.asarray(fresh(self._entry["samples/step_pictures"])[...])
+
+    @property
     def reference(self) -> FloatArray | None:
         """Data to compare with [M, d]."""
         return self._reference("x")

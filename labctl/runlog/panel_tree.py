@@ -182,6 +182,10 @@ def _write_samples(entry: h5py.Group, panel: PanelPlan) -> None:
     _add_plot(group, panel, panel.pictures)
     group.create_dataset("x", shape=(panel.n_samples, panel.d), dtype=_F8, fillvalue=_NAN)
     group.create_dataset("labels", data=np.full(panel.n_samples, -1, dtype=_I4))
+    if panel.step_pictures is not None:
+        shape = panel.step_pictures
+        group.create_dataset("step_pictures", shape=shape, dtype=_U1, chunks=(1, *shape[1:]), **PACKED)
+        group["step_pictures"].attrs["long_name"] = "clean pictures as each step has them, one sample a class"
     group.create_dataset("finished", data=np.uint8(0))
     group["finished"].attrs["long_name"] = "1: the chain reached its end; 0: x is an unfinished iterate"
 

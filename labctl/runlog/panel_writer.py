@@ -82,10 +82,16 @@ class PanelWriter:
         metrics: Mapping[str, Scalar] | None = None,
         *,
         pictures: NDArray[np.uint8] | None = None,
+        step_pictures: NDArray[np.uint8] | None = None,
         labels: IntArray | None = None,
     ) -> None:
         """Write the samples [B, d] in own units, their pictures as planned, and what was measured on them."""
         with self._file.writing("the samples", self.steps_done):
+            if step_pictures is not None:
+                if self._plan.step_pictures is None:
+                    raise RunLogError(f"{self._file.path}: step pictures were not in the plan of this run")
+                self._file.check_shape("step pictures", step_pictures, self._plan.step_pictures)
+                self._entry["samples/step_pictures"][...] = step_pictures
             self._write_samples(np.asarray(samples, dtype=np.float64), pictures, labels, finished=True)
             write_metrics(self._entry["metrics"], metrics or {})
             self._file.flush()

@@ -150,7 +150,8 @@ class PanelPlan:
     """One chain of steps. A plain run has one panel without a name; a scan has one per value.
 
     reference [M, d]: data to stand beside the samples. pictures: shape (count, height, width) of the
-    pictures that will be made of the samples; reference_pictures [P, height, width] uint8.
+    pictures that will be made of the samples; reference_pictures [P, height, width] uint8. step_pictures:
+    shape (steps, some samples, height, width) of what each step takes their clean pictures to be.
     audit [A]: the samples whose settle time is recorded. own_mean, own_std [d]: the chain's x is
     standardised, samples and reference are in the data's own units, own = x * own_std + own_mean (None: no
     difference).
@@ -169,6 +170,7 @@ class PanelPlan:
     reference: FloatArray | None = None
     reference_labels: IntArray | None = None
     pictures: tuple[int, int, int] | None = None
+    step_pictures: tuple[int, int, int, int] | None = None
     reference_pictures: NDArray[np.uint8] | None = None
     own_mean: Sequence[float] | None = None
     own_std: Sequence[float] | None = None

@@ -94,6 +94,22 @@ def test_every_recipe_compiles_dry(name, rig, points) -> None:
         assert chain.step_us(rig) == pytest.approx(14.9)
 
 
+@pytest.mark.parametrize("stepping", ["host", "chain"])
+def test_a_run_keeps_what_each_step_takes_the_clean_pictures_to_be(rig, tmp_path, stepping) -> None:
+    """One sample of each class; the last row is the result itself."""
+    protocol = load_protocol(
+        "sample_mnist_latent", {"samples": 20, "steps": 3, "audit": 0, "stepping": stepping}
+    )
+    with RunReader(run(protocol, rig, out=tmp_path).file) as reader:
+        panel = reader.panel()
+        assert panel.step_pictures.shape == (4, 10, 28, 28)
+        first = np.unique(panel.labels, return_index=True)[1]
+        np.testing.assert_array_equal(panel.step_pictures[-1], panel.pictures[first])
+        if stepping == "chain":  # and what its last settle said is the result
+            np.testing.assert_array_equal(panel.step_pictures[-2], panel.step_pictures[-1])
+        assert all(picture.max() > 100 for picture in panel.step_pictures[0])
+
+
 def test_a_run_says_how_good_its_pictures_are(rig, tmp_path) -> None:
     settings = {"samples": 250, "audit": 4, "steps": 4}
     (panel,) = run(load_protocol("sample_mnist_latent", settings), rig, out=tmp_path).panels

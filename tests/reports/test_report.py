@@ -177,6 +177,7 @@ def test_pictures_take_the_place_of_points(tmp_path: Path, synthetic) -> None:
         2,
         d=12,
         pictures=(30, 28, 28),
+        step_pictures=(2, 3, 28, 28),
         reference_pictures=real,
         reference_labels=labels,
         labels=labels,
@@ -185,10 +186,14 @@ def test_pictures_take_the_place_of_points(tmp_path: Path, synthetic) -> None:
     with RunWriter.create(tmp_path / "g", header, RunPlan([plan])) as run:
         for index in range(2):
             run.step(synthetic.step(index, plan))
-        run.finish(rng.normal(size=(30, 12)), pictures=255 - real)
+        run.finish(
+            rng.normal(size=(30, 12)), pictures=255 - real, step_pictures=real[:6].reshape(2, 3, 28, 28)
+        )
     page = Page(report(tmp_path / "g", tmp_path / "out"))
     assert "pictures decoded from samples of this run" in page.text
     assert (tmp_path / "out" / "pictures.png").exists()
+    assert (tmp_path / "out" / "steps.png").exists()
+    assert "the clean picture that the network takes the noisy state for" in page.text
     assert not (tmp_path / "out" / "samples.png").exists()
 
 

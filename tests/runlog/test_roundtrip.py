@@ -136,16 +136,31 @@ def test_every_plot_of_the_file_has_its_signal_and_axes(tmp_path: Path, syntheti
 
 def test_pictures_become_the_default_plot(tmp_path: Path, synthetic) -> None:
     pictures = np.random.default_rng(0).integers(0, 255, size=(9, 28, 28), dtype=np.uint8)
-    plan = synthetic.plan(20, 2, d=12, pictures=(9, 28, 28), reference_pictures=pictures)
+    steps = pictures[:6].reshape(2, 3, 28, 28)
+    plan = synthetic.plan(
+        20, 2, d=12, pictures=(9, 28, 28), step_pictures=steps.shape, reference_pictures=pictures
+    )
     with RunWriter.create(tmp_path / "g", synthetic.header(20, d=12), RunPlan([plan])) as run:
         for index in range(2):
             run.step(synthetic.step(index, plan))
-        run.finish(np.ones((20, 12)), pictures=255 - pictures)
+        run.finish(np.ones((20, 12)), pictures=255 - pictures, step_pictures=steps)
     root = nxload(str(tmp_path / "g.nxs"))
     assert root.plottable_data.nxsignal.shape == (9, 28, 28)
     with RunReader(tmp_path / "g") as run:
         np.testing.assert_array_equal(run.panel().pictures, 255 - pictures)
         np.testing.assert_array_equal(run.panel().reference_pictures, pictures)
+        np.testing.assert_array_equal(run.panel().step_pictures, steps)
+
+
+@pytest.mark.parametrize("shape", [None, (3, 3, 28, 28)])
+def test_step_pictures_that_were_not_planned_are_refused(tmp_path: Path, synthetic, shape) -> None:
+    plan = synthetic.plan(20, 1, d=12, pictures=(9, 28, 28), step_pictures=shape)
+    with RunWriter.create(tmp_path / "g", synthetic.header(20, d=12), RunPlan([plan])) as run:
+        run.step(synthetic.step(0, plan))
+        steps = np.zeros((2, 3, 28, 28), np.uint8)
+        with pytest.raises(RunLogError, match="step pictures"):
+            run.finish(np.ones((20, 12)), pictures=np.zeros((9, 28, 28), np.uint8), step_pictures=steps)
+        run.abort("tried")
 
 
 def test_a_scan_has_panels_and_a_table_that_opens_first(tmp_path: Path, synthetic) -> None:
