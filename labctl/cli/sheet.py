@@ -192,6 +192,8 @@ def _sentences(
         ("mode error", "mode_total_variation", share, "{} of the samples would have to change mode"),
         ("class agreement", "class_agreement", share, "{} of the pictures are of the class asked for"),
         ("second starts", "multistable_share", share, "{} of the audited settles have another root"),
+        ("out of range", "latents_out_of_range", number,
+         "{} samples lay beyond all training pictures; they were drawn at the edge"),
         ("FD*", "frechet_star", lambda value: f"{value:.3f}",
          "{}; 0 as fresh real pictures, 1 a decoded Gaussian; our classifier's features, not FID"),
         ("density", "density", lambda value: f"{value:.2f}", "{} times that of real pictures about a sample"),

@@ -41,6 +41,7 @@ from labctl.models.pictures import (
 from labctl.models.training import ProgressCallback
 
 KIND: Final = "autoencoder"
+LATENT_LIMIT: Final = 8.0  # whitened; the farthest training picture is at 4.9 (garments), 4.0 (digits)
 
 FloatArray = NDArray[np.float64]
 
@@ -112,13 +113,23 @@ class Autoencoder:
         return np.linalg.solve(root, (codes - self.mean).T).T
 
     def decode(self, latents: ArrayLike) -> Pictures:
-        """Whitened latents [B, L] to pictures float32 [B, 28, 28] in 0..1; DataError if malformed."""
+        """Whitened latents [B, L] to pictures float32 [B, 28, 28] in 0..1.
+
+        DataError where malformed or beyond `LATENT_LIMIT`: the decoder has seen nothing like it.
+        """
         given = np.asarray(latents, dtype=np.float64)
         if given.ndim != 2 or given.shape[1] != self.latent:
             raise DataError(f"latents: shape {given.shape}; allowed: [B, {self.latent}]")
         if not np.isfinite(given).all():
             row = int(np.flatnonzero(~np.isfinite(given).all(axis=1))[0])
             raise DataError(f"latents: row {row} is not finite; allowed: finite numbers")
+        far = np.abs(given).max(axis=1, initial=0.0)
+        if len(far) and far.max() > LATENT_LIMIT:
+            row = int(far.argmax())
+            raise DataError(
+                f"latents: row {row} reaches {far[row]:.3g}; allowed: -{LATENT_LIMIT:g} to {LATENT_LIMIT:g} "
+                "standard deviations, beyond which no training picture lies"
+            )
         codes = given @ np.linalg.cholesky(self.covariance).T + self.mean
         flat = in_chunks(self.decoder, torch.as_tensor(codes, dtype=torch.float32)).numpy()
         return np.asarray(flat, dtype=np.float32).reshape(-1, SIDE, SIDE)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.devices.errors import CheckpointError, DataError
-from labctl.models.autoencoder import Autoencoder, load_autoencoder
+from labctl.models.autoencoder import LATENT_LIMIT, Autoencoder, load_autoencoder
 from labctl.models.checkpoint import zoo_folder
 from labctl.models.classifier import Classifier, agreement, load_classifier
 from labctl.models.data_sets import DATA_SETS
@@ -66,6 +66,12 @@ class PictureSet:
     def decode(self, latents: ArrayLike) -> Pictures:
         """Whitened latents [B, L] to pictures float32 [B, 28, 28] in 0..1; else DataError."""
         return self.autoencoder.decode(latents)
+
+    def in_range(self, latents: ArrayLike) -> tuple[FloatArray, int]:
+        """Latents [B, L] moved into the decoder's range, and how many of them were not."""
+        given = np.asarray(latents, dtype=np.float64)
+        kept = np.clip(given, -LATENT_LIMIT, LATENT_LIMIT)
+        return kept, int((kept != given).any(axis=1).sum())
 
     def classify(self, pictures: ArrayLike) -> Labels:
         """The judge's class of each picture, int64 [B]; `class_names` are in that order."""

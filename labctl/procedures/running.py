@@ -292,10 +292,13 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
     own = chain.subject.affine.restore(samples)
     pictures, step_pictures = None, None
     if chain.pictures is not None and chain.labels is not None:
-        decoded = chain.pictures.decode(own)
+        kept, outside = chain.pictures.in_range(own)
+        decoded = chain.pictures.decode(kept)
         pictures = as_bytes(decoded)
         metrics |= picture_metrics(chain, samples, decoded)
-        steps = chain.subject.affine.restore(np.concatenate(clean))
+        if outside:
+            metrics["latents_out_of_range"] = outside
+        steps, _ = chain.pictures.in_range(chain.subject.affine.restore(np.concatenate(clean)))
         step_pictures = as_bytes(chain.pictures.decode(steps)).reshape(len(clean), -1, *decoded.shape[1:])
     with uninterrupted():
         log.finish(own, metrics, pictures=pictures, step_pictures=step_pictures, labels=chain.labels)

@@ -230,3 +230,25 @@ def test_damaged_files_are_refused(trained: Autoencoder, judge: Classifier, tmp_
     _edit_card(judged, channels=0)
     with pytest.raises(CheckpointError, match="are not sizes"):
         load_classifier(judged)
+
+
+@pytest.mark.parametrize("value", [8.5, -1e6])
+def test_latents_beyond_the_range_trained_on_are_refused(value: float) -> None:
+    autoencoder, _ = load_autoencoder("fashion_autoencoder")
+    latents = np.zeros((3, autoencoder.latent))
+    latents[1, 4] = value
+    with pytest.raises(DataError, match=r"latents: row 1 reaches .*; allowed: -8 to 8 standard deviations"):
+        autoencoder.decode(latents)
+    assert autoencoder.decode(np.zeros((0, autoencoder.latent))).shape == (0, 28, 28)
+
+
+def test_a_runs_stray_latents_are_counted_and_shown_at_the_edge() -> None:
+    from labctl.models.checkpoint import load_checkpoint
+    from labctl.models.picture_sets import picture_set_of
+
+    pictures = picture_set_of(load_checkpoint("mnist").card.notes)
+    latents = np.zeros((3, 12))
+    latents[[0, 2], 3] = [9.0, -20.0]
+    kept, outside = pictures.in_range(latents)
+    assert (outside, kept[0, 3], kept[2, 3]) == (2, 8.0, -8.0)
+    assert pictures.decode(kept).shape == (3, 28, 28)
