@@ -124,9 +124,7 @@ def test_what_a_transient_leaves_is_measured_and_too_much_of_it_refused(filmed, 
     summary = bench.engine.camera.summary()
     assert summary["camera_transient_share_p95"] > 0.1
     assert summary["camera_transient_allowed"] is False
-    message = (
-        r"camera: an exposure of 6 us, begun 1 us after release, holds a transient of .* allowed: 0.5%"
-    )
+    message = r"camera: an exposure of 6 us, begun 1 us after release, holds a transient of .* allowed: 0.5%"
     with pytest.raises(ConfigError, match=message):
         bench.engine.camera.refuse_transient(early.transient, bench.electronics.spec)
     bench.engine.camera.refuse_transient(np.zeros(5), bench.electronics.spec)
