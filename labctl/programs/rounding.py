@@ -13,15 +13,15 @@ Codes = NDArray[np.int64]
 
 
 def to_codes(
-    values: FloatArray, converter: Converter, field: str
+    values: FloatArray, converter: Converter, field: str, out: Codes | None = None
 ) -> tuple[Codes, NDArray[np.bool_], Coercion | None]:
-    """Nearest codes, where the range clipped them, and the worst clipped pair as a coercion.
+    """Nearest codes (in `out` where given), where the range clipped them, and the worst clipped pair.
 
     Raises ProgramError for NaN or infinity: no code means that.
     """
     if values.size == 0:
         return values.astype(np.int64), np.zeros(values.shape, np.bool_), None
-    limit, codes = converter.range_units, np.empty(values.shape, np.int64)
+    limit, codes = converter.range_units, np.empty(values.shape, np.int64) if out is None else out
     flat = np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
     low, high = _round_to_codes(flat, 1.0 / converter.units_per_code, converter.max_code, codes.reshape(-1))
     if not np.isfinite(high - low):
