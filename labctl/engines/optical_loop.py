@@ -39,6 +39,7 @@ from labctl.programs import (
     encode_frame,
     encode_tables,
     injected,
+    preset,
     to_codes,
 )
 
@@ -234,7 +235,10 @@ class OpticalLoopEngine:
                 step_id=batch.step_id + k,
                 sample_id=batch.sample_id,
             )
-            notes = tuple(n for n in (note, start_note if k == 0 else None) if n is not None)
+            if k:
+                before = ran.settles[k - 1].counts * spec.adc.units_per_code
+                start_note = preset(chain, k, before, ran.register[k - 1], spec)
+            notes = tuple(n for n in (note, start_note) if n is not None)
             settled = _Settled(
                 segment, coded, codes, ran.bias_clipped[k], batch.labels, ran.settles[k], notes
             )

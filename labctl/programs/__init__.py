@@ -1,6 +1,6 @@
 """Programs: segments, codes and quantisers, placement of a network into W, encoding into light."""
 
-from labctl.programs.chain import ChainUpdate, encode_chain, injected
+from labctl.programs.chain import ChainUpdate, encode_chain, injected, preset
 from labctl.programs.codes import CodedMatrix, encode, full_scale_code
 from labctl.programs.encoding import EncodedFrame, encode_frame
 from labctl.programs.placement import PlacedWeights, Placement, place
@@ -25,5 +25,6 @@ __all__ = [
     "full_scale_code",
     "injected",
     "place",
+    "preset",
     "to_codes",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from labctl.devices import ChainCodes, Coercion, LoopSpec, UnsupportedFeature
 from labctl.programs.program import LoopSegment
+from labctl.programs.rounding import to_codes
 from labctl.programs.tables import CodedTables
 
 FloatArray = NDArray[np.float64]
@@ -86,6 +87,24 @@ def encode_chain(
         inject_add=added(np.array([update.w for update in updates])),
         start_add=added(np.ones(len(updates))),
     )
+
+
+def preset(
+    chain: ChainCodes, k: int, state: FloatArray, register: IntArray, spec: LoopSpec
+) -> Coercion | None:
+    """The worst preset of settle k >= 1 that left the DAC's range, from what the settle before it read
+    (state [B, n], network units) and its register [B, d]; None where all fit.
+    """
+    if spec.chain is None:
+        raise UnsupportedFeature("these electronics have no sequencer", device="loop", operation="chain")
+    factor, word = 2.0**-spec.chain.coefficient_fraction_bits, 2.0**-spec.chain.fraction_bits
+    unit, wanted = spec.dac.units_per_code, state.copy()
+    own = state[:, chain.rows] * (chain.start_state[k - 1] * factor)
+    own += register * (chain.start_register[k - 1] * factor * word * unit)
+    if chain.start_add is not None:
+        own += chain.start_add[k - 1] * (word * unit)
+    wanted[:, chain.rows] = own
+    return to_codes(wanted, spec.dac, "start")[2]
 
 
 def injected(

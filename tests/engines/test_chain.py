@@ -33,6 +33,11 @@ def run(rig_name, model, name, *, steps=4, eta=0.0, chained, samples=SAMPLES, wr
     return settles, states, out
 
 
+def coerced(result):
+    """What left a range, and how often; the values to what a converter's rounding leaves of them."""
+    return [(c.field, round(c.requested, 4), round(c.applied, 4), c.count) for c in result.coercions]
+
+
 @pytest.mark.parametrize(
     ("rig", "model", "name", "eta"),
     [
@@ -53,6 +58,7 @@ def test_a_chain_is_the_host_stepped_run(rig, model, name, eta):
         np.testing.assert_allclose(ours.result.z, theirs.result.z, atol=1e-5)
         np.testing.assert_allclose(ours.inject, theirs.inject, atol=1e-5)
         np.testing.assert_array_equal(ours.result.outcome, theirs.result.outcome)
+        assert coerced(ours.result) == coerced(theirs.result)
         np.testing.assert_allclose(ours.result.settle_time_us, theirs.result.settle_time_us, atol=1e-3)
         if rig != "optical-ideal":
             codes, wanted = ours.result.applied.inject_codes, theirs.result.applied.inject_codes
