@@ -149,6 +149,6 @@ def one_segment():
             inject_scale,
             Settled(tolerance),
         )
-        return LoopProgram(weights, (segment,)), segment
+        return LoopProgram((weights,), (segment,)), segment
 
     return make

@@ -119,7 +119,7 @@ def column_name(key: str, series: str) -> str:
 
 
 def _panel(chain: Chain, rig: Rig) -> PanelPlan:
-    recipe, placement = chain.recipe, chain.program.weights.placement
+    recipe, placement = chain.recipe, chain.program.placement
     engine_audits = rig.loop_spec is not None
     count = min(recipe.audit, recipe.samples) if engine_audits else 0
     pictures, step_pictures, reference_pictures, reference_labels = None, None, None, None
