@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labctl.devices import Outcome, RunLogError
 from labctl.runlog.columns import create_growing, text_type
 from labctl.runlog.nexus import PACKED, add_array, add_attributes, add_group, add_settings, add_text_slot
-from labctl.runlog.records import PanelPlan, ProgramRecord, SegmentTables
+from labctl.runlog.records import MatrixRecord, PanelPlan, ProgramRecord, SegmentTables
 
 NO_OUTCOME = 255
 NO_CODE = -32768
@@ -232,11 +232,14 @@ def _write_program(entry: h5py.Group, program: ProgramRecord, n: int) -> None:
     group["law"] = program.law
     group["output_row"] = np.arange(n, dtype=_I4)
     group["input_row"] = np.arange(n, dtype=_I4)
-    add_array(group, "weights", program.weights, (n, n))
-    if program.codes is not None:
-        add_array(group, "codes", np.asarray(program.codes, dtype=_I2), (n, n))
-    if program.row_scale is not None:
-        add_array(group, "row_scale", program.row_scale, (n,))
+    _write_matrix(group, program, n)
+    for number, matrix in enumerate(program.further, start=1):
+        other = add_group(
+            group, f"matrix_{number}", "NXdata", signal=signal, axes=["output_row", "input_row"]
+        )
+        for rows in ("output_row", "input_row"):
+            other[rows] = group[rows]
+        _write_matrix(other, matrix, n)
     if program.mask is not None:
         add_array(group, "mask", np.asarray(program.mask, dtype=_U1), (n, n))
     if program.bits is not None:
@@ -249,6 +252,14 @@ def _write_program(entry: h5py.Group, program: ProgramRecord, n: int) -> None:
     add_settings(group, "settings", program.settings)
     if program.segments is not None:
         _write_segments(group, program.segments, n)
+
+
+def _write_matrix(group: h5py.Group, matrix: ProgramRecord | MatrixRecord, n: int) -> None:
+    add_array(group, "weights", matrix.weights, (n, n))
+    if matrix.codes is not None:
+        add_array(group, "codes", np.asarray(matrix.codes, dtype=_I2), (n, n))
+    if matrix.row_scale is not None:
+        add_array(group, "row_scale", matrix.row_scale, (n,))
 
 
 def _write_segments(program: h5py.Group, segments: SegmentTables, n: int) -> None:
