@@ -194,6 +194,7 @@ def table(
                  "", ""],
                 ["density", f"{_mean(ode, 'density'):.2f}", _range(ode, "density"), ""],
                 ["coverage", f"{_mean(ode, 'coverage'):.3f}", _range(ode, "coverage"), ""],
+                *_sequence_rows(name),
                 *_control_row(name),
                 *_data_rows(name),
             ],
@@ -242,6 +243,20 @@ def table(
             ["scheme", "N", "schedule", "path error", "FD*", "class agreement", "NFE", "trips", "time"], rows
         )
         say("")
+
+
+def _sequence_rows(name: str) -> list[list[str]]:
+    """Four machines in sequence: the larger net's own ODE, and the noisy 4-bit loop that runs it part by part."""
+    rows = []
+    for label, net, where, count in (
+        ("four machines in sequence: ODE", f"{name}_x4", "ode", SAMPLES),
+        ("four machines in sequence: noisy 4-bit loop", f"{name}_x4-4bit", "optical-twin", LOOP_SAMPLES),
+    ):
+        cells = [scored(net, where, s, count) for s in SEEDS]
+        shown = f"FD* {_mean(cells, 'star'):.3f}, agreement {_mean(cells, 'agreement'):.3f}"
+        path = f", path error {_mean(cells, 'path'):.3f}" if where != "ode" else ""
+        rows.append([label, shown + path, _range(cells, "star"), ""])
+    return rows
 
 
 def _control_row(name: str) -> list[list[str]]:

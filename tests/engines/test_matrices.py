@@ -69,9 +69,9 @@ def test_each_matrix_keeps_its_own_null_and_weights(network, how):
             engine.solve(segment, on_rig_batch)
             wanted = program.matrices[segment.matrix].weights
             np.testing.assert_allclose(engine.measured_weights(), wanted, atol=0.02 * np.abs(wanted).max())
-        alone = LoopProgram(
-            program.matrices[1:], tuple(s for s in _as_first(program) if s.kind == "implicit")
-        )
+        segments = [replace(s, matrix=0, last=True) for s in program.segments if s.matrix == 1]
+        implicit = tuple(s for s in segments if s.kind == "implicit")
+        alone = LoopProgram(program.matrices[1:], implicit)
         z = engine.solve(program.segments[1], on_rig_batch).z
         engine.load(alone)
         np.testing.assert_allclose(engine.solve(alone.segments[0], on_rig_batch).z, z, atol=2e-3)
