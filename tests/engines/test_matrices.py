@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -51,10 +54,7 @@ def test_frames_are_paid_for_where_they_are_shown(network, how):
         frame_us = rig.frame_us
         *_, program = on_rig(rig, network, how, seen.append)
     shown = [event.result.ledger.upload_us >= frame_us for event in seen]
-    changed = [
-        True,
-        *(a.matrix != b.matrix for a, b in zip(program.segments, program.segments[1:], strict=False)),
-    ]
+    changed = [True, *(a.matrix != b.matrix for a, b in pairwise(program.segments))]
     assert shown == changed
     assert sum(shown) == program.frames
 
