@@ -274,21 +274,24 @@ class RowTableNetwork(nn.Module):
         return raw - (x0 - c_skip * x) / c_out
 
     def _raw_groups(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        if (labels is None) != (self._n_classes == 0):
-            wanted = f"labels 0 to {self._n_classes - 1}" if self._n_classes else "no labels"
-            raise ValueError(
-                f"labels {'missing' if labels is None else 'given'}: this network takes {wanted}"
-            )
+        self._check_labels(labels)
         c_skip, c_out, c_in = (c[..., None, None] for c in coefficients(self._preconditioning, sigma))
         replicas, levels, members, _ = x.shape
         gains, biases = self._tables(sigma)
         h = c_in * x
         for layer, (gain, bias) in enumerate(zip(gains, biases, strict=True)):
-            g, b = _for_samples(gain, labels), _for_samples(bias, labels)
+            g, b = for_samples(gain, labels), for_samples(bias, labels)
             w = self._matrix(layer).to(x.dtype)
             y = torch.bmm(torch.tanh(h).reshape(replicas, levels * members, -1), w.transpose(1, 2))
             h = torch.addcmul(b, g, y.reshape(replicas, levels, members, -1))
         return h, c_skip, c_out
+
+    def _check_labels(self, labels: Tensor | None) -> None:
+        if (labels is None) != (self._n_classes == 0):
+            wanted = f"labels 0 to {self._n_classes - 1}" if self._n_classes else "no labels"
+            raise ValueError(
+                f"labels {'missing' if labels is None else 'given'}: this network takes {wanted}"
+            )
 
     def _matrix(self, layer: int) -> Tensor:
         if self._coded is not None:
@@ -346,7 +349,7 @@ def _normalised(raw: Tensor) -> Tensor:
     return raw / raw.abs().amax(dim=-1, keepdim=True)
 
 
-def _for_samples(table: Tensor, labels: Tensor | None) -> Tensor:
+def for_samples(table: Tensor, labels: Tensor | None) -> Tensor:
     """[R, S, C, rows] to [R, S, M or 1, rows] by label."""
     if labels is None:
         return table

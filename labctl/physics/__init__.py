@@ -1,11 +1,15 @@
 """The equations of the machines: batched, differentiable, parameters passed in."""
 
+from labctl.physics.fitted import CurveTable, FittedCurve, FittedMap
 from labctl.physics.loop import ExponentialStep, LoopLaw, delayed_map, saturate, settle_fast, trajectory
 from labctl.physics.noise import LoopNoise
 from labctl.physics.philox import Stream
 from labctl.physics.settling import Settling, cycling, row_peaks, settle_times
 
 __all__ = [
+    "CurveTable",
+    "FittedCurve",
+    "FittedMap",
     "ExponentialStep",
     "LoopLaw",
     "LoopNoise",

@@ -282,3 +282,25 @@ def residual_peak(  # pragma: no cover - compiled
             if not size <= peak:
                 peak = size
         out[b] = peak
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def interpolate_rows(  # pragma: no cover - compiled
+    z: Float32, table: Float32, low: float, per_unit: float, out: Float32, slope: Float32
+) -> None:
+    """out [B, n] and its slope from each channel's values table [n, T], linear between equal steps from `low`.
+
+    Beyond the ends the end's value, slope 0. per_unit: steps in a unit of z.
+    """
+    last = table.shape[1] - 1
+    for b in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            place = (z[b, i] - low) * per_unit
+            if place <= 0 or place >= last:
+                out[b, i] = table[i, 0 if place <= 0 else last]
+                slope[b, i] = _F(0)
+                continue
+            k = int(place)
+            rise = table[i, k + 1] - table[i, k]
+            out[b, i] = table[i, k] + _F(place - k) * rise
+            slope[b, i] = rise * _F(per_unit)

@@ -1,0 +1,114 @@
+"""The loop as a measurement knows it: fitted curves and matrices instead of W tanh(z). Differentiable.
+
+    leak_scale leak z = gain_scale gain y + bias + offset,   y = sum_k P_k f(z)^k,  k = 1 .. K
+
+P_k [K, n, n] are of the frame on display (rows are outputs), as open-loop probes see them: emitter curves make
+the higher powers, crosstalk and leakage fill the places where no weight was placed. f is the electronics' own
+saturating curve, one a channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labctl.physics.kernels import interpolate_rows
+
+
+@dataclass(frozen=True, eq=False)
+class FittedCurve:
+    """f(z) = (1 - mix) tanh(a z + b) + mix y / (1 + |y|^knee)^(1/knee) + slope z, y = a z + b.
+
+    scale a, shift b, slope [n]; knee and mix are shared: all channels are built alike. mix 0 is tanh; 1 is the
+    published machine's family of curves.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    slope: Tensor
+    knee: Tensor
+    mix: Tensor
+
+    @classmethod
+    def nominal(cls, n_channels: int, dtype: torch.dtype = torch.float64) -> FittedCurve:
+        """tanh on every channel."""
+        one = torch.ones(n_channels, dtype=dtype)
+        return cls(one, 0 * one, 0 * one, torch.tensor(2.5, dtype=dtype), torch.tensor(0.0, dtype=dtype))
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """f of states [..., n]."""
+        y = self.scale * z + self.shift
+        size = y.abs().clamp_min(1e-12)
+        # (1 + s^k)^(1/k) without overflow: s (1 + s^-k)^(1/k) for s > 1
+        low, high = size.clamp_max(1.0), size.clamp_min(1.0)
+        root = torch.where(
+            size <= 1,
+            (1 + low**self.knee) ** (1 / self.knee),
+            high * (1 + high ** (-self.knee)) ** (1 / self.knee),
+        )
+        return (1 - self.mix) * torch.tanh(y) + self.mix * y / root + self.slope * z
+
+
+
+class CurveTable:
+    """A fitted curve as float32 tables, compiled: powers are slow, and a training asks for them millions of times.
+
+    Linear between 2,048 values over +-12 units: within 1e-4 of the curve.
+    """
+
+    RANGE_UNITS = 12.0
+    VALUES = 2048
+
+    def __init__(self, curve: FittedCurve) -> None:
+        grid = torch.linspace(-self.RANGE_UNITS, self.RANGE_UNITS, self.VALUES, dtype=torch.float64)
+        values = curve(grid[:, None].expand(-1, len(curve.scale)))
+        self._table = np.ascontiguousarray(values.T.numpy().astype(np.float32))
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """f of states [..., n], differentiable in z."""
+        out: Tensor = _Interpolated.apply(z, self._table)  # type: ignore[no-untyped-call]
+        return out
+
+
+class _Interpolated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, table: NDArray[np.float32]) -> Tensor:
+        rows = z.detach().reshape(-1, z.shape[-1]).contiguous()
+        out, slope = torch.empty_like(rows), torch.empty_like(rows)
+        per_unit = (CurveTable.VALUES - 1) / (2 * CurveTable.RANGE_UNITS)
+        interpolate_rows(
+            rows.numpy(), table, -CurveTable.RANGE_UNITS, per_unit, out.numpy(), slope.numpy()
+        )
+        ctx.save_for_backward(slope.reshape(z.shape))
+        return out.reshape(z.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grads[0] * slope, None
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMap:
+    """y(z) of one frame: powers [K, n, n] over a curve. Units: photocurrent of a full-scale weight at phi = 1."""
+
+    powers: Tensor
+    curve: FittedCurve
+
+    def light(self, phi: Tensor) -> Tensor:
+        """y [..., n] of driven values phi [..., n], as an open-loop probe has them."""
+        out = phi @ self.powers[0].T
+        raised = phi
+        for power in self.powers[1:]:
+            raised = raised * phi
+            out = out + raised @ power.T
+        return out
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """y [..., n] of states z [..., n]."""
+        return self.light(self.curve(z))
