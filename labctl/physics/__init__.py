@@ -1,12 +1,18 @@
 """The equations of the machines: batched, differentiable, parameters passed in."""
 
+from labctl.physics.bench import BenchLaw, LightPath, LoopErrors
+from labctl.physics.curve import ElectronicsCurve
 from labctl.physics.loop import ExponentialStep, LoopLaw, delayed_map, saturate, settle_fast, trajectory
 from labctl.physics.noise import LoopNoise
 from labctl.physics.philox import Stream
 from labctl.physics.settling import Settling, cycling, row_peaks, settle_times
 
 __all__ = [
+    "BenchLaw",
+    "ElectronicsCurve",
     "ExponentialStep",
+    "LightPath",
+    "LoopErrors",
     "LoopLaw",
     "LoopNoise",
     "Settling",

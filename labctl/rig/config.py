@@ -15,14 +15,20 @@ from labctl.rig.table import DRIVERS, WORLDS
 
 
 class WorldConfig(BaseModel):
-    """The simulated bench that the rig's twins share; `overrides` replace single values of the profile."""
+    """The simulated bench that the rig's twins share.
+
+    `profile` is a shipped one or a file; `unit_seed` says which bench of a population (the day's `seed` where
+    none is given); `terms` scale its faults (0 = off); `overrides` replace single values of the profile.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["optical-bench"] = "optical-bench"
     profile: str
     seed: int = Field(default=0, ge=0)
+    unit_seed: int | None = Field(default=None, ge=0)
     noise_scale: float = Field(default=1.0, ge=0, le=1000)
+    terms: dict[str, float] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 
