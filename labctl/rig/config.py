@@ -112,6 +112,16 @@ def load_rig(name_or_path: str | Path) -> RigConfig:
             f"shipped: {', '.join(rig_names())}"
         )
     try:
-        return RigConfig(**parse_toml(text, where))
+        config = RigConfig(**parse_toml(text, where))
     except ValidationError as error:
         raise first_problem(error, where, RigConfig) from None
+    return config if text_name in rig_names() else _beside(config, path)
+
+
+def _beside(config: RigConfig, rig_file: Path) -> RigConfig:
+    """A profile that a rig file names by a relative path stands beside that file."""
+    world = config.world
+    if world is None or not world.profile.endswith(".toml") or Path(world.profile).is_absolute():
+        return config
+    beside = str(rig_file.parent / world.profile)
+    return config.model_copy(update={"world": world.model_copy(update={"profile": beside})})
