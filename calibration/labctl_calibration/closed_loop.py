@@ -1,12 +1,12 @@
 """What the electronics add when the loop is closed: offsets, leak and gain errors, and the curve f of a channel.
 
-First with every gain off, where z = (bias + offset) / (leak_scale leak). Then from equilibria under random
-biases with a gain well below oscillation: each settled state obeys
+First with every gain off, where (leak_scale leak + leak_offset) z = bias + offset. Then from equilibria under
+random biases with a gain well below oscillation: each settled state obeys
 
-    leak_scale leak z = gain_scale gain sum_k P_k f(z)^k + bias + offset
+    (leak_scale leak + leak_offset) z = gain_scale gain (sum_k P_k f(z)^k + P_0) + bias + offset
 
-in every row, with P_k known from open-loop probes; gain_scale and f are fitted to that. Only their product
-acts on a state, so f is fixed as having slope and reach of tanh on average (the gauge).
+in every row, with P_k known from open-loop probes; gain_scale, P_0 and f are fitted to that. Only the product
+of gain_scale and f acts on a state, so f is pulled to tanh where nothing else decides (the gauge).
 """
 
 from __future__ import annotations
@@ -33,40 +33,45 @@ ITERATIONS = 60
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """leak_scale, offset_units and gain_scale [n], f of every channel, rms residual of the fit [n] (units)."""
+    """What the rows are beside what was set, each [n]; f of every channel; rms residual of the fit [n] (units).
+
+    light_offset is P_0: an offset in front of the gain that only the closed loop shows.
+    """
 
     leak_scale: FloatArray
+    leak_offset: FloatArray
     offset_units: FloatArray
     gain_scale: FloatArray
+    light_offset: FloatArray
     curve: FittedCurve
     residual: FloatArray
 
 
 def measure_rows(electronics: LoopElectronics, light: EffectiveMap, *, seed: int = 0) -> Rows:
     """Fit the electronics around the frame on display. Raises DeviceFault for rows that do not answer."""
-    leak_scale, offset = _open_rows(electronics)
-    gain, biases, z = _equilibria(electronics, light, seed)
-    powers = torch.from_numpy(light.powers)
-    wanted = torch.from_numpy(leak_scale * z - biases - offset)
-    curve, gain_scale, residual = _fit(powers, torch.from_numpy(z), wanted, gain)
-    return Rows(leak_scale, offset, gain_scale, curve, residual)
+    scale, constant, offset = _open_rows(electronics)
+    gains, biases, z = _equilibria(electronics, light, seed)
+    wanted = torch.from_numpy((scale + constant) * z - biases - offset)
+    fitted = _fit(torch.from_numpy(light.powers), torch.from_numpy(z), wanted, torch.from_numpy(gains))
+    curve, gain_scale, light_offset, residual = fitted
+    return Rows(scale, constant, offset, gain_scale, light_offset, curve, residual)
 
 
-def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray]:
-    """leak_scale and offset of every row from settles without gain: two biases at two leaks."""
+def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """leak_scale, leak_offset and offset of every row from settles without gain: two biases at three leaks."""
     spec = electronics.spec
     n, top = spec.n_channels, spec.dac.max_code
-    asked = np.array([[0.4, 1.0], [-0.4, 1.0], [0.2, 0.5], [-0.2, 0.5]])
+    asked = np.array([[s * 0.7 * leak, leak] for leak in (1.0, 0.6, 0.3) for s in (1, -1)])
     rows = np.repeat(asked, OFFSET_REPEATS, axis=0)
     bias = np.rint(rows[:, :1] * top).astype(np.int64).repeat(n, axis=1)
     leak = np.rint(rows[:, 1:] * spec.max_leak_code).astype(np.int64).repeat(n, axis=1)
     z = _settled(electronics, bias, np.zeros((1, n), np.int64), leak, STEP_ID)
     b, weight = bias * spec.dac.units_per_code, leak / spec.max_leak_code
-    # leak_scale (leak z) - offset = bias: two unknowns a row
-    x = weight * z
-    mean_x, mean_b = x.mean(axis=0), b.mean(axis=0)
-    scale = ((x - mean_x) * (b - mean_b)).sum(axis=0) / ((x - mean_x) ** 2).sum(axis=0)
-    offset = scale * mean_x - mean_b
+    # leak_scale (leak z) + leak_offset z - offset = bias: three unknowns a row
+    design = np.stack([weight * z, z, -np.ones_like(z)], axis=2).transpose(1, 0, 2)  # [n, B, 3]
+    normal = design.transpose(0, 2, 1) @ design
+    right = (design.transpose(0, 2, 1) @ b.T[:, :, None])[:, :, 0]
+    scale, constant, offset = np.linalg.solve(normal, right[:, :, None])[:, :, 0].T
     low, high = WORST_LEAK
     bad = np.flatnonzero(~((scale > low) & (scale < high)))
     if len(bad):
@@ -75,19 +80,20 @@ def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray]:
             f"what was set; allowed: {low:g} to {high:g}",
             device=electronics.name, operation="measure_rows",
         )  # fmt: skip
-    return scale, offset
+    return scale, constant, offset
 
 
 def _equilibria(
     electronics: LoopElectronics, light: EffectiveMap, seed: int
-) -> tuple[float, FloatArray, FloatArray]:
-    """(gain, biases, states) of settles under random biases, each [B, n] in units."""
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(gains [B, 1], biases and states [B, n]) of settles under random biases at two gains, in units."""
     spec = electronics.spec
     n = spec.n_channels
     slowest = float(np.abs(np.linalg.eigvals(light.powers[0])).max())
     wanted = LOOP_GAIN / max(slowest, 1e-3)
-    code = spec.hidden_gain.code(np.full((1, n), wanted))
-    gain = float(spec.hidden_gain.value(code)[0, 0])
+    half = np.where(np.arange(EQUILIBRIA) % 2, wanted, wanted / 3)[:, None]
+    code = spec.hidden_gain.code(np.broadcast_to(half, (EQUILIBRIA, n)))
+    gain = spec.hidden_gain.value(code)[:, :1]
     rng = np.random.Generator(np.random.Philox(key=seed + 202))
     units = rng.uniform(-BIAS_UNITS, BIAS_UNITS, (EQUILIBRIA, n)) * rng.uniform(0.1, 1.0, (EQUILIBRIA, 1))
     bias = np.rint(units / spec.dac.units_per_code).astype(np.int64)
@@ -119,16 +125,17 @@ def _settled(
 
 
 def _fit(
-    powers: torch.Tensor, z: torch.Tensor, wanted: torch.Tensor, gain: float
-) -> tuple[FittedCurve, FloatArray, FloatArray]:
-    """Curve and gain scales that make gain_scale gain P f(z) equal `wanted`, by L-BFGS."""
+    powers: torch.Tensor, z: torch.Tensor, wanted: torch.Tensor, gains: torch.Tensor
+) -> tuple[FittedCurve, FloatArray, FloatArray, FloatArray]:
+    """Curve, gain scales, light offsets that make gain_scale gain (P f(z) + P_0) equal `wanted`, by L-BFGS."""
     n = z.shape[1]
     free = {
         name: torch.zeros(size, dtype=torch.float64, requires_grad=True)
-        for name, size in (("scale", n), ("shift", n), ("slope", n), ("gain", n), ("knee", 1), ("mix", 1))
+        for name, size in (("scale", n), ("shift", n), ("slope", n), ("gain", n), ("light", n),
+                           ("knee", 1), ("mix", 1))
     }
     inside = (z.abs() < 3.7).all(dim=1)  # a clipped reading says nothing of its state
-    z, wanted = z[inside], wanted[inside]
+    z, wanted, gains = z[inside], wanted[inside], gains[inside]
 
     def curve() -> FittedCurve:
         scale = torch.exp(free["scale"])
@@ -138,7 +145,7 @@ def _fit(
 
     def left() -> torch.Tensor:
         y = FittedMap(powers, curve())(z)
-        return torch.exp(free["gain"]) * gain * y - wanted
+        return torch.exp(free["gain"]) * gains * (y + free["light"]) - wanted
 
     def loss() -> torch.Tensor:
         # small pulls fix what no state can tell apart (the gauge), far below what they can
@@ -164,4 +171,4 @@ def _fit(
             found.knee.detach().reshape(()), found.mix.detach().reshape(()),
         )  # fmt: skip
         residual = left().square().mean(dim=0).sqrt().numpy()
-        return fixed, torch.exp(free["gain"]).numpy().copy(), residual
+        return fixed, torch.exp(free["gain"]).numpy().copy(), free["light"].numpy().copy(), residual

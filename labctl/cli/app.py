@@ -60,6 +60,8 @@ app = typer.Typer(
     "one NeXus file.",
     epilog=f"Exit codes: {_CODES}",
 )
+twin_app = typer.Typer(help="Twins of benches: their profiles.", no_args_is_help=True)
+profile_app = typer.Typer(help="True parameters of simulated benches.", no_args_is_help=True)
 data_app = typer.Typer(help="List public data sets, or bring one here.", no_args_is_help=True)
 
 RIG = "optical-twin"
@@ -260,6 +262,28 @@ def train(
     from labctl.cli.training import train_network
 
     train_network(recipe, settings or [], out)
+
+
+twin_app.add_typer(profile_app, name="profile")
+app.add_typer(twin_app, name="twin", rich_help_panel=OWN)
+
+
+@profile_app.command("import")
+def twin_profile_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A published parameter file (YAML).")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="PROFILE", help="Name of the profile; FILE's name .toml.")
+    ] = None,
+) -> None:
+    """Make a published machine's parameter file a profile, and a rig with that machine's twin.
+
+    Reads the files of the 48- and of the 16-channel AOC. The rig file stands beside the profile.
+
+    [dim]Example:[/dim] labctl twin profile import April2025_corrected_pd_3.yaml --out aoc48.toml
+    """
+    from labctl.cli.twins import import_published
+
+    import_published(file, out)
 
 
 app.add_typer(data_app, name="data", rich_help_panel=OWN)

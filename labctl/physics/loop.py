@@ -74,8 +74,15 @@ class ExponentialStep:
     before: Tensor
 
     @classmethod
-    def of(cls, leak: Tensor, dt: float, *, method: Method = "ab2", trip: float = 0.0) -> ExponentialStep:
-        """Coefficients for each row's leak."""
+    def of(
+        cls,
+        leak: Tensor,
+        dt: float | Tensor,
+        *,
+        method: Method = "ab2",
+        trip: float | Tensor = 0.0,
+    ) -> ExponentialStep:
+        """Coefficients for each row's leak; dt and trip [1, n] where rows differ in tau."""
         x = leak * dt
         decay = torch.exp(-x)
         small = x < 1e-3  # series: 1 - exp(-x) would cancel, and leak 0 is a pure integrator

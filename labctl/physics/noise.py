@@ -66,7 +66,9 @@ class LoopNoise:
         """One-sided density of shot noise at one unit of photocurrent, 1/Hz: 2 q / I."""
         return 2 * ELEMENTARY_CHARGE_C / (self.photocurrent_ua * 1e-6) if self.shot else 0.0
 
-    def additive_variance(self, gain: Tensor, leak: Tensor, dt: float, tau_s: float) -> tuple[Tensor, Tensor]:
+    def additive_variance(
+        self, gain: Tensor, leak: Tensor, dt: float | Tensor, tau_s: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(floor, slope): variance of z added over dt (tau) is floor + slope * light, network units squared.
 
         Exact Ornstein-Uhlenbeck increment of loop, detector and shot noise; light is the total photocurrent

@@ -15,14 +15,20 @@ from labctl.rig.table import DRIVERS, WORLDS
 
 
 class WorldConfig(BaseModel):
-    """The simulated bench that the rig's twins share; `overrides` replace single values of the profile."""
+    """The simulated bench that the rig's twins share.
+
+    `profile` is a shipped one or a file; `unit_seed` says which bench of a population (the day's `seed` where
+    none is given); `terms` scale its faults (0 = off); `overrides` replace single values of the profile.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["optical-bench"] = "optical-bench"
     profile: str
     seed: int = Field(default=0, ge=0)
+    unit_seed: int | None = Field(default=None, ge=0)
     noise_scale: float = Field(default=1.0, ge=0, le=1000)
+    terms: dict[str, float] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -106,6 +112,16 @@ def load_rig(name_or_path: str | Path) -> RigConfig:
             f"shipped: {', '.join(rig_names())}"
         )
     try:
-        return RigConfig(**parse_toml(text, where))
+        config = RigConfig(**parse_toml(text, where))
     except ValidationError as error:
         raise first_problem(error, where, RigConfig) from None
+    return config if text_name in rig_names() else _beside(config, path)
+
+
+def _beside(config: RigConfig, rig_file: Path) -> RigConfig:
+    """A profile that a rig file names by a relative path stands beside that file."""
+    world = config.world
+    if world is None or not world.profile.endswith(".toml") or Path(world.profile).is_absolute():
+        return config
+    beside = str(rig_file.parent / world.profile)
+    return config.model_copy(update={"world": world.model_copy(update={"profile": beside})})

@@ -202,14 +202,18 @@ class Rig:
         load_profile = load("labctl_sim_devices.profile:load_profile")
         try:
             profile = load_profile(world.profile, dict(world.overrides))
+            if profile.n_channels != self.config.n_channels:
+                raise ConfigError(
+                    f"n_channels is {self.config.n_channels}, "
+                    f"profile {world.profile} has {profile.n_channels}"
+                )
+            bench = load(WORLDS[world.kind])(
+                profile, seed=world.seed, noise_scale=world.noise_scale, unit_seed=world.unit_seed
+            )
+            bench.set_terms(world.terms)
         except ConfigError as error:
             raise ConfigError(f"rig {self.name}: world: {error}") from None
-        if profile.n_channels != self.config.n_channels:
-            raise ConfigError(
-                f"rig {self.name}: n_channels is {self.config.n_channels}, "
-                f"profile {world.profile} has {profile.n_channels}"
-            )
-        return load(WORLDS[world.kind])(profile, seed=world.seed, noise_scale=world.noise_scale)
+        return bench
 
     def _build_engine(self) -> OpticalLoopEngine | DigitalEngine:
         if self.config.engine == "digital":

@@ -33,6 +33,9 @@ DRIVERS: dict[str, Entry] = {
 WORLDS: dict[str, str] = {"optical-bench": "labctl_sim_devices.bench:OpticalBench"}
 
 
+PROFILE_IMPORT = "labctl_sim_devices.profile_import:import_profile"
+
+
 def load(target: str) -> Any:
     """The object at "module:name"."""
     module, _, name = target.partition(":")

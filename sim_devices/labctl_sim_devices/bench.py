@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.physics import LoopNoise
+from labctl.physics import BenchLaw, LoopNoise
+from labctl_sim_devices.clock_terms import ClockTerms
+from labctl_sim_devices.damage import DamageRecord
+from labctl_sim_devices.loop_light import EmissionTable
 from labctl_sim_devices.optics import PanelOptics
 from labctl_sim_devices.profile import OpticalProfile
 from labctl_sim_devices.shutter import Shutter
+from labctl_sim_devices.truth import (
+    LIGHT_TERMS,
+    LOOP_TERMS,
+    BenchTruth,
+    curve,
+    light_path,
+    loop_errors,
+    tensor,
+)
+from labctl_sim_devices.units import check_scales, draw_unit
 
 FloatArray = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 
 class OpticalBench:
     """One simulated bench with a stepped clock: each operation adds its own duration.
 
-    `noise_scale` multiplies every standard deviation of the profile's noise; 0 switches noise off.
+    `seed` is the day: noise, phases, drift. `unit_seed` is the machine, where the profile describes a
+    population (None: the same as the day's). `noise_scale` multiplies every standard deviation of the
+    profile's noise; 0 switches noise off. The profile's `terms` scale its faults, as `set_terms` does.
     """
 
-    def __init__(self, profile: OpticalProfile, *, seed: int = 0, noise_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        profile: OpticalProfile,
+        *,
+        seed: int = 0,
+        noise_scale: float = 1.0,
+        unit_seed: int | None = None,
+    ) -> None:
         self.profile = profile
         self.seed = seed
+        self.unit_seed = seed if unit_seed is None else unit_seed
         self.dtype = torch.float64 if profile.precision == "float64" else torch.float32
         self.now_us = 0.0
+        self.drawn = draw_unit(profile, self.unit_seed)
+        self.terms: dict[str, float] = {}
+        self.damage = DamageRecord(np.ones(profile.n_channels))
         self.optics = PanelOptics(profile)
+        self.set_terms(profile.terms)
         self.emitted_units: FloatArray = np.zeros((1, profile.n_channels))
         self.shutter: Shutter | None = None  # a camera that waits for triggers
         self.camera_faults: dict[int, Literal["dropped", "stale"]] = {}  # by frame of the next acquisition
@@ -39,6 +69,104 @@ class OpticalBench:
         """Multiply every standard deviation of the profile's noise: loop and camera."""
         self.noise: LoopNoise = self.profile.noise.scaled(factor)
         self.noise_scale = factor
+
+    def set_terms(self, scales: Mapping[str, float]) -> None:
+        """Scale faults by name, from now on: 0 is off, 1 as drawn; others stay. The frame stays on display.
+
+        Raises ConfigError for a name that is no term, or a scale outside 0 .. 4.
+        """
+        check_scales(scales)
+        self.terms = {**self.terms, **scales}
+        self.unit = self.drawn.scaled(self.terms)
+        self.clock = ClockTerms(self.profile, self.unit, self.seed)
+        shown = self.optics.levels
+        self.optics = PanelOptics(self.profile, self.unit, self.unit_seed, self.clock.temperature_c)
+        if shown is not None:
+            self.optics.restore(shown, self.now_us)
+        self._emission: EmissionTable | None = None
+
+    @property
+    def plain_light(self) -> bool:
+        """Whether light and detectors are ideal, so that y = W phi(z) with phi = tanh."""
+        return not self.unit.has(*LIGHT_TERMS) and not self.damage.events
+
+    @property
+    def plain_loop(self) -> bool:
+        """Whether the closed loop does as asked."""
+        return not self.unit.has(*LOOP_TERMS)
+
+    def temperature_c(self) -> float:
+        """Of the bench, now."""
+        return self.clock.temperature_c(self.now_us)
+
+    def transmittances(self) -> FloatArray:
+        """Transmittance of every cell now [2, n, n]."""
+        seen = self.optics.transmittances(self.now_us)
+        return seen if self.damage.panel_light == 1.0 else seen * self.damage.panel_light
+
+    def emitters(self) -> FloatArray:
+        """Factors of the moment [n] on the emitters' light; 0 where one has died."""
+        return np.asarray(self.clock.light(self.now_us) * self.damage.alive)
+
+    def law(self) -> BenchLaw:
+        """Forward map of the frame on display, without the emitters' factors of the moment."""
+        p, unit = self.profile, self.unit
+        return BenchLaw(
+            path=light_path(p, unit, np.ones(p.n_channels)),
+            loop=loop_errors(p, unit, self.clock.offset(self.now_us)),
+            transmittance=tensor(self.transmittances()),
+            pedestal=p.pedestal_units,
+            curve=curve(unit),
+            curve_share=float(unit.curve_share),
+        )
+
+    def truth(self) -> BenchTruth:
+        """The exact state of the bench now, for tests to score estimates against; no device reveals it."""
+        p, unit, law = self.profile, self.unit, self.law()
+        exact = replace(law, path=light_path(p, unit, self.emitters()))
+        return BenchTruth(
+            exact, p.tau_us * unit.tau_ratio, p.trip_us + float(unit.tia_delay_us), self.temperature_c(), unit
+        )
+
+    def emission(self, law: BenchLaw) -> EmissionTable:
+        """Light over state, made once for the terms in force."""
+        if self._emission is None:
+            self._emission = EmissionTable(law, self.dtype)
+        return self._emission
+
+    def light_of(self, drive: FloatArray) -> FloatArray:
+        """Light [B, f] of drives [B, n] (units of phi = 1): f = n where both paths are alike, else 2 n.
+
+        Before the emitters' factors of the moment.
+        """
+        if self.plain_light:
+            return drive
+        path = light_path(self.profile, self.unit, np.ones(self.profile.n_channels))
+        if path.linear_emission:
+            return drive
+        return np.asarray(path.light(tensor(drive)).numpy().reshape(len(drive), -1))
+
+    def spots(self, light: Floats) -> Floats:
+        """Light of the 2 n spots [B, 2 n] before the detectors, of emitted light [B, f]."""
+        if self.plain_light:
+            return np.concatenate([light @ path.T for path in self.transmittances()], axis=1)
+        law = self.law()
+        matrices = law.path.optical(law.transmittance).numpy() * self.emitters()
+        n = self.profile.n_channels
+        if law.path.linear_emission:
+            slopes = law.path.emission[:, :, 2].numpy()
+            both = (matrices * slopes[None, :, None, :]).sum(axis=1)  # [to, out, in]
+            return np.concatenate([light @ part.T for part in both], axis=1)
+        return np.asarray(light @ matrices.transpose(1, 3, 0, 2).reshape(2 * n, 2 * n))
+
+    def strain(self, device: str, drive_units: Floats) -> None:
+        """The emitters are driven so [B, n]: whatever is rated for less is damaged, and that is recorded."""
+        self.damage.strain(self.profile, device, self.now_us, drive_units)
+
+    def spend(self, duration_us: float, mean_light: Floats) -> None:
+        """Let time pass while the emitters give this light [n] on average."""
+        self.clock.emitted(mean_light, self.now_us, duration_us)
+        self.advance(duration_us)
 
     def advance(self, duration_us: float) -> None:
         """Let time pass."""

@@ -91,8 +91,7 @@ class CameraTwin(Camera):
         room = self._expected - sum(len(t.begin_us) for t in self._taken) - self._missed
         kept[max(room, 0) :] = False
         self._missed += int(np.count_nonzero(~kept[: max(room, 0)]))
-        paths = self._bench.optics.transmittances(self._bench.now_us)
-        spots = np.concatenate([emitted_us[kept] @ path.T for path in paths], axis=1)
+        spots = self._bench.spots(emitted_us[kept])
         begin, _ = self.open_us(triggers)
         heard = Triggers(triggers.time_us[kept], triggers.source, triggers.sample[kept], triggers.step)
         self._taken.append(_Taken(spots, heard, heard.time_us + begin[kept]))
@@ -141,7 +140,7 @@ class CameraTwin(Camera):
 
     def _do_temperature_c(self) -> float:
         self._require_bench("temperature_c")
-        return self._bench.profile.temperature_c
+        return self._bench.temperature_c()
 
     def _do_settings(self, operation: str) -> CameraSettings:
         self._require_bench(operation)
@@ -208,7 +207,7 @@ class CameraTwin(Camera):
         )
         self._free_frames += n
         self._expected, self._ready_us = n, -math.inf
-        self.expose(triggers, np.repeat(bench.emitted_units[-1:] * s.exposure_us, n, axis=0))
+        self.expose(triggers, np.repeat(bench.light_of(bench.emitted_units[-1:]) * s.exposure_us, n, axis=0))
         bench.advance(period_us * n)
 
     def _render(self, taken: _Taken, part: slice) -> NDArray[np.uint16]:

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from labctl.devices import (
     ChainCodes,
@@ -29,12 +28,15 @@ from labctl.devices import (
     SettleCodes,
     joined_readouts,
 )
-from labctl.physics import ExponentialStep, LoopLaw, Stream, saturate
-from labctl.physics.kernels import adc_sample, modulate, noisy_step
+from labctl.physics import Stream
 from labctl_sim_devices.bench import OpticalBench
+from labctl_sim_devices.integration import LoopRun, Released, Window
+from labctl_sim_devices.loop_light import REACH_UNITS, LoopLight, PlainLight, TrueLight
 from labctl_sim_devices.sequencer import SequencerTwin
 from labctl_sim_devices.shutter import Gathered, Triggers
+from labctl_sim_devices.truth import tensor
 
+FloatArray = NDArray[np.floating]
 MAX_STEP_TAU = 0.22  # settle times within 0.5% (tests/physics), multiplicative noise resolved
 TILE = 512  # samples integrated together: their states stay in cache
 
@@ -70,6 +72,7 @@ class ElectronicsTwin(LoopElectronics):
         )
         self._null = np.zeros(p.n_channels, np.int64)
         self._probes, self._probed_frame = 0, -1
+        self._streams = (Stream(bench.seed, name, "rin"), Stream(bench.seed, name, "additive"))
 
     @property
     def spec(self) -> LoopSpec:
@@ -93,13 +96,13 @@ class ElectronicsTwin(LoopElectronics):
 
     def _do_temperature_c(self) -> float:
         self._require_bench("temperature_c")
-        return self._bench.profile.temperature_c
+        return self._bench.temperature_c()
 
     def _do_set_offset_null(self, codes: NDArray[np.int64]) -> None:
         self._require_bench("set_offset_null")
         self._null = codes
 
-    def _null_units(self) -> NDArray[np.float64]:
+    def _null_units(self) -> FloatArray:
         return self._null.astype(np.float64) * self._spec.offset_dac.units_per_code
 
     def _do_probe(
@@ -107,12 +110,15 @@ class ElectronicsTwin(LoopElectronics):
     ) -> ProbeReadout:
         self._require_bench("probe")
         bench, p, noise = self._bench, self._bench.profile, self._bench.noise
-        light = codes.astype(np.float64) * self._spec.probe_dac.units_per_code
+        drive = codes.astype(np.float64) * self._spec.probe_dac.units_per_code
         if at == "phi":
-            light = light + p.pedestal_units
-        bench.emitted_units = light
+            drive = drive + p.pedestal_units
+        bench.emitted_units = drive
+        bench.strain(self.name, drive)
         window_us = self._spec.window_us * repeats
-        paths = bench.optics.transmittances(bench.now_us)
+        spacing_us = self._spacing(0.0, window_us, hold)
+        times_us = bench.now_us + np.arange(len(codes)) * spacing_us
+        light = bench.light_of(drive)
         if self._probed_frame != bench.frames_shown:  # draws count from the frame: same program, same record
             self._probes, self._probed_frame = 0, bench.frames_shown
         row = np.arange(len(codes))
@@ -123,38 +129,65 @@ class ElectronicsTwin(LoopElectronics):
             for name in ("probe rin", "probe detector")
         ]
         if hold is not None:
-            triggers = Triggers(
-                bench.now_us + np.arange(len(codes)) * self._spacing(0.0, window_us, hold), "probe", row,
-                self._probes,
-            )  # fmt: skip
+            triggers = Triggers(times_us, "probe", row, self._probes)
             self._image_probe(triggers, light, max(window_us, hold.hold_us), at)
         self._probes += 1
         seconds = window_us * 1e-6
-        noisy = light * (1 + noise.rin_sd(seconds) * draw[0])
-        total = light @ (paths[0] + paths[1]).T
+        noisy = light * (1 + noise.rin_sd(seconds) * _by_path(draw[0], light))
+        signal, total = self._detected(noisy, light, times_us, window_us)
         density = noise.detector_density() + noise.shot_density() * total
-        current = noisy @ (paths[0] - paths[1]).T + np.sqrt(density / (2 * seconds)) * draw[1]
+        current = signal + np.sqrt(density / (2 * seconds)) * draw[1]
         lsb = self._spec.offset_dac.units_per_code / self._spec.window_samples  # the window dithers
         counts = np.rint((current - self._null_units()) / lsb) / self._spec.window_samples
         limit = self._spec.offset_dac.max_code
         clipped = np.abs(counts) > limit
-        bench.advance(self._spacing(0.0, window_us, hold) * len(codes))
+        bench.spend(spacing_us * len(codes), drive.mean(axis=0))
         return ProbeReadout(np.clip(counts, -limit, limit), clipped, window_us)
 
-    def _image_probe(self, triggers: Triggers, light: NDArray[np.float64], on_us: float, at: str) -> None:
+    def _detected(
+        self,
+        noisy: FloatArray,
+        light: FloatArray,
+        times_us: FloatArray,
+        window_us: float,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Photocurrent (difference of the paths) and total light [B, n] of open-loop patterns [B, f]."""
+        bench = self._bench
+        if bench.plain_light:
+            paths = bench.transmittances()
+            return noisy @ (paths[0] - paths[1]).T, light @ (paths[0] + paths[1]).T
+        law = bench.law()
+        folded, constants = law.path.folded(law.transmittance)
+        matrices = folded.numpy() * bench.emitters()
+        paths_in = light.shape[1] // self._spec.n_channels
+        if paths_in == 1:
+            slopes = law.path.emission[:, :, 2].numpy()
+            matrices = (matrices * slopes[None, :, None, :]).sum(axis=1)[:, None]
+        seen = matrices.transpose(0, 2, 1, 3).reshape(2, self._spec.n_channels, -1)  # [to, out, features]
+        swing = bench.clock.modulation(times_us, window_us)[:, None]
+        signal = np.einsum("bf,tof->bto", noisy * swing, seen) + constants.numpy()
+        detected = law.path.compressed(torch.from_numpy(signal)).numpy()
+        total = np.einsum("bf,tof->bo", light, seen)
+        return detected[:, 0] - detected[:, 1], np.maximum(total, 0.0)
+
+    def _image_probe(
+        self, triggers: Triggers, light: FloatArray, on_us: float, at: str
+    ) -> None:  # fmt: skip
         """A camera that waits sees each pattern while it is on; then phi is 0 again, or all is dark."""
         bench = self._bench
         if bench.shutter is None:
             return
+        n = self._spec.n_channels
         begin, end = bench.shutter.open_us(triggers)
         exposure_us = float((end - begin).mean())
         draw = Stream(bench.seed, self.name, "probe rin in frame")
-        flicker = draw.normal(triggers.sample, light.shape[1], step=triggers.step, dtype=torch.float64)
-        seen = light * (1 + bench.noise.rin_sd(exposure_us * 1e-6) * flicker.numpy())
+        flicker = draw.normal(triggers.sample, n, step=triggers.step, dtype=torch.float64).numpy()
+        seen = light * (1 + bench.noise.rin_sd(exposure_us * 1e-6) * _by_path(flicker, light))
         gathered = Gathered(begin, end, light.shape[1])
         gathered.add(0.0, 0.0, on_us, seen)
         gathered.add(0.0, on_us, on_us, seen)
-        gathered.rest(on_us, bench.profile.pedestal_units if at == "phi" else 0.0)
+        after = bench.profile.pedestal_units if at == "phi" else 0.0
+        gathered.rest(on_us, bench.light_of(np.full((1, n), after))[0])
         bench.shutter.expose(triggers, gathered.light_us)
 
     @staticmethod
@@ -168,15 +201,21 @@ class ElectronicsTwin(LoopElectronics):
         self._require_bench("settle")
         bench = self._bench
         spacing = self._spacing(wait_us, self._spec.window_us, hold)
-        parts = []
+        loop = _Loop(bench, self._spec, self._null_units())
+        bench.strain(self.name, loop.highest_drive)
+        parts, mean_light = [], np.zeros(self._spec.n_channels)
         for first in range(0, len(codes.bias), TILE):
             tile = _tile(codes, slice(first, first + TILE))
             times = bench.now_us + wait_us + spacing * (first + np.arange(len(tile.bias)))
             triggers = None
             if hold is not None and bench.shutter is not None:
                 triggers = Triggers(times, "settle", tile.sample_id, tile.step_id)
-            parts.append(self._settle_tile(tile, wait_us, trace, hold, triggers))
-        bench.advance(len(codes.bias) * spacing)
+            light = loop.light(times - wait_us, wait_us + self._spec.window_us)
+            released = loop.released(tile, times - wait_us, light)
+            run = LoopRun(released, light, bench.noise, self._streams, bench.dtype)
+            parts.append(self._settle_tile(run, light, len(tile.bias), wait_us, trace, hold, triggers))
+            mean_light += loop.by_emitter(light).sum(axis=0) / len(codes.bias)
+        bench.spend(len(codes.bias) * spacing, mean_light)
         return joined_readouts([part.readout(wait_us, self._spec.window_us) for part in parts])
 
     def _do_run_chain(self, codes: ChainCodes) -> ChainReadout:
@@ -188,17 +227,24 @@ class ElectronicsTwin(LoopElectronics):
         return sequencer.readout()
 
     def _settle_tile(
-        self, codes: SettleCodes, wait_us: float, trace: bool, hold: Hold | None, triggers: Triggers | None
-    ) -> _Window:
+        self,
+        run: LoopRun,
+        light: LoopLight,
+        batch: int,
+        wait_us: float,
+        trace: bool,
+        hold: Hold | None,
+        triggers: Triggers | None,
+    ) -> Window:
         spec, shutter = self._spec, self._bench.shutter
-        run = _Run(self, codes)
         if triggers is not None and shutter is not None:
             begin, end = shutter.open_us(triggers)
-            run.gathered = Gathered(wait_us + begin, wait_us + end, spec.n_channels)
+            run.gathered = Gathered(wait_us + begin, wait_us + end, light.light.shape[1])
         interval_us = 1.0 / spec.sample_rate_mhz
-        inner = math.ceil(interval_us / spec.tau_us / MAX_STEP_TAU - 1e-9)
+        shortest_us = spec.tau_us * float(self._bench.unit.tau_ratio.min())
+        inner = math.ceil(interval_us / shortest_us / MAX_STEP_TAU - 1e-9)
         step_us = interval_us / inner
-        window = _Window(spec, len(codes.bias))
+        window = Window(spec, batch)
         if trace:
             window.note_trace(0.0, run.z)
         if wait_us > 0:
@@ -232,138 +278,74 @@ class ElectronicsTwin(LoopElectronics):
             raise DeviceUnavailable("the bench has disappeared", device=self.name, operation=operation)
 
 
-class _Run:
-    """The state of one tile between release and hold."""
+class _Loop:
+    """The bench as one operation finds it: what tiles of samples are released into."""
 
-    def __init__(self, twin: ElectronicsTwin, codes: SettleCodes) -> None:
-        spec, bench = twin.spec, twin._bench
-        self._spec, self._noise = spec, bench.noise
-        dtype = bench.dtype
-        dac = spec.dac.units_per_code
+    def __init__(self, bench: OpticalBench, spec: LoopSpec, null_units: FloatArray) -> None:
+        self._bench, self._spec, self._null = bench, spec, null_units
+        self._plain_light, self._plain_loop = bench.plain_light, bench.plain_loop
+        self._paths = bench.transmittances() if self._plain_light else None
+        self._law = None if self._plain_light and self._plain_loop else bench.law()
+        self._emitters = bench.emitters()
 
-        def tensor(values: NDArray[np.float64]) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
+    @property
+    def highest_drive(self) -> FloatArray:
+        """The largest drive [1, n] that the nonlinearity can ask of the emitters."""
+        pedestal, n = self._bench.profile.pedestal_units, self._spec.n_channels
+        if self._plain_light or self._law is None:
+            return np.full((1, n), pedestal + 1.0)
+        reach = torch.full((1, n), REACH_UNITS, dtype=torch.float64)
+        return np.asarray((pedestal + self._law.phi(reach)).numpy())
 
-        paths = bench.optics.transmittances(bench.now_us)
-        self._pedestal = bench.profile.pedestal_units
-        weights = paths[0] - paths[1]
+    def light(self, times_us: FloatArray, duration_us: float) -> LoopLight:
+        """The light of samples released at these times."""
+        bench = self._bench
+        if self._paths is not None:
+            return PlainLight(self._paths, bench.profile.pedestal_units, len(times_us), bench.dtype)
+        law = bench.law() if self._law is None else self._law
+        swing = bench.clock.modulation(times_us, duration_us)
+        return TrueLight(law, bench.emission(law), self._emitters, swing, bench.dtype)
+
+    def by_emitter(self, light: LoopLight) -> FloatArray:
+        """Each emitter's light [B, n] as it is now, mean of its paths."""
+        n = self._spec.n_channels
+        now = light.light.numpy().astype(np.float64)
+        return np.asarray(now.reshape(len(now), -1, n).mean(axis=1))
+
+    def released(self, codes: SettleCodes, times_us: FloatArray, light: LoopLight) -> Released:
+        """Gains, leaks, biases and start in network units, the loop's own errors in them."""
+        spec, dac = self._spec, self._spec.dac.units_per_code
         gain = spec.gain_value(codes.gain, codes.gain_range)
-        leftover = self._pedestal * weights.sum(axis=1) - twin._null_units()
-        bias = codes.bias.astype(np.float64) * dac + gain * leftover
-        self._law = LoopLaw(
-            tensor(weights),
-            tensor(gain),
-            tensor(codes.leak.astype(np.float64) / spec.max_leak_code),
-            tensor(bias),
-            spec.linear_rows,
-        )
-        self.z = tensor(codes.start.astype(np.float64) * dac)
-        self._weights, self._total = tensor((paths[0] - paths[1]).T), tensor((paths[0] + paths[1]).T)
-        self._sample, self._step_id, self._substep = codes.sample_id, codes.step_id, 0
-        self._streams = [Stream(bench.seed, twin.name, name) for name in ("rin", "additive")]
-        self._quiet = torch.zeros_like(self.z)
-        self._phi, self._light, self._flicker, self._now, self._before = (
-            torch.empty_like(self.z) for _ in range(5)
-        )
-        self._started = False
-        self.gathered: Gathered | None = None  # a camera's exposures, where one waits
-        self._time_us, self._past_us, self._step_us = 0.0, 0.0, 0.0
-
-    def use_step(self, step_us: float) -> None:
-        law, spec, noise = self._law, self._spec, self._noise
-        self._step_us = step_us
-        dt = step_us / spec.tau_us
-        step = ExponentialStep.of(law.leak, dt, trip=spec.trip_us / spec.tau_us)
-        floor, slope = noise.additive_variance(law.gain, law.leak, dt, spec.tau_us * 1e-6)
-        self._tables = [t.contiguous().numpy() for t in (step.decay, step.now, step.before, floor, slope)]
-        self._rin_sd = noise.rin_sd(step_us * 1e-6)
-
-    def advance(self) -> None:
-        """One step: light out, photocurrents in, the state moves on."""
-        law, noise = self._law, self._noise
-        phi = saturate(self.z, out=self._phi) if not law.linear_rows else law.phi(self.z)
-        rin = self._draw(0) if self._rin_sd > 0 else self._quiet
-        light, flicker = self._light, self._flicker
-        modulate(phi.numpy(), self._pedestal, self._rin_sd, rin.numpy(), light.numpy(), flicker.numpy())
-        self._gather(self._time_us + self._step_us)
-        y = phi @ self._weights
-        jitter = flicker @ self._weights if self._rin_sd > 0 else self._quiet
-        total = light @ self._total if noise.shot else light
-        decay, share, extend, floor, slope = self._tables
-        normal = self._quiet if noise.quiet else self._draw(1)
-        if not self._started:  # nothing is known of the time before release: hold the first forcing
-            torch.addcmul(law.bias, law.gain, y, out=self._before)
-            self._started = True
-        noisy_step(
-            self.z.numpy(), y.numpy(), jitter.numpy(), self._now.numpy(), self._before.numpy(),
-            law.gain.numpy(), law.bias.numpy(), decay, share, extend, floor, slope, total.numpy(),
-            normal.numpy(),
-        )  # fmt: skip
-        self._now, self._before = self._before, self._now
-        self._substep += 1
-        self._past_us, self._time_us = self._time_us, self._time_us + self._step_us
-
-    def release(self) -> None:
-        """The loop opens: what is still exposed sees the pedestal alone."""
-        if self.gathered is not None:
-            phi = self._law.phi(self.z)
-            torch.add(phi, self._pedestal, out=self._light)
-            self._flicker.zero_()
-            self._gather(self._time_us)
-            self.gathered.rest(self._time_us, self._pedestal)
-
-    def _gather(self, next_us: float) -> None:
-        if self.gathered is not None:
-            light = self._light.numpy() + self._flicker.numpy()
-            self.gathered.add(self._past_us, self._time_us, next_us, light)
-
-    def _draw(self, stream: int) -> Tensor:
-        return self._streams[stream].normal(
-            self._sample, self._spec.n_channels, step=self._step_id, substep=self._substep, dtype=self.z.dtype
+        leak = codes.leak.astype(np.float64) / spec.max_leak_code
+        bias = codes.bias.astype(np.float64) * dac
+        leftover = light.offset_units - self._null
+        tau_us: float | FloatArray = spec.tau_us
+        trip_us = spec.trip_us
+        if self._plain_loop or self._law is None:
+            bias = bias + gain * leftover
+        else:
+            unit, errors = self._bench.unit, self._law.loop
+            asked = tensor(gain)
+            picked_up = self._bench.clock.mains(times_us)
+            summed = errors.bias(tensor(bias + picked_up), asked).numpy()
+            gain, leak = errors.gain(asked).numpy(), errors.leak(tensor(leak)).numpy()
+            bias = summed + gain * leftover
+            tau_us, trip_us = spec.tau_us * unit.tau_ratio, trip_us + float(unit.tia_delay_us)
+        return Released(
+            gain=gain,
+            leak=leak,
+            bias=bias,
+            start=codes.start.astype(np.float64) * dac,
+            tau_us=tau_us,
+            trip_us=trip_us,
+            sample_id=codes.sample_id,
+            step_id=codes.step_id,
         )
 
 
-class _Window:
-    """ADC samples of one tile: mean, halves, spread, clipping, trace, in counts."""
-
-    def __init__(self, spec: LoopSpec, batch: int) -> None:
-        self._spec = spec
-        shape = (batch, spec.n_channels)
-        self._halves, self._squares = np.zeros((2, *shape)), np.zeros(shape)
-        self._first, self._clipped = np.zeros(shape), np.zeros(shape, np.bool_)
-        self._trace: list[NDArray[np.float64]] = []
-        self._trace_us: list[float] = []
-
-    def sample(self, k: int, z: Tensor) -> None:
-        adc = self._spec.adc
-        half = self._halves[0 if k < self._spec.window_samples // 2 else 1]
-        adc_sample(
-            z.numpy(), adc.units_per_code, float(adc.max_code), self._first, k == 0, half, self._squares,
-            self._clipped,
-        )  # fmt: skip
-
-    def note_trace(self, time_us: float, z: Tensor) -> None:
-        limit = float(self._spec.adc.max_code)
-        raw = np.rint(z.numpy().astype(np.float64) / self._spec.adc.units_per_code)
-        self._trace.append(np.clip(np.nan_to_num(raw, nan=limit), -limit, limit))
-        self._trace_us.append(time_us)
-
-    def readout(self, wait_us: float, window_us: float) -> LoopReadout:
-        samples = self._spec.window_samples
-        first = samples // 2
-        sizes = np.array([first, samples - first], np.float64)
-        mean = self._halves.sum(axis=0) / samples
-        variance = self._squares / samples - (mean - self._first) ** 2
-        return LoopReadout(
-            counts=mean,
-            half_counts=self._halves / sizes[:, None, None],
-            spread_counts=np.sqrt(np.maximum(variance, 0)),
-            adc_clipped=self._clipped,
-            wait_us=wait_us,
-            window_us=window_us,
-            trace_counts=np.stack(self._trace) if self._trace else None,
-            trace_time_us=np.array(self._trace_us) if self._trace else None,
-        )
+def _by_path(normal: FloatArray, light: FloatArray) -> FloatArray:
+    """An emitter's draw [B, n] for each feature of its light [B, f]: its noise is the same on both paths."""
+    return np.tile(normal, (1, light.shape[1] // normal.shape[1]))
 
 
 def _tile(codes: SettleCodes, part: slice) -> SettleCodes:

@@ -12,7 +12,7 @@ from labctl_sim_devices.bench import OpticalBench
 
 
 class EmitterTwin(InputDrive):
-    """Turns codes into light on the bench: linear light-current law, light in units of phi = 1."""
+    """Turns codes into currents; the bench's emitters turn those into light. Drive in units of phi = 1."""
 
     def __init__(self, name: str, bench: OpticalBench) -> None:
         super().__init__(name)
@@ -44,12 +44,14 @@ class EmitterTwin(InputDrive):
         self._require_bench("drive")
         current_ma = codes.astype(np.float64) * self.spec.ma_per_code
         self._emit(current_ma)
-        self._bench.advance(len(codes) / self._bench.profile.sample_rate_mhz)
+        self._bench.strain(self.name, self._bench.emitted_units)
+        mean = self._bench.emitted_units.mean(axis=0)
+        self._bench.spend(len(codes) / self._bench.profile.sample_rate_mhz, mean)
         return DriveReceipt(current_ma)
 
     def _do_temperature_c(self) -> float:
         self._require_bench("temperature_c")
-        return self._bench.profile.temperature_c
+        return self._bench.temperature_c()
 
     def _emit(self, current_ma: NDArray[np.float64]) -> None:
         self._last_ma = current_ma[-1]

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labctl.devices import ConfigError
 from labctl.physics import LoopNoise
+from labctl_sim_devices.distributions import UnitDistribution
+
+SECTIONS = (
+    "name",
+    "dated",
+    "base",
+    "values",
+    "sources",
+    "unit",
+    "unit_sources",
+    "truth",
+    "truth_source",
+    "terms",
+)
 
 
 class OpticalProfile(BaseModel):
-    """True parameters of one simulated bench; units are in the names, meanings in the TOML's sources."""
+    """True parameters of one simulated bench; units are in the names, meanings in the TOML's sources.
+
+    `unit` describes a population of benches of which one is drawn by seed; `truth` gives parameters of one
+    bench explicitly (fields of `UnitTruth`), in place of draws; `terms` scales faults by name (1 where none
+    is given, 0 = off).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,7 +107,15 @@ class OpticalProfile(BaseModel):
     link_latency_us: float
     link_mbyte_per_s: float
     temperature_c: float
+    emitter_rated_channel_ma: float
+    emitter_rated_total_ma: float
+    emitter_mw_per_unit: float
+    panel_area_cm2: float
+    panel_rated_w_cm2: float
     precision: Literal["float32", "float64"]
+    unit: UnitDistribution | None = None
+    truth: dict[str, Any] = {}
+    terms: dict[str, float] = {}
 
     @property
     def noise(self) -> LoopNoise:
@@ -107,21 +135,61 @@ def profile_names() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def profile_document(name: str) -> dict[str, Any]:
-    """The whole TOML of a shipped profile, sources included."""
-    names = profile_names()
-    if name not in names:
-        raise ConfigError(f"profile {name!r} is not known; allowed: {', '.join(names)}")
-    text = (resources.files(__package__) / "profiles" / f"{name}.toml").read_text("utf-8")
-    return tomllib.loads(text)
+def profile_document(name: str | Path) -> dict[str, Any]:
+    """The whole TOML of a shipped profile or of a profile file, sources included.
+
+    Values and sources that it leaves out are those of the shipped profile that it names as its `base`.
+    Raises ConfigError naming file and key.
+    """
+    text, where = _text(str(name))
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not TOML: {error}") from None
+    unknown = sorted(set(document) - set(SECTIONS))
+    if unknown:
+        raise ConfigError(f"{where}: key {unknown[0]!r} is not known; allowed: {', '.join(SECTIONS)}")
+    base = document.get("base")
+    if base is None:
+        return document
+    if base not in profile_names():
+        raise ConfigError(f"{where}: base = {base!r}; allowed: {', '.join(profile_names())}")
+    below = profile_document(base)
+    merged = {
+        key: {**below.get(key, {}), **document.get(key, {})}
+        for key in ("values", "sources", "unit", "unit_sources")
+    }
+    return {**document, **merged}
 
 
-def load_profile(name: str, overrides: dict[str, Any] | None = None) -> OpticalProfile:
-    """A shipped profile, with single values replaced. Raises ConfigError naming the field and the value."""
-    values = {**profile_document(name)["values"], **(overrides or {})}
+def load_profile(name: str | Path, overrides: dict[str, Any] | None = None) -> OpticalProfile:
+    """A shipped profile by name, or a profile file, with single values replaced.
+
+    Raises ConfigError naming the field and the value.
+    """
+    document = profile_document(name)
+    tables = {key: document[key] for key in ("unit", "truth", "terms") if document.get(key)}
+    values = {**document["values"], **tables, **(overrides or {})}
     try:
         return OpticalProfile(**values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"profile {name}: {field} = {first['input']!r}: {first['msg']}") from None
+
+
+def _text(name: str) -> tuple[str, str]:
+    names = profile_names()
+    if name in names:
+        return (resources.files(__package__) / "profiles" / f"{name}.toml").read_text("utf-8"), (
+            f"profile {name}"
+        )
+    path = Path(name)
+    if path.suffix != ".toml" and not path.is_file():
+        raise ConfigError(f"profile {name!r} is not known; allowed: {', '.join(names)}, or a profile file")
+    try:
+        return path.read_text("utf-8"), str(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not text in UTF-8") from None

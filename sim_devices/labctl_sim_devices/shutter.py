@@ -32,7 +32,10 @@ class Shutter(Protocol):
         ...
 
     def expose(self, triggers: Triggers, emitted_us: FloatArray) -> None:
-        """Emitted light times time [B, n] (units of phi = 1, us) that fell into the exposures."""
+        """Emitted light times time [B, f] (units of phi = 1, us) that fell into the exposures.
+
+        f as the bench's `light_of` has it.
+        """
         ...
 
 
@@ -42,10 +45,10 @@ class Gathered:
     begin, end [B] are in the integrator's own time, us.
     """
 
-    def __init__(self, begin_us: FloatArray, end_us: FloatArray, n_channels: int) -> None:
+    def __init__(self, begin_us: FloatArray, end_us: FloatArray, features: int) -> None:
         self._begin, self._end = begin_us, end_us
         self._first, self._last = float(begin_us.min()), float(end_us.max())
-        self.light_us: FloatArray = np.zeros((len(begin_us), n_channels))
+        self.light_us: FloatArray = np.zeros((len(begin_us), features))
 
     def add(self, before_us: float, at_us: float, after_us: float, light: NDArray[np.floating]) -> None:
         """One node: light [B, n] at `at_us`, with its neighbours in time (itself where there is none)."""
@@ -54,8 +57,8 @@ class Gathered:
         share = _hat(self._end, before_us, at_us, after_us) - _hat(self._begin, before_us, at_us, after_us)
         self.light_us += share[:, None] * light
 
-    def rest(self, from_us: float, light: float) -> None:
-        """From here on every emitter gives `light`."""
+    def rest(self, from_us: float, light: float | FloatArray) -> None:
+        """From here on the emitters give `light`: one for all, or [f]."""
         self.light_us += light * np.maximum(self._end - np.maximum(self._begin, from_us), 0.0)[:, None]
 
 

@@ -1,0 +1,107 @@
+"""What changes with the bench's clock: temperature, random walks, flicker, mains, the emitters' own heat.
+
+Functions of the clock, seeded: asked in any order, they answer the same. Only the emitters' heat remembers:
+what they gave before is part of the bench's state.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labctl.physics import Stream
+from labctl_sim_devices.profile import OpticalProfile
+from labctl_sim_devices.units import UnitTruth
+
+FloatArray = NDArray[np.float64]
+KNOT_US = 1e6  # the walks' step; between knots they run straight
+HOUR_US = 3.6e9
+KNOTS = 1024  # drawn together
+
+
+class ClockTerms:
+    """The clock's part of one bench's truth."""
+
+    def __init__(self, profile: OpticalProfile, unit: UnitTruth, seed: int) -> None:
+        self._profile, self._unit, self._seed = profile, unit, seed
+        self._walks = {name: np.zeros((1, profile.n_channels)) for name in ("light walk", "offset walk")}
+        self._phases: FloatArray = self._uniform("phases", 5)
+        self._heat: FloatArray = np.zeros(profile.n_channels)
+        self._heat_us = 0.0
+
+    def temperature_c(self, now_us: float) -> float:
+        """Of the bench: the profile's, plus warming up, plus the room's swing."""
+        u, s = self._unit, self._unit.settings
+        if not u.has("warm_up"):
+            return self._profile.temperature_c
+        risen = float(u.warm_up_c) * -math.expm1(-now_us / s["warm_up_us"])
+        phase = 2 * math.pi * (now_us / s["room_us"] + self._phases[0])
+        return self._profile.temperature_c + risen + float(u.room_c) * math.sin(phase)
+
+    def light(self, now_us: float) -> FloatArray:
+        """Factor [n] on each emitter's light: walk, temperature, and its own heat."""
+        u = self._unit
+        walk = 1 + float(u.light_walk) * self._walk("light walk", now_us) if u.light_walk else 1.0
+        warmer = self.temperature_c(now_us) - self._profile.temperature_c
+        cool = 1 + float(u.light_per_c) * warmer
+        return np.maximum(walk * cool * (1 - u.heating_depth * self._heat_at(now_us)), 0.0)
+
+    def offset(self, now_us: float) -> FloatArray:
+        """Walk [n] of the loop's offset, network units."""
+        if not self._unit.offset_walk:
+            return np.zeros(self._profile.n_channels)
+        return float(self._unit.offset_walk) * self._walk("offset walk", now_us)
+
+    def flicker(self, time_us: NDArray[np.floating]) -> FloatArray:
+        """Factor [B] on all light at these times."""
+        period_us = self._unit.settings.get("flicker_us", 1.0)
+        angle = 2 * np.pi * (time_us / period_us + self._phases[1])
+        return np.asarray(1 + float(self._unit.flicker_share) * np.cos(angle))
+
+    def modulation(self, time_us: NDArray[np.floating], duration_us: float) -> FloatArray:
+        """Mean factor [B] on all light over operations that begin at these times.
+
+        Flicker has periods of milliseconds and is held over an operation (its phase is that of the middle).
+        """
+        return self.flicker(time_us + duration_us / 2)
+
+    def mains(self, time_us: NDArray[np.floating]) -> FloatArray:
+        """Pickup [B, n] on the state's input, network units: fundamental and two harmonics."""
+        turns = time_us * 1e-6 * self._unit.settings.get("mains_hz", 50.0)
+        order = np.arange(1, 4)
+        angle = 2 * np.pi * (turns[:, None] * order + self._phases[2:])
+        return np.asarray(np.sin(angle) @ self._unit.mains.T)
+
+    def emitted(self, mean_light: NDArray[np.floating], from_us: float, duration_us: float) -> None:
+        """The emitters gave this light [n] on average for a while: they are as warm as that makes them."""
+        if not self._unit.has("self_heating"):
+            return
+        left = math.exp(-duration_us / self._unit.settings["heating_us"])
+        self._heat = np.asarray(mean_light + (self._heat_at(from_us) - mean_light) * left, np.float64)
+        self._heat_us = from_us + duration_us
+
+    def _heat_at(self, now_us: float) -> FloatArray:
+        """Recent mean light [n]; between operations the emitters are taken as dark."""
+        rest_us = max(now_us - self._heat_us, 0.0)
+        return np.asarray(self._heat * math.exp(-rest_us / self._unit.settings.get("heating_us", 1.0)))
+
+    def _walk(self, name: str, now_us: float) -> FloatArray:
+        """A Wiener path [n] in units of one per square root of an hour."""
+        place = max(now_us, 0.0) / KNOT_US
+        low = int(place)
+        known = self._walks[name]
+        while low + 1 >= len(known):
+            first = len(known) - 1
+            steps = Stream(self._seed, "clock", name).normal(
+                np.arange(first, first + KNOTS), known.shape[1], dtype=torch.float64
+            )
+            grown = known[-1] + np.cumsum(steps.numpy() * math.sqrt(KNOT_US / HOUR_US), axis=0)
+            known = self._walks[name] = np.concatenate([known, grown])
+        return np.asarray(known[low] + (place - low) * (known[low + 1] - known[low]))
+
+    def _uniform(self, name: str, count: int) -> FloatArray:
+        words = Stream(self._seed, "clock", name).words(np.zeros(1, np.int64), count)
+        return np.asarray(words[0, :count] / 2.0**32)
