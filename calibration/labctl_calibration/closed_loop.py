@@ -1,4 +1,4 @@
-"""What the electronics add when the loop is closed: offsets, leak and gain errors, and the curve f of a channel.
+"""What the electronics add when the loop is closed: offsets, leak and gain errors, the curve f of a channel.
 
 First with every gain off, where (leak_scale leak + leak_offset) z = bias + offset. Then from equilibria under
 random biases with a gain well below oscillation: each settled state obeys
@@ -33,7 +33,7 @@ ITERATIONS = 60
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What the rows are beside what was set, each [n]; f of every channel; rms residual of the fit [n] (units).
+    """What the rows are beside what was set [n]; f of every channel; rms residual of the fit [n] (units).
 
     light_offset is P_0: an offset in front of the gain that only the closed loop shows.
     """
@@ -58,7 +58,7 @@ def measure_rows(electronics: LoopElectronics, light: EffectiveMap, *, seed: int
 
 
 def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """leak_scale, leak_offset and offset of every row from settles without gain: two biases at three leaks."""
+    """leak_scale, leak_offset and offset of every row, without gain: two biases at three leaks."""
     spec = electronics.spec
     n, top = spec.n_channels, spec.dac.max_code
     asked = np.array([[s * 0.7 * leak, leak] for leak in (1.0, 0.6, 0.3) for s in (1, -1)])
@@ -76,8 +76,8 @@ def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, Fl
     bad = np.flatnonzero(~((scale > low) & (scale < high)))
     if len(bad):
         raise DeviceFault(
-            f"rows {', '.join(map(str, bad[:8]))} do not follow their bias: leak is {scale[bad[0]]:.3g} times "
-            f"what was set; allowed: {low:g} to {high:g}",
+            f"rows {', '.join(map(str, bad[:8]))} do not follow their bias: leak is {scale[bad[0]]:.3g} "
+            f"times what was set; allowed: {low:g} to {high:g}",
             device=electronics.name, operation="measure_rows",
         )  # fmt: skip
     return scale, constant, offset
@@ -99,7 +99,7 @@ def _equilibria(
     bias = np.rint(units / spec.dac.units_per_code).astype(np.int64)
     leak = np.full((1, n), spec.max_leak_code)
     z = _settled(electronics, bias, code, leak, STEP_ID + 1)
-    return gain, bias * spec.dac.units_per_code, z
+    return gain, bias.astype(np.float64) * spec.dac.units_per_code, z
 
 
 def _settled(
@@ -127,12 +127,19 @@ def _settled(
 def _fit(
     powers: torch.Tensor, z: torch.Tensor, wanted: torch.Tensor, gains: torch.Tensor
 ) -> tuple[FittedCurve, FloatArray, FloatArray, FloatArray]:
-    """Curve, gain scales, light offsets that make gain_scale gain (P f(z) + P_0) equal `wanted`, by L-BFGS."""
+    """Curve, gain scales and light offsets for gain_scale gain (P f(z) + P_0) = `wanted`, by L-BFGS."""
     n = z.shape[1]
     free = {
         name: torch.zeros(size, dtype=torch.float64, requires_grad=True)
-        for name, size in (("scale", n), ("shift", n), ("slope", n), ("gain", n), ("light", n),
-                           ("knee", 1), ("mix", 1))
+        for name, size in (
+            ("scale", n),
+            ("shift", n),
+            ("slope", n),
+            ("gain", n),
+            ("light", n),
+            ("knee", 1),
+            ("mix", 1),
+        )
     }
     inside = (z.abs() < 3.7).all(dim=1)  # a clipped reading says nothing of its state
     z, wanted, gains = z[inside], wanted[inside], gains[inside]
@@ -144,8 +151,8 @@ def _fit(
         )
 
     def left() -> torch.Tensor:
-        y = FittedMap(powers, curve())(z)
-        return torch.exp(free["gain"]) * gains * (y + free["light"]) - wanted
+        y = FittedMap(powers, curve(), free["light"])(z)
+        return torch.exp(free["gain"]) * gains * y - wanted
 
     def loss() -> torch.Tensor:
         # small pulls fix what no state can tell apart (the gauge), far below what they can
@@ -163,7 +170,7 @@ def _fit(
         torch.autograd.backward(value)
         return value
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         found = curve()
         fixed = FittedCurve(

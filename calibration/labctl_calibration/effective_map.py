@@ -1,4 +1,4 @@
-"""What the frame on display does to light: y = sum_k P_k phi^k, from open-loop probes with the program's frame.
+"""What the frame on display does to light: y = sum_k P_k phi^k, from probes with the loop open.
 
 Probes drive the nonlinearity's output directly, so neither the electronics' curve nor the loop is in them.
 Values are drawn from what settled states show: half of the channels at the ends, the others in between.
@@ -45,8 +45,8 @@ def measure_map(
     least = max(LEAST_PROBES, 2 * powers * n + 2)
     if probes < least:
         raise ConfigError(
-            f"probes is {probes}; {electronics.name} has {powers * n + 1} unknowns an output: allowed: {least} "
-            "or more (with fewer, every weight is uncertain by more than its own step)"
+            f"probes is {probes}; {electronics.name} has {powers * n + 1} unknowns an output: allowed: "
+            f"{least} or more (with fewer, every weight is uncertain by more than its own step)"
         )
     rng = np.random.Generator(np.random.Philox(key=seed + 101))
     codes = np.rint(_patterns(rng, probes, n) * top).astype(np.int64)

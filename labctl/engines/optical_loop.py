@@ -35,6 +35,7 @@ from labctl.programs import (
     EncodedFrame,
     LoopProgram,
     LoopSegment,
+    RowTrims,
     encode_chain,
     encode_frame,
     encode_tables,
@@ -120,6 +121,7 @@ class OpticalLoopEngine:
         self._shown = 0
         self._upload_us = 0.0
         self._buffers = np.empty((2, 0, electronics.spec.n_channels), np.int64)
+        self.trims: RowTrims | None = None  # None: rows as the data sheet has them
         self.camera: CameraReadout | None = None  # None: states from the electronics' ADC
 
     @property
@@ -155,7 +157,7 @@ class OpticalLoopEngine:
                 device=self._electronics.name, operation="load a program of several matrices",
             )  # fmt: skip
         self._tables = [
-            (segment, encode_tables(segment, program.matrix_of(segment), self._electronics.spec))
+            (segment, encode_tables(segment, program.matrix_of(segment), self._electronics.spec, self.trims))
             for segment in program.segments
         ]
         self._program = program
@@ -261,6 +263,12 @@ class OpticalLoopEngine:
                 f"{self._electronics.name}: the chain has {len(segments)} settles; allowed: 1 to "
                 f"{spec.chain.depth}, what the sequencer holds"
             )
+        if self.trims is not None:
+            raise UnsupportedFeature(
+                "the sequencer gives every row the same injection, and the rows' measured errors differ; "
+                "allowed: stepping by the host, or no compensation",
+                device=self._electronics.name, operation="run a chain",
+            )  # fmt: skip
         if len({segment.matrix for segment in segments}) > 1:
             raise UnsupportedFeature(
                 "the sequencer cannot change the panel's frame; allowed: a chain on one matrix",
@@ -400,7 +408,7 @@ class OpticalLoopEngine:
         for known, tables in self._tables:
             if known is segment:
                 return tables
-        return encode_tables(segment, program.matrix_of(segment), self._electronics.spec)
+        return encode_tables(segment, program.matrix_of(segment), self._electronics.spec, self.trims)
 
     def _residual(
         self,
@@ -414,7 +422,7 @@ class OpticalLoopEngine:
         spec = self._electronics.spec
         program = self._loaded()
         columns = next(c for r, c in program.placement.blocks if r == rows)
-        bias = codes.bias[:, rows].astype(np.float64) * spec.dac.units_per_code
+        bias = tables.bias_acting(codes.bias[:, rows] * spec.dac.units_per_code, rows)
         gain = tables.gain[:, rows] if labels is None else tables.gain[labels, rows]
         weights = self._matrices[self._shown].weights[rows, columns]
         limit = spec.adc.range_units
@@ -431,7 +439,7 @@ class OpticalLoopEngine:
         spec = self._electronics.spec
         state = program.placement.state
         row = slice(0, 1) if batch.labels is None else batch.labels
-        own = segment.bias[row, state] + segment.inject_scale * batch.inject
+        own = tables.bias_to_set(segment.bias[row, state] + segment.inject_scale * batch.inject, state)
         own_codes, clipped, note = to_codes(own, spec.dac, "bias")
         if self._buffers.shape[1] != len(own):
             self._buffers = np.empty((2, len(own), self.n_channels), np.int64)

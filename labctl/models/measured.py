@@ -1,9 +1,9 @@
 """A coded network as a measured machine computes it: its row functions over the machine's own matrix.
 
-The codes stay; what the frame realises, curves included, comes from a calibration (`labctl.physics.FittedMap`),
-all n x n of it: leakage and crosstalk couple what no weight joins. Hidden rows are then an equilibrium of their
-own, given u, found by a few passes through the layers. Training this network re-fits biases and gains to the
-machine, with the coded matrix frozen.
+The codes stay; what the frame realises, curves included, comes from a calibration
+(`labctl.physics.FittedMap`), all n x n of it: leakage and crosstalk couple what no weight joins. Hidden rows
+are then an equilibrium of their own, given u, found by a few passes through the layers. Training this
+network re-fits biases and gains to the machine, with the coded matrix frozen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from labctl.physics import CurveTable, FittedMap
 from labctl.programs import PlacedWeights
 
 FloatArray = NDArray[np.float64]
-PASSES: Final = 3  # through the layers: what leaks back is a few percent, each pass takes as much off the error
+PASSES: Final = (
+    3  # through the layers: what leaks back is a few percent, each pass takes as much off the error
+)
 
 
 class MeasuredNetwork(RowTableNetwork):
@@ -46,6 +48,7 @@ class MeasuredNetwork(RowTableNetwork):
         self._placed = weights
         self._curve = CurveTable(light.curve)
         self._powers = light.powers.to(torch.float32)
+        self._offset = light.offset.to(torch.float32)
         self._scale_out = torch.as_tensor(weights.scale_out, dtype=torch.float32)
 
     def plain(self) -> RowTableNetwork:
@@ -75,7 +78,7 @@ class MeasuredNetwork(RowTableNetwork):
             for power in powers[1:]:
                 raised = raised * phi
                 out = out + raised @ power.T
-            return out * self._scale_out[rows]
+            return (out + self._offset[rows]) * self._scale_out[rows]
 
         last = len(placement.sizes) - 1
         for _ in range(PASSES):

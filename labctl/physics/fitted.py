@@ -1,10 +1,10 @@
 """The loop as a measurement knows it: fitted curves and matrices instead of W tanh(z). Differentiable.
 
-    leak_scale leak z = gain_scale gain y + bias + offset,   y = sum_k P_k f(z)^k,  k = 1 .. K
+    leak_scale leak z = gain_scale gain y + bias + offset,   y = P_0 + sum_k P_k f(z)^k,  k = 1 .. K
 
-P_k [K, n, n] are of the frame on display (rows are outputs), as open-loop probes see them: emitter curves make
-the higher powers, crosstalk and leakage fill the places where no weight was placed. f is the electronics' own
-saturating curve, one a channel.
+P_k [K, n, n] are of the frame on display (rows are outputs), as open-loop probes see them: emitter curves
+make the higher powers, crosstalk and leakage fill the places where no weight was placed. f is the
+electronics' own saturating curve, one a channel.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from labctl.physics.kernels import interpolate_rows
 class FittedCurve:
     """f(z) = (1 - mix) tanh(a z + b) + mix y / (1 + |y|^knee)^(1/knee) + slope z, y = a z + b.
 
-    scale a, shift b, slope [n]; knee and mix are shared: all channels are built alike. mix 0 is tanh; 1 is the
-    published machine's family of curves.
+    scale a, shift b, slope [n]; knee and mix are shared: all channels are built alike. mix 0 is tanh; 1 is
+    the published machine's family of curves.
     """
 
     scale: Tensor
@@ -54,9 +54,8 @@ class FittedCurve:
         return (1 - self.mix) * torch.tanh(y) + self.mix * y / root + self.slope * z
 
 
-
 class CurveTable:
-    """A fitted curve as float32 tables, compiled: powers are slow, and a training asks for them millions of times.
+    """A fitted curve as float32 tables, compiled: powers are slow, and a training asks for very many.
 
     Linear between 2,048 values over +-12 units: within 1e-4 of the curve.
     """
@@ -81,9 +80,7 @@ class _Interpolated(torch.autograd.Function):
         rows = z.detach().reshape(-1, z.shape[-1]).contiguous()
         out, slope = torch.empty_like(rows), torch.empty_like(rows)
         per_unit = (CurveTable.VALUES - 1) / (2 * CurveTable.RANGE_UNITS)
-        interpolate_rows(
-            rows.numpy(), table, -CurveTable.RANGE_UNITS, per_unit, out.numpy(), slope.numpy()
-        )
+        interpolate_rows(rows.numpy(), table, -CurveTable.RANGE_UNITS, per_unit, out.numpy(), slope.numpy())
         ctx.save_for_backward(slope.reshape(z.shape))
         return out.reshape(z.shape)
 
@@ -95,10 +92,14 @@ class _Interpolated(torch.autograd.Function):
 
 @dataclass(frozen=True, eq=False)
 class FittedMap:
-    """y(z) of one frame: powers [K, n, n] over a curve. Units: photocurrent of a full-scale weight at phi = 1."""
+    """y(z) of one frame: powers [K, n, n] over a curve, offset P_0 [n].
+
+    Units: photocurrent of a full-scale weight at phi = 1.
+    """
 
     powers: Tensor
     curve: FittedCurve
+    offset: Tensor
 
     def light(self, phi: Tensor) -> Tensor:
         """y [..., n] of driven values phi [..., n], as an open-loop probe has them."""
@@ -110,5 +111,5 @@ class FittedMap:
         return out
 
     def __call__(self, z: Tensor) -> Tensor:
-        """y [..., n] of states z [..., n]."""
-        return self.light(self.curve(z))
+        """y [..., n] of states z [..., n], with the offset that only the closed loop has."""
+        return self.light(self.curve(z)) + self.offset

@@ -288,7 +288,7 @@ def residual_peak(  # pragma: no cover - compiled
 def interpolate_rows(  # pragma: no cover - compiled
     z: Float32, table: Float32, low: float, per_unit: float, out: Float32, slope: Float32
 ) -> None:
-    """out [B, n] and its slope from each channel's values table [n, T], linear between equal steps from `low`.
+    """out [B, n] and its slope from each channel's values [n, T], linear between equal steps from `low`.
 
     Beyond the ends the end's value, slope 0. per_unit: steps in a unit of z.
     """

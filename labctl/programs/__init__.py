@@ -7,6 +7,7 @@ from labctl.programs.placement import PlacedWeights, Placement, place
 from labctl.programs.program import LoopProgram, LoopSegment, Settled
 from labctl.programs.rounding import to_codes
 from labctl.programs.tables import CodedTables, encode_tables
+from labctl.programs.trims import RowTrims
 
 __all__ = [
     "ChainUpdate",
@@ -17,6 +18,7 @@ __all__ = [
     "LoopSegment",
     "PlacedWeights",
     "Placement",
+    "RowTrims",
     "Settled",
     "encode",
     "encode_chain",

@@ -11,6 +11,7 @@ from labctl.devices import Coercion, GainScale, LoopSpec, ProgramError
 from labctl.programs.placement import PlacedWeights
 from labctl.programs.program import LoopSegment
 from labctl.programs.rounding import Codes, to_codes
+from labctl.programs.trims import RowTrims
 
 FloatArray = NDArray[np.float64]
 
@@ -20,7 +21,8 @@ class CodedTables:
     """A segment's tables in codes, and the values they stand for (network units).
 
     gain_codes, gain [C, n]; leak_codes, leak [n]; gain_range [n] (0 = state scale, 1 = hidden scale);
-    bias_codes [C, n], of the table alone: rows u get the injection at run time.
+    bias_codes [C, n], of the table alone: rows u get the injection at run time. A bias b of row i is set as
+    bias_ratio[i] b - bias_offset[i] (`RowTrims`; 1 and 0 without).
     """
 
     gain_codes: Codes
@@ -30,12 +32,25 @@ class CodedTables:
     gain: FloatArray
     leak: FloatArray
     coercions: tuple[Coercion, ...]
+    bias_ratio: FloatArray
+    bias_offset: FloatArray
+
+    def bias_to_set(self, bias: FloatArray, rows: slice) -> FloatArray:
+        """What to give rows `rows` [B, r] so that `bias` acts on them."""
+        return bias * self.bias_ratio[rows] - self.bias_offset[rows]
+
+    def bias_acting(self, bias_set: NDArray[np.floating], rows: slice) -> FloatArray:
+        """What acts on the rows where `bias_set` [B, r] was given."""
+        return np.asarray((bias_set + self.bias_offset[rows]) / self.bias_ratio[rows])
 
 
-def encode_tables(segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec) -> CodedTables:
+def encode_tables(
+    segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec, trims: RowTrims | None = None
+) -> CodedTables:
     """Quantise gain (as gain * scale_out) and leak; values out of range go to the end and are reported.
 
-    Raises ProgramError for a negative gain or a leak outside 0 .. 1: no code means that.
+    `trims` are the machine's row errors, taken out of every table. Raises ProgramError for a negative gain or
+    a leak outside 0 .. 1: no code means that.
     """
     placement = weights.placement
     gain_range = np.ones(spec.n_channels, np.int64)
@@ -45,7 +60,15 @@ def encode_tables(segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec) 
     if not np.isfinite(segment.leak).all() or segment.leak.min() < 0 or segment.leak.max() > 1:
         worst = float(segment.leak[np.argmax(np.abs(segment.leak - 0.5))])
         raise ProgramError(f"a leak is {worst:.4g}; allowed: 0 to 1")
-    wanted = segment.gain * weights.scale_out
+    n = spec.n_channels
+    leak_to_set = segment.leak if trims is None else trims.leak_to_set(segment.leak)
+    leak_codes = np.rint(leak_to_set * spec.max_leak_code).astype(np.int64)
+    leak_set = leak_codes / spec.max_leak_code
+    ratio, offset, gain_scale = np.ones(n), np.zeros(n), np.ones(n)
+    if trims is not None:
+        ratio, offset = trims.ratio(segment.leak, leak_set), trims.offset_units
+        gain_scale = trims.gain_scale / ratio
+    wanted = segment.gain * weights.scale_out / gain_scale
     codes = np.where(gain_range == 0, spec.state_gain.code(wanted), spec.hidden_gain.code(wanted))
     applied = spec.gain_value(codes, gain_range)
     coercions = [
@@ -56,11 +79,11 @@ def encode_tables(segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec) 
         )
         if (note := _out_of_scale(name, wanted[:, rows], applied[:, rows], scale)) is not None
     ]
-    leak_codes = np.rint(segment.leak * spec.max_leak_code).astype(np.int64)
     hidden = np.ones(spec.n_channels, np.bool_)
     hidden[placement.state] = False
-    bias_codes, _, _ = to_codes(segment.bias, spec.dac, "bias")
-    _, _, note = to_codes(segment.bias[:, hidden], spec.dac, "bias h")
+    bias = segment.bias * ratio - offset
+    bias_codes, _, _ = to_codes(bias, spec.dac, "bias")
+    _, _, note = to_codes(bias[:, hidden], spec.dac, "bias h")
     if note is not None:
         coercions.append(note)
     return CodedTables(
@@ -68,9 +91,11 @@ def encode_tables(segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec) 
         leak_codes=leak_codes,
         gain_range=gain_range,
         bias_codes=bias_codes,
-        gain=applied / weights.scale_out,
-        leak=leak_codes / spec.max_leak_code,
+        gain=applied * gain_scale / weights.scale_out,
+        leak=leak_set if trims is None else np.where(segment.leak > 0, segment.leak, leak_set),
         coercions=tuple(coercions),
+        bias_ratio=ratio,
+        bias_offset=offset,
     )
 
 
