@@ -28,7 +28,8 @@ BIAS_UNITS = 2.6  # largest random bias: states reach well into saturation
 LOOP_GAIN = 0.5  # of the gain at which the linear loop would begin to oscillate or lock
 STEP_ID = 2**31 - 4096  # draws of their own, shared with no diffusion step
 WORST_LEAK = (0.5, 2.0)
-ITERATIONS = 60
+ITERATIONS = 80
+MOST_SLOPE = 0.05  # of the curve beyond its knee
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,24 +131,23 @@ def _fit(
     """Curve, gain scales and light offsets for gain_scale gain (P f(z) + P_0) = `wanted`, by L-BFGS."""
     n = z.shape[1]
     free = {
-        name: torch.zeros(size, dtype=torch.float64, requires_grad=True)
-        for name, size in (
-            ("scale", n),
-            ("shift", n),
-            ("slope", n),
-            ("gain", n),
-            ("light", n),
-            ("knee", 1),
-            ("mix", 1),
+        name: torch.full((size,), start, dtype=torch.float64, requires_grad=True)
+        for name, size, start in (
+            ("reach", n, 0.0), ("scale", n, 0.0), ("shift", n, 0.0), ("slope", n, -2.0), ("gain", n, 0.0),
+            ("light", n, 0.0), ("knee", 1, 0.0), ("mix", 1, 0.0),
         )
-    }
+    }  # fmt: skip
     inside = (z.abs() < 3.7).all(dim=1)  # a clipped reading says nothing of its state
     z, wanted, gains = z[inside], wanted[inside], gains[inside]
 
     def curve() -> FittedCurve:
-        scale = torch.exp(free["scale"])
         return FittedCurve(
-            scale, free["shift"], free["slope"], 2.5 * torch.exp(free["knee"]), torch.sigmoid(free["mix"] - 2)
+            reach=torch.exp(free["reach"]),
+            scale=torch.exp(free["scale"]),
+            shift=free["shift"],
+            slope=MOST_SLOPE * torch.sigmoid(free["slope"]),
+            knee=3.0 * torch.exp(free["knee"]),
+            mix=torch.sigmoid(free["mix"]),
         )
 
     def left() -> torch.Tensor:
@@ -156,7 +156,7 @@ def _fit(
 
     def loss() -> torch.Tensor:
         # small pulls fix what no state can tell apart (the gauge), far below what they can
-        pull = sum((value**2).mean() for name, value in free.items() if name in ("scale", "shift", "slope"))
+        pull = sum((free[name] ** 2).mean() for name in ("reach", "scale", "shift"))
         return left().square().mean() + 1e-7 * pull
 
     optimiser = torch.optim.LBFGS(
@@ -174,8 +174,9 @@ def _fit(
     with torch.no_grad():
         found = curve()
         fixed = FittedCurve(
-            found.scale.detach(), found.shift.detach(), found.slope.detach(),
-            found.knee.detach().reshape(()), found.mix.detach().reshape(()),
+            found.reach, found.scale, found.shift.detach().clone(), found.slope,
+            found.knee.reshape(()), found.mix.reshape(()),
         )  # fmt: skip
         residual = left().square().mean(dim=0).sqrt().numpy()
-        return fixed, torch.exp(free["gain"]).numpy().copy(), free["light"].numpy().copy(), residual
+        gain = torch.exp(free["gain"]).detach()
+        return fixed, gain.numpy().copy(), free["light"].detach().numpy().copy(), residual

@@ -22,12 +22,14 @@ from labctl.physics.kernels import interpolate_rows
 
 @dataclass(frozen=True, eq=False)
 class FittedCurve:
-    """f(z) = (1 - mix) tanh(a z + b) + mix y / (1 + |y|^knee)^(1/knee) + slope z, y = a z + b.
+    """f(z) = reach ((1 - mix) tanh(y) + mix y / (1 + |y|^knee)^(1/knee)) + slope z, y = scale z + shift.
 
-    scale a, shift b, slope [n]; knee and mix are shared: all channels are built alike. mix 0 is tanh; 1 is
-    the published machine's family of curves.
+    reach, scale, shift, slope [n]; knee and mix are shared: all channels are built alike. mix 0 is tanh; 1 is
+    the published machine's family of curves. States of hidden rows run far beyond what an ADC shows, so that
+    the curve must saturate there: slope is small and never negative.
     """
 
+    reach: Tensor
     scale: Tensor
     shift: Tensor
     slope: Tensor
@@ -38,7 +40,7 @@ class FittedCurve:
     def nominal(cls, n_channels: int, dtype: torch.dtype = torch.float64) -> FittedCurve:
         """tanh on every channel."""
         one = torch.ones(n_channels, dtype=dtype)
-        return cls(one, 0 * one, 0 * one, torch.tensor(2.5, dtype=dtype), torch.tensor(0.0, dtype=dtype))
+        return cls(one, one, 0 * one, 0 * one, torch.tensor(2.5, dtype=dtype), torch.tensor(0.0, dtype=dtype))
 
     def __call__(self, z: Tensor) -> Tensor:
         """f of states [..., n]."""
@@ -51,7 +53,8 @@ class FittedCurve:
             (1 + low**self.knee) ** (1 / self.knee),
             high * (1 + high ** (-self.knee)) ** (1 / self.knee),
         )
-        return (1 - self.mix) * torch.tanh(y) + self.mix * y / root + self.slope * z
+        shape = (1 - self.mix) * torch.tanh(y) + self.mix * y / root
+        return self.reach * shape + self.slope * z
 
 
 class CurveTable:
