@@ -92,7 +92,8 @@ class _Measured:
 class OpticalLoopEngine:
     """Shows W once, then settles queue after queue. The same class drives twins and hardware.
 
-    `panel_record` holds the panel's response and registration; `after_show(electronics)` measures what
+    `panel_record` holds the panel's response and registration, by design or measured (then with the
+    photocurrent of a full-scale weight, which the gains make up for); `after_show(electronics)` measures what
     depends on the displayed weights (offset null, effective weights) and returns that record. States are
     read by the electronics' ADC, or through `camera` where one is set before `load`; the ADC's window then
     still tells whether the loop was at rest.
@@ -114,6 +115,9 @@ class OpticalLoopEngine:
             )  # fmt: skip
         self._modulator, self._electronics = modulator, electronics
         self._panel_record, self._after_show = panel_record, after_show
+        self._full_scale_units = 1.0
+        if "full_scale_units" in panel_record.arrays:
+            self._full_scale_units = float(panel_record.array("full_scale_units")[0])
         self._name = name
         self._program: LoopProgram | None = None
         self._tables: list[tuple[LoopSegment, CodedTables]] = []
@@ -156,10 +160,7 @@ class OpticalLoopEngine:
                 "allowed: states read by the ADC",
                 device=self._electronics.name, operation="load a program of several matrices",
             )  # fmt: skip
-        self._tables = [
-            (segment, encode_tables(segment, program.matrix_of(segment), self._electronics.spec, self.trims))
-            for segment in program.segments
-        ]
+        self._tables = [(segment, self._encoded(program, segment)) for segment in program.segments]
         self._program = program
         self._matrices = []
         for matrix in program.matrices:
@@ -167,7 +168,7 @@ class OpticalLoopEngine:
             receipt = self._modulator.show(frame.levels)
             self._upload_us = receipt.duration_us
             record = self._after_show(self._electronics)
-            weights = record.array("effective_fractions") * matrix.scale_out[:, None]
+            weights = record.array("effective_fractions") * matrix.scale_out[:, None] / self._full_scale_units
             self._shown = len(self._matrices)
             self._matrices.append(_Measured(frame, receipt.checksum, record, weights, {}))
             if self.camera is not None:
@@ -342,7 +343,7 @@ class OpticalLoopEngine:
             settle_time_us=settle_us,
             transient=transient,
             camera=settled.camera,
-            coercions=(*tables.coercions, *settled.notes),
+            coercions=(*self._matrices[self._shown].frame.coercions, *tables.coercions, *settled.notes),
         )  # fmt: skip
 
     def _settled(
@@ -408,7 +409,13 @@ class OpticalLoopEngine:
         for known, tables in self._tables:
             if known is segment:
                 return tables
-        return encode_tables(segment, program.matrix_of(segment), self._electronics.spec, self.trims)
+        return self._encoded(program, segment)
+
+    def _encoded(self, program: LoopProgram, segment: LoopSegment) -> CodedTables:
+        return encode_tables(
+            segment, program.matrix_of(segment), self._electronics.spec, self.trims,
+            full_scale_units=self._full_scale_units,
+        )  # fmt: skip
 
     def _residual(
         self,

@@ -1,8 +1,11 @@
 """Programs: segments, codes and quantisers, placement of a network into W, encoding into light."""
 
+from labctl.programs.cell_map import CellMap
 from labctl.programs.chain import ChainUpdate, encode_chain, injected, preset
 from labctl.programs.codes import CodedMatrix, encode, full_scale_code
-from labctl.programs.encoding import EncodedFrame, encode_frame
+from labctl.programs.encoded_frame import EncodedFrame
+from labctl.programs.encoding import encode_frame
+from labctl.programs.measured_encoding import crosstalk
 from labctl.programs.placement import PlacedWeights, Placement, place
 from labctl.programs.program import LoopProgram, LoopSegment, Settled
 from labctl.programs.rounding import to_codes
@@ -10,6 +13,7 @@ from labctl.programs.tables import CodedTables, encode_tables
 from labctl.programs.trims import RowTrims
 
 __all__ = [
+    "CellMap",
     "ChainUpdate",
     "CodedMatrix",
     "CodedTables",
@@ -20,6 +24,7 @@ __all__ = [
     "Placement",
     "RowTrims",
     "Settled",
+    "crosstalk",
     "encode",
     "encode_chain",
     "encode_frame",

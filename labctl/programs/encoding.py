@@ -6,31 +6,23 @@ the displayed frame by their own equations, so that an error here cannot cancel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import CalibrationRecord, ModulatorSpec, ProgramError
+from labctl.programs.encoded_frame import MIN_CELL_PX, EncodedFrame
+from labctl.programs.measured_encoding import encode_measured
 
 FloatArray = NDArray[np.float64]
-MIN_CELL_PX = 10
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedFrame:
-    """levels [height, width] to show, and the fractions [n, n] the record says that frame realises."""
-
-    levels: NDArray[np.uint16]
-    realised: FloatArray
 
 
 def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: CalibrationRecord) -> EncodedFrame:
     """Signed fractions [n, n] in -1 .. 1 to a frame of cells; output rows run down, input columns across.
 
     The record gives `panel_transmittance` [n_levels] (0 .. 1), `path_origin_px` [2, 2] (top, left of the
-    positive and negative field) and `cell_px` [2] (height, width). Raises ProgramError for cells under
-    10 x 10 pixels, a matrix that does not fit the panel, or fractions outside -1 .. 1.
+    positive and negative field) and `cell_px` [2] (height, width); one that holds `span_units` was measured:
+    `encode_measured` does the work. Raises ProgramError for cells under 10 x 10 pixels, a matrix that does
+    not fit the panel, or fractions outside -1 .. 1.
     """
     n = len(fractions)
     if spec.kind != "lcos-intensity":
@@ -39,6 +31,8 @@ def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: Calibration
         raise ProgramError(
             f"a weight fraction is {fractions.flat[int(np.argmax(np.abs(fractions)))]}; allowed: -1 to 1"
         )
+    if "span_units" in record.arrays:
+        return encode_measured(fractions, spec, record)
     cell_height, cell_width = (int(v) for v in record.array("cell_px"))
     if min(cell_height, cell_width) < MIN_CELL_PX:
         raise ProgramError(

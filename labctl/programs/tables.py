@@ -45,12 +45,18 @@ class CodedTables:
 
 
 def encode_tables(
-    segment: LoopSegment, weights: PlacedWeights, spec: LoopSpec, trims: RowTrims | None = None
+    segment: LoopSegment,
+    weights: PlacedWeights,
+    spec: LoopSpec,
+    trims: RowTrims | None = None,
+    *,
+    full_scale_units: float = 1.0,
 ) -> CodedTables:
     """Quantise gain (as gain * scale_out) and leak; values out of range go to the end and are reported.
 
-    `trims` are the machine's row errors, taken out of every table. Raises ProgramError for a negative gain or
-    a leak outside 0 .. 1: no code means that.
+    `full_scale_units` is the photocurrent that a weight fraction of 1 gives (a measured panel record's; 1 by
+    design): what the light gives less, the gain gives more. `trims` are the machine's row errors, taken out
+    of every table. Raises ProgramError for a negative gain or a leak outside 0 .. 1: no code means that.
     """
     placement = weights.placement
     gain_range = np.ones(spec.n_channels, np.int64)
@@ -64,10 +70,10 @@ def encode_tables(
     leak_to_set = segment.leak if trims is None else trims.leak_to_set(segment.leak)
     leak_codes = np.rint(leak_to_set * spec.max_leak_code).astype(np.int64)
     leak_set = leak_codes / spec.max_leak_code
-    ratio, offset, gain_scale = np.ones(n), np.zeros(n), np.ones(n)
+    ratio, offset, gain_scale = np.ones(n), np.zeros(n), np.full(n, full_scale_units)
     if trims is not None:
         ratio, offset = trims.ratio(segment.leak, leak_set), trims.offset_units
-        gain_scale = trims.gain_scale / ratio
+        gain_scale = full_scale_units * trims.gain_scale / ratio
     wanted = segment.gain * weights.scale_out / gain_scale
     codes = np.where(gain_range == 0, spec.state_gain.code(wanted), spec.hidden_gain.code(wanted))
     applied = spec.gain_value(codes, gain_range)
