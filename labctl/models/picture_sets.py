@@ -27,7 +27,7 @@ from labctl.models.autoencoder import LATENT_LIMIT, Autoencoder, load_autoencode
 from labctl.models.checkpoint import zoo_folder
 from labctl.models.classifier import Classifier, agreement, load_classifier
 from labctl.models.data_sets import DATA_SETS
-from labctl.models.fetch import is_present, load
+from labctl.models.fetch import data_dir, is_present, load
 from labctl.models.picture_reference import PictureReference, PictureScores, load_reference
 from labctl.models.pictures import Labels, Pictures, as_labels, as_pictures
 
@@ -105,12 +105,17 @@ def picture_set_of(notes: Mapping[str, Any]) -> PictureSet | None:
         nets.append((str(entry["name"]), str(entry["sha256"])))
     reference = notes.get("reference")
     reference_name = str(reference.get("name")) if isinstance(reference, Mapping) else ""
-    return _loaded(nets[0], nets[1], reference_name, tuple(map(str, notes.get("class_names", ()))))
+    classes = tuple(map(str, notes.get("class_names", ())))
+    return _loaded(nets[0], nets[1], reference_name, classes, data_dir())
 
 
 @lru_cache(maxsize=8)
 def _loaded(
-    autoencoder: tuple[str, str], classifier: tuple[str, str], reference: str, class_names: tuple[str, ...]
+    autoencoder: tuple[str, str],
+    classifier: tuple[str, str],
+    reference: str,
+    class_names: tuple[str, ...],
+    kept_in: Path,
 ) -> PictureSet:
     coder, coder_card = load_autoencoder(autoencoder[0])
     judge, judge_card = load_classifier(classifier[0])
@@ -127,16 +132,16 @@ def _loaded(
         )
     data = coder_card.get("dataset")
     name = str(data.get("name", "")) if isinstance(data, Mapping) else ""
-    pictures, labels = _real(name, judge.n_classes)
+    pictures, labels = _real(name, judge.n_classes, kept_in)
     return PictureSet(name, coder, judge, class_names, pictures, labels, found)
 
 
-def _real(name: str, n_classes: int) -> tuple[Pictures | None, Labels | None]:
+def _real(name: str, n_classes: int, kept_in: Path) -> tuple[Pictures | None, Labels | None]:
     """Real pictures to show: shipped, or of the fetched set, or none."""
     if name in SHIPPED_PICTURES:
         return read_pictures(zoo_folder() / SHIPPED_PICTURES[name], n_classes)
-    if name in DATA_SETS and is_present(name):
-        pictures, labels = load(name, "test")
+    if name in DATA_SETS and is_present(name, kept_in):
+        pictures, labels = load(name, "test", kept_in)
         rows = first_of_each_class(labels, SHOWN_OF_EACH_CLASS, n_classes)
         return as_pictures(pictures[rows]), as_labels(labels[rows], len(rows), n_classes)
     return None, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from labctl.devices.errors import CheckpointError, ConfigError, DataError
 from labctl.models import garments as garments_module
 from labctl.models.checkpoint import card_path, load_checkpoint, zoo_folder
 from labctl.models.data_sets import DATA_SETS, DataFile, DataSet
-from labctl.models.fetch import is_present, load
 from labctl.models.garment_recipes import (
     AutoencoderRecipe,
     ClassifierRecipe,
@@ -332,15 +332,21 @@ def test_forms_by_kind() -> None:
         assert isinstance(parse_garment_recipe({"kind": kind, "name": "a"}), form)
 
 
-@pytest.mark.slow
-def test_figures_on_the_cards_hold_on_the_whole_test_set(garments: PictureSet) -> None:
-    if not is_present("fashion-mnist"):
-        pytest.skip("fashion-mnist is not in the data directory; `labctl data fetch fashion-mnist`")
-    pictures, labels = load("fashion-mnist", "test")
-    card = json.loads((zoo_folder() / "fashion_classifier.json").read_text())
-    assert garments.agreement(pictures, labels) == pytest.approx(card["metrics"]["accuracy_test"], abs=5e-4)
+@pytest.mark.parametrize("name", ["fashion", "mnist"])
+def test_figures_on_the_cards_hold_on_the_whole_test_set(
+    name: str, real_set: Callable[..., tuple[np.ndarray, np.ndarray]]
+) -> None:
+    shown = picture_set_of(load_checkpoint(name).card.notes)
+    assert shown is not None
+    pictures, labels = real_set(shown.name, "test")
+    metrics = {
+        part: json.loads((zoo_folder() / f"{name}_{part}.json").read_text(encoding="utf-8"))["metrics"]
+        for part in ("autoencoder", "classifier")
+    }
+    accuracy = metrics["classifier"]["accuracy_test"]
+    assert shown.agreement(pictures, labels) == pytest.approx(accuracy, abs=5e-4)
     real = pictures.astype(np.float32) / 255.0
-    error = np.mean((garments.decode(garments.encode(pictures)) - real) ** 2)
-    card = json.loads((zoo_folder() / "fashion_autoencoder.json").read_text())
-    assert error == pytest.approx(card["metrics"]["mean_squared_error_test"], rel=1e-3)
-    np.testing.assert_array_equal(garments.real_pictures, real[first_of_each_class(labels, 10, 10)])
+    error = np.mean((shown.autoencoder.reconstruct(pictures) - real) ** 2)
+    assert error == pytest.approx(metrics["autoencoder"]["mean_squared_error_test"], rel=1e-3)
+    assert shown.real_pictures is not None
+    np.testing.assert_array_equal(shown.real_pictures, real[first_of_each_class(labels, 10, 10)])
