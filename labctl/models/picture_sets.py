@@ -1,6 +1,6 @@
 """Pictures from a machine's latents: one face for every set of pictures, chosen by a checkpoint's card.
 
-    pictures = picture_set_of(load_checkpoint("fashion").card.notes)
+    pictures = picture_set("fashion")
     shown = pictures.decode(latents)                  # [B, 12] to [B, 28, 28] in 0..1
     pictures.agreement(shown, requested_labels)       # share judged to be what was asked for
     pictures.scores(shown)                            # FD*, density, coverage
@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.devices.errors import CheckpointError, DataError
 from labctl.models.autoencoder import LATENT_LIMIT, Autoencoder, load_autoencoder
-from labctl.models.checkpoint import zoo_folder
+from labctl.models.checkpoint import load_checkpoint, zoo_folder
 from labctl.models.classifier import Classifier, agreement, load_classifier
 from labctl.models.data_sets import DATA_SETS
 from labctl.models.fetch import data_dir, is_present, load
@@ -86,6 +86,14 @@ class PictureSet:
         if self.reference is None:
             return None
         return self.reference.measure(self.classifier.features(pictures))
+
+
+def picture_set(model: Path | str) -> PictureSet:
+    """The set of a denoiser by its shipped name or path; CheckpointError where it makes no pictures."""
+    found = picture_set_of(load_checkpoint(model).card.notes)
+    if found is None:
+        raise CheckpointError(f"{model}: the card names no autoencoder; allowed: a denoiser of pictures")
+    return found
 
 
 def picture_set_of(notes: Mapping[str, Any]) -> PictureSet | None:
