@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,28 +15,38 @@ from labctl.models.metrics import path_error
 from labctl.models.reference import converged_samples
 
 if TYPE_CHECKING:
+    from labctl.models.picture_sets import PictureSet
     from labctl.procedures.plan import Chain
 
 FloatArray = NDArray[np.float64]
 
 
-def picture_metrics(chain: Chain, samples: FloatArray, decoded: ArrayLike) -> dict[str, Scalar]:
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What was found of a chain's pictures: metrics, and the class that the judge sees in each, int [B]."""
+
+    metrics: dict[str, Scalar]
+    judged: NDArray[np.int64]
+
+
+def judge_pictures(chain: Chain, pictures: PictureSet, samples: FloatArray, decoded: ArrayLike) -> Judgement:
     """Class agreement, FD*, density, coverage and path error of a chain's `samples` [B, d], as decoded.
 
     FD* is left out where there are too few pictures for it, all three where the set has no reference. The
     path error is that to the network's own converged ODE from the same noise, so not for stochastic chains.
     """
+    judged = pictures.classify(decoded)
     out: dict[str, Scalar] = {}
-    if chain.pictures is not None and chain.labels is not None:
-        out["class_agreement"] = chain.pictures.agreement(decoded, chain.labels)
-        scores = chain.pictures.scores(decoded)
-        if scores is not None:
-            if math.isfinite(scores.frechet_star):
-                out["frechet_star"] = scores.frechet_star
-            out["density"], out["coverage"] = scores.density, scores.coverage
+    if chain.labels is not None:
+        out["class_agreement"] = float((judged == chain.labels).mean())
+    scores = pictures.scores(decoded)
+    if scores is not None:
+        if math.isfinite(scores.frechet_star):
+            out["frechet_star"] = scores.frechet_star
+        out["density"], out["coverage"] = scores.density, scores.coverage
     if chain.recipe.eta == 0:
         out["path_error"] = path_error(samples, _converged(chain))
-    return out
+    return Judgement(out, judged)
 
 
 def _converged(chain: Chain) -> FloatArray:
