@@ -142,7 +142,7 @@ def test_the_zoo_stays_small() -> None:
     "name",
     [
         *("fashion_autoencoder", "fashion_classifier", "fashion_critic", "fashion"),
-        *("mnist_autoencoder", "mnist_classifier", "mnist"),
+        *("mnist_autoencoder", "mnist_classifier", "mnist_critic", "mnist"),
     ],
 )
 def test_shipped_recipes_are_the_ones_on_the_cards(name: str) -> None:
