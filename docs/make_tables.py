@@ -260,7 +260,9 @@ def _trained(card: dict[str, Any]) -> str:
     """How long it took, and on what where the card says it (the first ones do not)."""
     if "training_s" not in card:
         return ""
-    return f"{round(card['training_s'] / 60)} min" + (f", {card['trained_on']}" if "trained_on" in card else "")
+    return f"{round(card['training_s'] / 60)} min" + (
+        f", {card['trained_on']}" if "trained_on" in card else ""
+    )
 
 
 # -- run file, outcomes, command line --------------------------------------------------------------------

@@ -31,6 +31,7 @@ OVERVIEW: dict[str, tuple[str, Callable[[float], str]]] = {
     "mode_total_variation": ("mode error", share),
     "class_agreement": ("in class", share),
     "frechet_star": ("FD*", lambda value: f"{value:.3f}"),
+    "FID": ("FID", lambda value: f"{value:.2f}"),
     "path_error": ("path error", lambda value: f"{value:.3f}"),
     "device_time_per_sample_us": ("µs/sample", lambda value: f"{value:.0f}" if value else "–"),
 }

@@ -18,6 +18,7 @@ from labctl.config_files import first_problem
 from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
+from labctl.procedures.drawn import check_inception
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
     AnyRecipe,
@@ -207,6 +208,8 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
     except ProgramError as error:
         raise ProgramError(f"{recipe.model or recipe.data}: {error}") from None
     d = network.sizes[0]
+    pictures = _pictures(subject)
+    check_inception(recipe, pictures)
     sample_id = np.arange(recipe.samples)
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
     if recipe.noise_scale != 1.0 and rig.config.world is None:
@@ -228,7 +231,7 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         labels=labels,
         sample_id=sample_id,
         reference=reference,
-        pictures=_pictures(subject),
+        pictures=pictures,
         row=job.row,
         series=job.series,
     )

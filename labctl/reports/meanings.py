@@ -71,6 +71,9 @@ _MEANINGS = {
     "frechet_star": _Meaning(
         "FD*", _three, "{}; 0 as real pictures, 1 a decoded Gaussian; in our classifier's features, not FID"
     ),
+    "FID": _Meaning(
+        "FID", _two, "{} to the held-out test pictures, by the Inception file given; few samples raise it"
+    ),
     "density": _Meaning("density", _two, "{} times that of real pictures about a sample"),
     "coverage": _Meaning("coverage", share, "{} of real pictures have a sample among their neighbours"),
     "path_error": _Meaning("path error", _three, "{} latent units rms to the net's own converged sampler"),
@@ -112,6 +115,7 @@ LEGEND = {
     "mode_total_variation": "mode error: share of the samples that would have to change mode",
     "class_agreement": "in class: pictures that a classifier puts into the class asked for",
     "frechet_star": "FD*: in our classifier's features; 0 as fresh real pictures, 1 a decoded Gaussian",
+    "FID": "FID: to the held-out test pictures, by the Inception file given; few samples raise it",
     "path_error": "path error: rms distance to where the net's own converged sampler ends, latent units",
     "device_time_per_sample_us": "µs/sample: modelled device time, from the rig's own timing",
 }
