@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -151,9 +150,9 @@ def recipes() -> str:
 
 def training() -> str:
     """Shipped training recipes."""
-    from labctl.models.recipe import shipped_recipes
+    from labctl.models.recipe import recipe_content, shipped_recipes
 
-    found = [(name, tomllib.loads(path.read_text("utf-8"))) for name, path in shipped_recipes().items()]
+    found = [(name, recipe_content(path)) for name, path in shipped_recipes().items()]
     return markdown(("recipe", ""), [(f"`{n}`", r["description"]) for n, r in found])
 
 

@@ -159,7 +159,7 @@ def one_segment():
 
 @pytest.fixture
 def real_set():
-    """`load` of a fetched set (`make test` fetches them); fails the test, saying how to fetch, where it is not."""
+    """`load` of a fetched set (`make test` fetches); fails the test, saying how to fetch, where it is not."""
 
     def loaded(name, split):
         try:

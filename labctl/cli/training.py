@@ -11,10 +11,10 @@ from labctl.cli.console import out
 from labctl.cli.live import progress
 from labctl.cli.session import session
 from labctl.cli.sheet import print_path
-from labctl.config_files import parse_toml, read_toml, set_dotted
+from labctl.config_files import set_dotted
 from labctl.models.picture_making import train_pictures
 from labctl.models.picture_recipes import PictureRecipe, parse_picture_recipe
-from labctl.models.recipe import TrainRecipe, load_recipe, shipped_recipes, train_from_recipe
+from labctl.models.recipe import TrainRecipe, load_recipe, recipe_content, shipped_recipes, train_from_recipe
 from labctl.models.training import Progress
 from labctl.procedures import settings_of
 
@@ -43,7 +43,7 @@ def train_network(name: str, settings: list[str], folder: Path) -> None:
 def _recipe(name: str, settings: dict[str, Any]) -> TrainRecipe | PictureRecipe:
     """Recipes with a `kind` make nets for pictures, the others networks of points."""
     path = shipped_recipes().get(name, Path(name))
-    content = parse_toml(read_toml(path), str(path)) if path.is_file() else {}
+    content = recipe_content(path) if path.is_file() else {}
     if "kind" not in content:
         return load_recipe(name, settings)
     for key, value in settings.items():
