@@ -66,11 +66,11 @@ class Lines(Silent):
     def settled(self, report: SettleReport) -> None:
         """One line."""
         super().settled(report)
-        row = self.rows[report.panel]
+        row, left = self.rows[report.panel], self.seconds_left
         self._say(
             f"{row.title}: settle {report.index + 1}/{report.of}, {report.kind} at sigma {report.sigma:.3g}, "
-            f"p95 {settle_us(report.settle_p95_us)}, {words.outcomes(report.outcomes)}, "
-            f"{words.clock(self.seconds_left)} left"
+            f"p95 {settle_us(report.settle_p95_us)}, {words.outcomes(report.outcomes)}"
+            + ("" if math.isnan(left) else f", {words.clock(left)} left")
         )
 
 
@@ -164,8 +164,9 @@ class LiveBoard(Silent):
         parts = [f"{done} of {of} settles"]
         if self.device_us:
             parts.append(f"device time {duration(self.device_us)} modelled")
-        if not math.isnan(self.seconds_left):
-            parts.append(f"{words.clock(self.seconds_left)} left")
+        left = self.seconds_left
+        if not math.isnan(left):
+            parts.append(f"{words.clock(left)} left")
         return Text("  " + " · ".join(parts), "dim")
 
 
