@@ -52,6 +52,14 @@ def _whether(value: float) -> str:
     return "does not leave" if value else "leaves"
 
 
+_CAMERA_NOISE = {
+    "shot": "from counting photons",
+    "read": "from reading pixels out",
+    "rounding": "from whole counts",
+    "flat": "from what the calibration left in the response",
+    "zero": "from what the calibration left in the dark level",
+}
+
 _MEANINGS = {
     "converged_share": _Meaning("converged", share, "{} of all settles"),
     "settle_p95_us": _Meaning("settle time", settle_us, "95% of samples within {} at the slowest step"),
@@ -97,19 +105,15 @@ _MEANINGS = {
         f"camera_{term}_noise_rms_units": _Meaning(
             f"camera, {term} noise", number, "{} network units rms before the gain, " + source
         )
-        for term, source in {
-            "shot": "from counting photons",
-            "read": "from reading pixels out",
-            "rounding": "from whole counts",
-            "flat": "from what the calibration left in the response",
-            "zero": "from what the calibration left in the dark level",
-        }.items()
+        for term, source in _CAMERA_NOISE.items()
     },
-}  # fmt: skip
+}
+
+_DETAILS = ("camera_transient_p95_units", *(f"camera_{term}_noise_rms_units" for term in _CAMERA_NOISE))
 
 # What a column of a table is, where a sentence has no room.
 LEGEND = {
-    "converged_share": "converged: settles that ended as planned",
+    "converged_share": "converged: of all settles",
     "settle_p95_us": "p95: at the slowest step, 95% of samples are within 1% of full scale by then",
     "energy_distance": "E: energy distance to fresh data; 0 for the same distribution, below it by chance",
     "mode_total_variation": "mode error: share of the samples that would have to change mode",
@@ -121,15 +125,23 @@ LEGEND = {
 }
 
 
-def said(metrics: Mapping[str, Scalar], settings: Mapping[str, Scalar], header: RunHeader) -> list[Said]:
+def said(
+    metrics: Mapping[str, Scalar],
+    settings: Mapping[str, Scalar],
+    header: RunHeader,
+    *,
+    brief: bool = False,
+) -> list[Said]:
     """Every metric that is there, in the order of the table; those that it does not know come last, bare.
 
-    A time that no machine spent is left out.
+    A time that no machine spent is left out, and where it shall be `brief`, a camera's noise term by term.
     """
     told = []
     for key, meaning in _MEANINGS.items():
         value = metrics.get(key)
         if not isinstance(value, int | float) or (key == "device_time_per_sample_us" and not value):
+            continue
+        if brief and key in _DETAILS:
             continue
         before, _, after = (meaning.sentence + _more(key, settings, header)).partition("{}")
         told.append(Said(meaning.label, before, meaning.write(float(value)), after))

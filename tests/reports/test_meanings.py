@@ -31,6 +31,9 @@ def test_every_metric_of_a_run_with_all_of_them_has_a_sentence(tmp_path: Path) -
         one.label for one in said(*_of(pictures))
     }
 
+    whole, brief = (len(said(*_of(pictures), brief=brief)) for brief in (False, True))
+    assert whole - brief == 6  # the page has the camera's noise term by term, the terminal its sum
+
 
 def _of(file: Path) -> tuple:
     with RunReader(file) as reader:
