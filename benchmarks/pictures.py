@@ -17,10 +17,11 @@ from common import CACHE, cell, open_named
 from labctl.models.checkpoint import load_checkpoint, zoo_folder
 from labctl.models.classifier import load_classifier
 from labctl.models.fetch import is_present, load
-from labctl.models.garment_recipes import parse_garment_recipe, train_garments
 from labctl.models.metrics import path_error
+from labctl.models.picture_making import train_pictures
 from labctl.models.picture_metrics import FeatureMoments, frechet_distance, frechet_star, nearest_pictures
-from labctl.models.picture_sets import PictureSet, picture_set_of
+from labctl.models.picture_recipes import parse_picture_recipe
+from labctl.models.picture_sets import picture_set
 from labctl.models.recipe import shipped_recipes
 from labctl.sampling import HostMachine, LoopMachine, Sampler, compile_program, scheme, sigmas, start_noise
 
@@ -30,14 +31,6 @@ SIGMA_MAX, SIGMA_MIN = 10.0, 0.06
 BARS = {"fashion": (0.10, 0.017, 0.80), "mnist": (0.10, 0.017, 0.92)}
 AGREEMENT_DROP, FRECHET_RATIO = 0.02, 1.15
 COPIES = 2000  # pictures whose nearest neighbour is looked for
-
-
-def picture_set(name: str) -> PictureSet:
-    """The pictures that a shipped denoiser makes."""
-    found = picture_set_of(load_checkpoint(name).card.notes)
-    if found is None:
-        raise SystemExit(f"{name} makes no pictures")
-    return found
 
 
 # Fewer steps, in which sense: implicit midpoint beside the best explicit ones; settles or evaluations a step.
@@ -267,7 +260,7 @@ def _control_row(name: str) -> list[list[str]]:
         if not is_present(picture_set(name).name):
             return []
         content = tomllib.loads(shipped_recipes()[recipe].read_text(encoding="utf-8"))
-        train_garments(parse_garment_recipe(content, recipe), out=CACHE)
+        train_pictures(parse_picture_recipe(content, recipe), out=CACHE)
     cells = [scored(str(path), "ode", s, SAMPLES) for s in SEEDS]
     shown = f"FD* {_mean(cells, 'star'):.3f}, agreement {_mean(cells, 'agreement'):.3f}"
     return [["control: a digital net of 48 times the weights", shown, _range(cells, "star"), ""]]

@@ -25,7 +25,7 @@ from labctl.devices import (
     joined_readouts,
 )
 from labctl.engines.host_model import residual
-from labctl.engines.ledgers import chain_ledgers, step_ledger
+from labctl.engines.ledgers import chain_ledgers, frames_ledger, step_ledger
 from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
 from labctl.physics import Stream, cycling, row_peaks, settle_times
@@ -227,9 +227,10 @@ class OpticalLoopEngine:
         codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
         readout, read, queues = self._settled(codes, wait_us)
         settled = _Settled(segment, tables, codes, bias_clipped, batch.labels, readout, notes, read)
-        return self._result(
-            settled, audit, started, step_ledger(spec, codes, readout, queues, self._frame_us())
-        )
+        ledger = step_ledger(spec, codes, readout, queues, self._frame_us())
+        if self.camera is not None:
+            ledger += frames_ledger(self.camera.link, self.camera.frame_bytes, readout, queues)
+        return self._result(settled, audit, started, ledger)
 
     def solve_chain(
         self,

@@ -18,6 +18,7 @@ from labctl.config_files import first_problem
 from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
+from labctl.procedures.drawn import check_inception
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
     AnyRecipe,
@@ -246,6 +247,8 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         raise ProgramError(f"{recipe.model or recipe.data}: {error}") from None
     _check_matrices(recipe, len(program.matrices))
     d = network.sizes[0]
+    pictures = _pictures(subject)
+    check_inception(recipe, pictures)
     sample_id = np.arange(recipe.samples)
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
     if recipe.noise_scale != 1.0 and rig.config.world is None:
@@ -267,7 +270,7 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         labels=labels,
         sample_id=sample_id,
         reference=reference,
-        pictures=_pictures(subject),
+        pictures=pictures,
         row=job.row,
         series=job.series,
     )

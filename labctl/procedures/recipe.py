@@ -40,7 +40,8 @@ class SampleRecipe(BaseModel):
     time is measured at each step. second_starts: samples that are settled again from other starts at each
     step; where that ends elsewhere, they are marked multistable. noise_scale multiplies a twin's noise.
     reference: fresh data points that stand beside the samples. readout: states by the electronics' ADC, or
-    from a camera's image of the light, exposed for exposure_us (0: as bright as is safe).
+    from a camera's image of the light, exposed for exposure_us (0: as bright as is safe). inception: a file
+    of the Inception network (see `labctl.models.inception`), for a true FID of pictures; "" for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,6 +73,7 @@ class SampleRecipe(BaseModel):
     exposure_us: float = Field(default=0.0, ge=0, le=1e9)
     second_starts: int = Field(default=0, ge=0, le=4096)
     reference: int = Field(default=4000, ge=2, le=100_000)
+    inception: str = ""
     seed: int = Field(default=1, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")

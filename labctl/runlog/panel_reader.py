@@ -223,6 +223,14 @@ class PanelReader:
         return None if (labels < 0).all() else labels
 
     @property
+    def judged(self) -> IntArray | None:
+        """Class that the judge sees in each sample's picture [B]; None where none looked."""
+        if "judged" not in self._entry["samples"] or not self.finished:
+            return None
+        judged: IntArray = np.asarray(fresh(self._entry["samples/judged"])[...])
+        return None if (judged < 0).all() else judged
+
+    @property
     def pictures(self) -> NDArray[np.uint8] | None:
         """Pictures of the samples [P, height, width]; None where none were made."""
         if "pictures" not in self._entry["samples"] or not self.finished:

@@ -182,6 +182,9 @@ def _write_samples(entry: h5py.Group, panel: PanelPlan) -> None:
     _add_plot(group, panel, panel.pictures)
     group.create_dataset("x", shape=(panel.n_samples, panel.d), dtype=_F8, fillvalue=_NAN)
     group.create_dataset("labels", data=np.full(panel.n_samples, -1, dtype=_I4))
+    if panel.pictures is not None and panel.labels is not None:
+        group.create_dataset("judged", data=np.full(panel.n_samples, -1, dtype=_I4))
+        group["judged"].attrs["long_name"] = "class that the judge sees in each picture; -1: not judged"
     if panel.step_pictures is not None:
         shape = panel.step_pictures
         group.create_dataset("step_pictures", shape=shape, dtype=_U1, chunks=(1, *shape[1:]), **PACKED)
