@@ -24,6 +24,7 @@ from labctl.devices import (
     joined_chains,
     joined_readouts,
 )
+from labctl.engines.channel_order import OrderedElectronics
 from labctl.engines.host_model import residual
 from labctl.engines.ledgers import chain_ledgers, frames_ledger, step_ledger
 from labctl.engines.readout import CameraRead, CameraReadout
@@ -113,7 +114,9 @@ class OpticalLoopEngine:
                 "pulse-width planes outlast the loop's settling: it would find each plane's fixed point",
                 device=modulator.name, operation="build OpticalLoopEngine",
             )  # fmt: skip
-        self._modulator, self._electronics = modulator, electronics
+        self._modulator, self._channels = modulator, electronics
+        self._electronics = electronics  # in the program's order of rows
+        self._order: NDArray[np.int64] | None = None
         self._panel_record, self._after_show = panel_record, after_show
         self._full_scale_units = 1.0
         if "full_scale_units" in panel_record.arrays:
@@ -164,10 +167,10 @@ class OpticalLoopEngine:
         self._program = program
         self._matrices = []
         for matrix in program.matrices:
-            frame = encode_frame(matrix.fractions, self._modulator.spec, self._panel_record)
+            frame = self._frame_of(matrix.fractions)
             receipt = self._modulator.show(frame.levels)
             self._upload_us = receipt.duration_us
-            record = self._after_show(self._electronics)
+            record = self._nulled(self._after_show(self._electronics))
             weights = record.array("effective_fractions") * matrix.scale_out[:, None] / self._full_scale_units
             self._shown = len(self._matrices)
             self._matrices.append(_Measured(frame, receipt.checksum, record, weights, {}))
@@ -179,6 +182,28 @@ class OpticalLoopEngine:
                 if segment.matrix == self._shown and segment.kind not in self.read_noise:
                     self.read_noise[segment.kind] = self._measure_read_noise(program, segment)
         self._show(program.segments[0].matrix)
+
+    def use_order(self, order: NDArray[np.int64]) -> None:
+        """Put a program's row i on channel order[i], from the next load on."""
+        self._order = order
+        self._electronics = OrderedElectronics(self._channels, order)
+
+    def _frame_of(self, fractions: FloatArray) -> EncodedFrame:
+        """The frame for fractions [n, n] in the program's rows."""
+        if self._order is None:
+            return encode_frame(fractions, self._modulator.spec, self._panel_record)
+        row_of = np.argsort(self._order)
+        frame = encode_frame(fractions[np.ix_(row_of, row_of)], self._modulator.spec, self._panel_record)
+        return replace(frame, realised=frame.realised[np.ix_(self._order, self._order)])
+
+    def _nulled(self, record: CalibrationRecord) -> CalibrationRecord:
+        """The record with its null moved by what only the closed loop shows, where that was measured."""
+        if self.trims is None:
+            return record
+        moved = self.trims.light_offset_units / self._electronics.spec.offset_dac.units_per_code
+        codes = record.array("null_codes") + np.rint(moved)
+        self._electronics.set_offset_null(codes.astype(np.int64))
+        return replace(record, arrays={**record.arrays, "null_codes": codes})
 
     def _show(self, matrix: int) -> None:
         """Put another of the program's matrices on display, with the offset null that belongs to it."""

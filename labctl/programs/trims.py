@@ -18,12 +18,16 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class RowTrims:
-    """Measured errors of the rows [n] (`labctl_calibration.closed_loop`)."""
+    """Measured errors of the rows [n] (`labctl_calibration.closed_loop`).
+
+    light_offset_units stands in front of the gain and is taken out by the offset null.
+    """
 
     leak_scale: FloatArray
     leak_offset: FloatArray
     gain_scale: FloatArray
     offset_units: FloatArray
+    light_offset_units: FloatArray
 
     def leak_to_set(self, leak: FloatArray) -> FloatArray:
         """The leak [n] to ask for, in 0 .. 1."""
