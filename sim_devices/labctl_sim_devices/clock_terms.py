@@ -66,7 +66,43 @@ class ClockTerms:
 
         Flicker has periods of milliseconds and is held over an operation (its phase is that of the middle).
         """
-        return self.flicker(time_us + duration_us / 2)
+        swing = self.flicker(time_us + duration_us / 2)
+        if not self._unit.mirror_dip:
+            return swing
+        reset_us, period_us = self._resets()
+        ends = (np.mod(time_us, period_us), np.mod(time_us, period_us) + duration_us)
+        dark_us = self._dark_until(ends[1], reset_us, period_us) - self._dark_until(
+            ends[0], reset_us, period_us
+        )
+        return np.asarray(swing * (1 - float(self._unit.mirror_dip) * dark_us / duration_us))
+
+    def dips(self, time_us: NDArray[np.floating]) -> FloatArray:
+        """Factor [B] of the mirrors' resets at these times."""
+        reset_us, period_us = self._resets()
+        return np.where(np.mod(time_us, period_us) < reset_us, 1 - float(self._unit.mirror_dip), 1.0)
+
+    def gated(self, now_us: float, spacing_us: float, length_us: float, count: int) -> FloatArray | None:
+        """When each operation of a queue [count] begins if none may meet a reset of the mirrors.
+
+        None where nothing is gated: no resets, no gate, or operations longer than the time between resets.
+        """
+        if not self._unit.mirror_dip or not self._unit.settings["reset_gated"]:
+            return None
+        reset_us, period_us = self._resets()
+        if length_us > period_us - reset_us:
+            return None
+        each = int((period_us - reset_us - length_us) // spacing_us) + 1
+        first = math.ceil(now_us / period_us)
+        index = np.arange(count)
+        return np.asarray((first + index // each) * period_us + reset_us + (index % each) * spacing_us)
+
+    def _resets(self) -> tuple[float, float]:
+        return self._unit.settings["reset_us"], self._unit.settings["reset_period_us"]
+
+    @staticmethod
+    def _dark_until(time_us: FloatArray, reset_us: float, period_us: float) -> FloatArray:
+        """Time spent in resets up to a time since one began."""
+        return np.floor(time_us / period_us) * reset_us + np.minimum(np.mod(time_us, period_us), reset_us)
 
     def mains(self, time_us: NDArray[np.floating]) -> FloatArray:
         """Pickup [B, n] on the state's input, network units: fundamental and two harmonics."""

@@ -205,6 +205,15 @@ class Mains(Term):
     spread: NonNegativeFloat
 
 
+class MirrorResets(Term):
+    """A DMD's mirrors are reset together every period: the light dips. Settles may be gated in between."""
+
+    dip: NonNegativeFloat = Field(le=1)
+    period_us: PositiveFloat
+    reset_us: PositiveFloat
+    gated: bool
+
+
 class UnitDistribution(Term):
     """Every term of a drawn bench. A term that is left out is absent."""
 
@@ -235,3 +244,4 @@ class UnitDistribution(Term):
     drift: Drift | None = None
     warm_up: WarmUp | None = None
     mains: Mains | None = None
+    mirror_resets: MirrorResets | None = None

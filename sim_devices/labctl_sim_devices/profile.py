@@ -38,6 +38,7 @@ class OpticalProfile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_channels: int
+    panel_kind: Literal["lcos-intensity", "dmd"]
     panel_shape_px: tuple[int, int]
     panel_levels: int
     panel_refresh_hz: float
