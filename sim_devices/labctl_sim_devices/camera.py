@@ -121,7 +121,8 @@ class CameraTwin(Camera):
         self._require_bench("open")
         self._settings = self._defaults()
         self._free_frames = 0
-        return Identity("labctl", "simulated camera", f"SIM-CAM-{self._bench.unit_seed}", "1", simulated=True)
+        serial = f"SIM-CAM-{self._bench.unit_seed}"
+        return Identity("labctl", "simulated camera", serial, "1", simulated=True)
 
     def _do_close(self) -> None:
         self._disarm()

@@ -49,7 +49,8 @@ class PanelTwin(WeightModulator):
 
     def _do_open(self) -> Identity:
         self._require_bench("open")
-        return Identity("labctl", self.MODEL[0], f"{self.MODEL[1]}-{self._bench.unit_seed}", "1", simulated=True)
+        model, serial = self.MODEL
+        return Identity("labctl", model, f"{serial}-{self._bench.unit_seed}", "1", simulated=True)
 
     def _do_close(self) -> None:
         if self._bench.present:  # safe state: dark

@@ -144,17 +144,7 @@ DEVICE_CASES = [
     )
     for profile in PROFILES
 ]
-DEVICE_CASES += [
-    _device_case("dmd", WeightModulator, DmdTwin, "mirrors"),
-    *(
-        _device_case("unit", interface, implementation, suffix)
-        for interface, implementation, suffix in (
-            (InputDrive, EmitterTwin, "emitters"),
-            (LoopElectronics, ElectronicsTwin, "electronics"),
-            (Camera, CameraTwin, "camera"),
-        )
-    ),
-]
+DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
 # state (units) with noise off (codes of bias, trim, ADC) and on (None: there is none); batch: what another
 # batching may change.

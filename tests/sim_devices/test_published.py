@@ -1,7 +1,7 @@
 """The published machines: our forward map against their own twin's numbers, and what the importer refuses.
 
-The parameter files are not in this repository. They are looked for in the folder that the environment variable
-LABCTL_AOC_DATA names, then in shared/data/aoc beside (or above) the repository.
+The parameter files are not in this repository. They are looked for in the folder that the environment
+variable LABCTL_AOC_DATA names, then in shared/data/aoc beside (or above) the repository.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class TestRefusals:
              "deq_input_min_max has 3 numbers; allowed: 2"),
             ("deq_input_min_max: [-1.3, 1.3]", "deq_input_min_max: [-1.3, 1.2]",
              r"deq_input_min_max is \[-1.3, 1.2\]; allowed: -x, x"),
-            ("deq_input_min_max: [-1.3, 1.3]", "deq_input_min_max: wide", "line .*'wide' is neither a number"),
+            ("deq_input_min_max: [-1.3, 1.3]", "deq_input_min_max: wide", "line .*'wide' is neither"),
             ("scaling: [0.7274037188321485, ", "scaling: [",
              "close_loop_offset_and_scale.scaling has 47 numbers; allowed: 48"),
         ],
