@@ -78,7 +78,10 @@ class Rig:
             world = self.config.world
             self.world = None if world is None else self._build_world(world)
             for device in self.config.device:
-                self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
+                try:
+                    self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
+                except ConfigError as error:
+                    raise ConfigError(f"rig {self.name}: {error}") from None
         return self.devices
 
     def open(self) -> Self:

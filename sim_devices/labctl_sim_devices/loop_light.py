@@ -147,9 +147,12 @@ class TrueLight:
         slope = 1 / (1 + compression * at_rest) ** 2  # intensity noise is small: compressed as at rest
         self._to_both = _matrix(np.concatenate([both[0], both[1]], axis=1), dtype)
         self._to_noise = _matrix(both[0] * slope[0] - both[1] * slope[1], dtype)
-        self._detectors: list[Floats] = [
-            values.astype(self._table.dtype) for values in (at_rest, compression, self.offset_units)
-        ]
+        kind = self._table.dtype
+        self._detectors: tuple[Floats, Floats, Floats] = (
+            at_rest.astype(kind),
+            compression.astype(kind),
+            self.offset_units.astype(kind),
+        )
         self._rest: Floats = rest.astype(self._table.dtype)
         shape = (batch, paths * n)
         self._change, self.light, self.flicker = (torch.empty(shape, dtype=dtype) for _ in range(3))
@@ -174,7 +177,8 @@ class TrueLight:
     def detect(self, jitters: bool, counts: bool) -> None:
         """One product for the currents of both paths, one more for intensity noise."""
         signal = self._change @ self._to_both
-        _difference(signal.numpy(), *self._detectors, self.y.numpy(), self.total.numpy())
+        at_rest, compression, offset = self._detectors
+        _difference(signal.numpy(), at_rest, compression, offset, self.y.numpy(), self.total.numpy())
         self.jitter = self.flicker @ self._to_noise if jitters else self._quiet
 
 
