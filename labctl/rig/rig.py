@@ -201,8 +201,7 @@ class Rig:
             profile = load_profile(world.profile, dict(world.overrides))
             if profile.n_channels != self.config.n_channels:
                 raise ConfigError(
-                    f"n_channels is {self.config.n_channels}, "
-                    f"profile {world.profile} has {profile.n_channels}"
+                    f"n_channels is {self.config.n_channels}, its profile has {profile.n_channels}"
                 )
             bench = load(WORLDS[world.kind])(
                 profile, seed=world.seed, noise_scale=world.noise_scale, unit_seed=world.unit_seed

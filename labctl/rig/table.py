@@ -34,6 +34,7 @@ DRIVERS: dict[str, Entry] = {
 WORLDS: dict[str, str] = {"optical-bench": "labctl_sim_devices.bench:OpticalBench"}
 
 
+PROFILE_VALUES = "labctl_sim_devices.profile:profile_values"
 PROFILE_IMPORT = "labctl_sim_devices.profile_import:import_profile"
 
 

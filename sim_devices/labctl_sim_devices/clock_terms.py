@@ -29,13 +29,14 @@ class ClockTerms:
         self._profile, self._unit, self._seed = profile, unit, seed
         self._walks = {name: np.zeros((1, profile.n_channels)) for name in ("light walk", "offset walk")}
         self._phases: FloatArray = self._uniform("phases", 5)
+        self._warms, self.heats = unit.has("warm_up"), unit.has("self_heating")
         self._heat: FloatArray = np.zeros(profile.n_channels)
         self._heat_us = 0.0
 
     def temperature_c(self, now_us: float) -> float:
         """Of the bench: the profile's, plus warming up, plus the room's swing."""
         u, s = self._unit, self._unit.settings
-        if not u.has("warm_up"):
+        if not self._warms:
             return self._profile.temperature_c
         risen = float(u.warm_up_c) * -math.expm1(-now_us / s["warm_up_us"])
         phase = 2 * math.pi * (now_us / s["room_us"] + self._phases[0])
@@ -113,7 +114,7 @@ class ClockTerms:
 
     def emitted(self, mean_light: NDArray[np.floating], from_us: float, duration_us: float) -> None:
         """The emitters gave this light [n] on average for a while: they are as warm as that makes them."""
-        if not self._unit.has("self_heating"):
+        if not self.heats:
             return
         left = math.exp(-duration_us / self._unit.settings["heating_us"])
         self._heat = np.asarray(mean_light + (self._heat_at(from_us) - mean_light) * left, np.float64)

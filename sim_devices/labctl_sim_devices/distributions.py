@@ -144,9 +144,9 @@ class NeighbourCrosstalk(Term):
 
 
 class Tia(Term):
-    """Bandwidth of the transimpedance amplifiers (one pole)."""
+    """Bandwidth of the transimpedance amplifiers: one pole, folded into the trip's delay."""
 
-    bandwidth_mhz: PositiveFloat
+    bandwidth_mhz: float = Field(ge=2)
 
 
 class Curve(Term):

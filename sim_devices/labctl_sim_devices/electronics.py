@@ -221,7 +221,8 @@ class ElectronicsTwin(LoopElectronics):
             released = loop.released(tile, times - wait_us, light)
             run = LoopRun(released, light, bench.noise, self._streams, bench.dtype)
             parts.append(self._settle_tile(run, light, len(tile.bias), wait_us, trace, hold, triggers))
-            mean_light += loop.by_emitter(light).sum(axis=0) / batch
+            if bench.clock.heats:
+                mean_light += loop.by_emitter(light).sum(axis=0) / batch
         bench.spend(duration_us, mean_light)
         return joined_readouts([part.readout(wait_us, self._spec.window_us) for part in parts])
 
@@ -293,7 +294,7 @@ class _Loop:
         self._plain_light, self._plain_loop = bench.plain_light, bench.plain_loop
         self._paths = bench.transmittances() if self._plain_light else None
         self._law = None if self._plain_light and self._plain_loop else bench.law()
-        self._emitters = bench.emitters()
+        self._emitters = np.ones(spec.n_channels) if self._plain_light else bench.emitters()
 
     @property
     def highest_drive(self) -> FloatArray:

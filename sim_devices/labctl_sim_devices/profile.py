@@ -163,6 +163,17 @@ def profile_document(name: str | Path) -> dict[str, Any]:
     return {**document, **merged}
 
 
+def profile_values(path: Path) -> tuple[str, dict[str, Any]]:
+    """A profile file as a shipped profile's name and the overrides that make it that file's.
+
+    Raises ConfigError naming the file and the field where it does not make a profile.
+    """
+    load_profile(path)
+    document = profile_document(path)
+    tables = {key: document[key] for key in ("unit", "truth", "terms") if document.get(key)}
+    return document.get("base", "adm"), {**document["values"], **tables}
+
+
 def load_profile(name: str | Path, overrides: dict[str, Any] | None = None) -> OpticalProfile:
     """A shipped profile by name, or a profile file, with single values replaced.
 

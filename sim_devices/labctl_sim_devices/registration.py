@@ -119,12 +119,16 @@ def gather_cells(  # pragma: no cover - compiled
             stop = min(light.shape[1], math.ceil(centre[i, j, 1] + span_x))
             determinant = hy * wx - hx * wy
             total = 0.0
+            inner_u, inner_v = 0.5 * height - reach, 0.5 * width - reach
             for y in range(top, end):
                 dy = y + 0.5 - centre[i, j, 0]
                 for x in range(left, stop):
                     dx = x + 0.5 - centre[i, j, 1]
                     u = (dy * wx - dx * wy) / determinant * height  # px along the height
                     v = (dx * hy - dy * hx) / determinant * width
+                    if abs(u) < inner_u and abs(v) < inner_v:
+                        total += light[y, x]
+                        continue
                     along = _inside(table, 0.5 * height - u) + _inside(table, 0.5 * height + u) - 1.0
                     if along <= 0.0:
                         continue

@@ -194,6 +194,6 @@ class TestRefusals:
         imported = import_profile(published_file(16), tmp_path / "small.toml")
         rig = tmp_path / "small-rig.toml"
         rig.write_text(rig.read_text().replace("n_channels = 16", "n_channels = 48"))
-        with pytest.raises(ConfigError, match=r"n_channels is 48, profile .*small\.toml has 16"):
+        with pytest.raises(ConfigError, match="n_channels is 48, its profile has 16"):
             open_rig(str(rig))
         assert imported.rig == rig
