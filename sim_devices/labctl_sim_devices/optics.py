@@ -45,7 +45,7 @@ class PanelOptics:
         self._response: PanelResponse | None = None
         if self._unit.has(*RESPONSE_TERMS):
             self._response = PanelResponse(profile, self._unit, seed)
-        self._placed = self._unit.has(*PLACE_TERMS)
+        self._placed = self._unit.has(*PLACE_TERMS) or profile.panel_flip != "none"
         self._moves = self._unit.has("registration_drift") and temperature_c is not None
         self._asymmetric = self._unit.has("asymmetry")
         self._edges = edge_table(float(self._unit.point_spread_px))

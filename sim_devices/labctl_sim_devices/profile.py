@@ -46,6 +46,7 @@ class OpticalProfile(BaseModel):
     panel_tau_us: float
     cell_px: tuple[int, int]
     path_origin_px: tuple[tuple[int, int], tuple[int, int]]
+    panel_flip: Literal["none", "rows", "columns", "both"]
     transmittance_on: float
     transmittance_off: float
     pedestal_units: float

@@ -150,6 +150,17 @@ def test_the_edge_is_a_step_a_ramp_or_its_blur():
         assert soft[index] == pytest.approx((kernel * inside).sum(), abs=2e-3)
 
 
+@pytest.mark.parametrize(("flip", "turned"), [("rows", (0,)), ("columns", (1,)), ("both", (0, 1))])
+def test_a_field_turned_over(flip, turned):
+    levels = random_levels()
+    optics = PanelOptics(load_profile("adm", {"panel_flip": flip}))
+    optics.restore(levels, 0.0)
+    plain = transmittances(absent_unit(N), levels)
+    np.testing.assert_allclose(
+        optics.transmittances(0.0), np.flip(plain, [1 + axis for axis in turned]), atol=1e-9
+    )
+
+
 def test_beyond_the_panel_it_is_dark():
     unit = moved(shift_px=[[0.0, -5.0], [0.0, 5.0]])
     seen = transmittances(unit, np.full((1080, 1920), 255, np.uint16))

@@ -130,6 +130,25 @@ def test_the_camera_sees_the_same_light(with_terms, terms):
     camera.close()
 
 
+@pytest.mark.parametrize(
+    "term",
+    ["contrast", "point_spread", "beamsplitter", "neighbour_crosstalk", "illumination", "registration",
+     "input_efficiency", "weight_response", "output_correction"],
+)  # fmt: skip
+def test_more_of_a_fault_is_more_error(with_terms, term):
+    """Distance of the effective matrix from what was shown grows with the scale, from nothing."""
+    bench, shown = with_terms(term), fractions()
+    bench.show_fractions(shown)
+    bench.bench.set_terms({term: 0.0})
+    ideal = bench.bench.truth().matrix()
+    errors = []
+    for scale in (0.0, 0.25, 0.5, 1.0):
+        bench.bench.set_terms({term: scale})
+        errors.append(float(np.abs(bench.bench.truth().matrix() - ideal).mean()))
+    assert errors[0] == 0
+    assert (np.diff(errors) > 0).all()
+
+
 class TestLight:
     """From drive to photocurrent."""
 
