@@ -5,7 +5,17 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from typing import Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    model_validator,
+)
 
 
 class Term(BaseModel):
@@ -53,6 +63,7 @@ class PanelResponse(Term):
 class Contrast(Term):
     """Transmittance of the darkest level, by region."""
 
+    regions: tuple[int, int]
     off_mean: NonNegativeFloat
     off_sd: NonNegativeFloat
 
@@ -245,3 +256,13 @@ class UnitDistribution(Term):
     warm_up: WarmUp | None = None
     mains: Mains | None = None
     mirror_resets: MirrorResets | None = None
+
+    @model_validator(mode="after")
+    def _one_grid(self) -> Self:
+        if self.panel_response is not None and self.contrast is not None:
+            first, second = self.panel_response.regions, self.contrast.regions
+            if first != second:
+                raise ValueError(
+                    f"regions are {first} for panel_response, {second} for contrast; allowed: alike"
+                )
+        return self

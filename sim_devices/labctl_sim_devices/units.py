@@ -228,10 +228,8 @@ def _panel_response(t: Any, draw: _Draw) -> dict[str, Any]:
 
 
 def _contrast(t: Any, draw: _Draw) -> dict[str, Any]:
-    shape = (4, 6) if draw.profile.unit is None or draw.profile.unit.panel_response is None else (
-        draw.profile.unit.panel_response.regions
-    )  # fmt: skip
-    return {"contrast_off": np.maximum(t.off_mean + t.off_sd * draw.normal("contrast", *shape), 0.0)}
+    drawn = draw.normal("contrast", *t.regions)
+    return {"contrast_off": np.maximum(t.off_mean + t.off_sd * drawn, 0.0)}
 
 
 def _flicker(t: Any, draw: _Draw) -> dict[str, Any]:

@@ -136,3 +136,10 @@ def test_every_term_of_the_population_has_a_source():
         assert set(document["unit"]) == set(document["unit_sources"])
         for source in document["unit_sources"].values():
             assert source.startswith(("[P]", "[A]", "[D]"))
+
+
+def test_regions_of_two_terms_must_be_one_grid():
+    unit = {**profile_document("unit")["unit"]}
+    unit["contrast"] = {**unit["contrast"], "regions": [2, 2]}
+    with pytest.raises(ConfigError, match=r"regions are \(4, 6\) for panel_response, \(2, 2\) for contrast"):
+        load_profile("unit", {"unit": unit})
