@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs
 
-.PHONY: demo test slow lint bench setup clean
+.PHONY: demo test slow lint bench setup data clean
 
 setup: $(VENV)/.dev-ready
 
@@ -22,10 +22,15 @@ $(VENV)/.dev-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 demo: $(VENV)/.ready  ## the main job on the embedded twin
 	$(BIN)/labctl demo --out $(OUT)
 
-test: $(VENV)/.dev-ready  ## the everyday tests
+# What is here already is not fetched again. Where a set cannot be had, the tests that use it fail and say so;
+# the others still tell.
+data: $(VENV)/.dev-ready  ## the data sets that tests use
+	-$(BIN)/labctl data fetch fashion-mnist mnist
+
+test: data  ## the everyday tests
 	$(BIN)/python -m pytest
 
-slow: $(VENV)/.dev-ready  ## what is too long for every day
+slow: data  ## what is too long for every day
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev-ready  ## style, types, layers

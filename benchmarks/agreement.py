@@ -41,7 +41,7 @@ def compare(name: str, seed_index: int, steps: int) -> dict[str, float]:
             digital.load(program, weights=weights)
             host = HostMachine(net)
             x = start_noise(ids, 2, seed=seed_index, sigma_max=SIGMA_MAX)
-            state = program.weights.placement.state
+            state = program.placement.state
             implicit = [s for s in program.segments if s.kind == "implicit"]
             for k, (segment, ask) in enumerate(zip(implicit, asks_of(how), strict=False)):
                 sigma, after = float(how.sigmas[k]), float(how.sigmas[k + 1])
@@ -52,7 +52,7 @@ def compare(name: str, seed_index: int, steps: int) -> dict[str, float]:
                 light = engine.solve(segment, batch, wait_us=80 * rig.loop_spec.tau_us)
                 truth = digital.solve(segment, batch)
                 law = law_of(weights, segment.gain, segment.leak, segment.bias_of(c, None, state))
-                kappa = contraction(law, truth.z, program.weights.placement.blocks)
+                kappa = contraction(law, truth.z, program.placement.blocks)
                 error = np.abs(light.z[:, state] - truth.z[:, state]).max(axis=1)
                 relative = error / np.maximum(np.abs(truth.z[:, state]).max(axis=1), 1e-3)
                 clear = (kappa < 0.9) & (light.outcome != 5)

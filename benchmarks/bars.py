@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import agreement
+import camera
 import chain
 import common
 import overhead
@@ -292,6 +293,7 @@ def main() -> None:
     agreement_table(sheet)
     pictures.table(sheet.say, sheet.table, verdict)
     chain.table(sheet.say, sheet.table, verdict)
+    camera.table(sheet.say, sheet.table, verdict)
     speed_table(sheet)
     host_table(sheet)
     RESULTS.mkdir(exist_ok=True)

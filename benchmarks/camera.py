@@ -11,12 +11,13 @@ is printed beside, without a bar.
 
     python benchmarks/camera.py [--samples 2000] [--protocol sample_moons]
 
-results/camera.md holds the last run.
+`bars.py` prints the same tables on its page; results/camera.md is an earlier run of this file alone.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import common
@@ -28,6 +29,11 @@ from labctl.programs import LoopSegment
 from labctl.rig import Rig, open_rig
 from labctl.sampling import LoopMachine
 
+Say = Callable[[str], None]
+Draw = Callable[[list[str], list[list[str]]], None]
+Verdict = Callable[[bool], str]
+
+PROTOCOL, SAMPLES = "sample_moons", 2000
 RMS_BAR = 1.2
 REST_TAU = 80.0
 FAR = 5.0  # standard deviations
@@ -165,43 +171,58 @@ def compare(rig: Rig, chain: Chain, *, loop_noise: bool, at_rest: bool) -> list[
     return rows
 
 
-def show(title: str, rows: list[Row], *, bar: bool) -> None:
+def show(say: Say, draw: Draw, verdict: Verdict, title: str, rows: list[Row], *, bar: bool) -> None:
     """A table; with `bar`, whether every row meets the bars."""
-    print(f"\n## {title}\n")
-    head = ["settle", "rows", "rms of ratio", *(f"q{100 * q:.0f}" for q in QUANTILES), f"beyond {FAR:g}, 1e-3",
-            "bias, s.e.: rms over rows", "worst row", "camera sd, units", "ADC side sd, units", "transient p95, % FS"]  # fmt: skip
-    print("| " + " | ".join(head) + " |")
-    print("|" + "---|" * len(head))
-    for r in rows:
-        cells = [r.name, str(r.rows), f"{r.rms:.3f}", *(f"{q:+.2f}" for q in r.quantiles),
-                 f"{1e3 * r.far:.2f}", f"{r.biased:.2f}", f"{r.most_biased:.2f}", f"{r.camera_units:.5f}", f"{r.other_units:.5f}", f"{r.transient_percent:.2f}"]  # fmt: skip
-        print("| " + " | ".join(cells) + " |")
+    say(f"### {title}")
+    say("")
+    draw(
+        ["settle", "rows", "rms of ratio", *(f"q{100 * q:.0f}" for q in QUANTILES), f"beyond {FAR:g}, 1e-3",
+         "bias, s.e.: rms over rows", "worst row", "camera sd, units", "ADC side sd, units", "transient p95, % FS"],
+        [
+            [r.name, str(r.rows), f"{r.rms:.3f}", *(f"{q:+.2f}" for q in r.quantiles), f"{1e3 * r.far:.2f}",
+             f"{r.biased:.2f}", f"{r.most_biased:.2f}", f"{r.camera_units:.5f}", f"{r.other_units:.5f}",
+             f"{r.transient_percent:.2f}"]
+            for r in rows
+        ],
+    )  # fmt: skip
     if bar:
         met = all(r.rms <= RMS_BAR and r.most_biased <= BIAS_BAR for r in rows)
-        print(
-            f"\nrms <= {RMS_BAR}, bias of the worst row <= {BIAS_BAR} standard errors: {'met' if met else '**missed**'}"
-        )
+        say(f"rms <= {RMS_BAR}, bias of the worst row <= {BIAS_BAR} standard errors: {verdict(met)}")
+        say("")
+
+
+def table(
+    say: Say, draw: Draw, verdict: Verdict, *, protocol: str = PROTOCOL, samples: int = SAMPLES
+) -> None:
+    """The camera's part of the page: three tables, two with the bar."""
+    say(f"## Camera against ADC, {protocol} on optical-twin, {samples:,} settles a row")
+    say("")
+    say(
+        "Difference of the two read-outs of a settle, over its predicted standard deviation; of a standard normal"
+    )
+    say(f"the quantiles shown are {', '.join(f'{q:+.2f}' for q in NORMAL)}.")
+    say("")
+    with open_rig("optical-twin") as rig:
+        chain = chains_of(load_protocol(protocol, {"samples": samples}), rig, lambda *_: None)[0]
+        for noise in (False, True):
+            word = "on" if noise else "off: the camera's own budget"
+            rows = compare(rig, chain, loop_noise=noise, at_rest=True)
+            show(say, draw, verdict, f"At rest, loop noise {word}", rows, bar=True)
+        shipped = compare(rig, chain, loop_noise=True, at_rest=False)
+        show(say, draw, verdict, "At the profile's wait, loop noise on", shipped, bar=False)
+        say("Read-out: " + ", ".join(f"{k} {v:.4g}" for k, v in rig.readout_summary().items()))
+        say("")
 
 
 def main() -> None:
+    from bars import Sheet, verdict
+
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--protocol", default="sample_moons")
+    parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--protocol", default=PROTOCOL)
     arguments = parser.parse_args()
-    with open_rig("optical-twin") as rig:
-        chain = chains_of(
-            load_protocol(arguments.protocol, {"samples": arguments.samples}), rig, lambda *_: None
-        )[0]
-        print(
-            f"# Camera against ADC, {arguments.protocol} on optical-twin, {arguments.samples} settles a row"
-        )
-        print(f"ratio of a standard normal at the quantiles shown: {', '.join(f'{q:+.2f}' for q in NORMAL)}")
-        for noise in (False, True):
-            word = "on" if noise else "off: the camera's own budget"
-            show(f"At rest, loop noise {word}", compare(rig, chain, loop_noise=noise, at_rest=True), bar=True)
-        shipped = compare(rig, chain, loop_noise=True, at_rest=False)
-        show("At the profile's wait, loop noise on", shipped, bar=False)
-        print("\nread-out:", ", ".join(f"{k} {v:.4g}" for k, v in rig.readout_summary().items()))
+    sheet = Sheet()
+    table(sheet.say, sheet.table, verdict, protocol=arguments.protocol, samples=arguments.samples)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from common import CACHE, cell, open_named
 from labctl.models.checkpoint import load_checkpoint, zoo_folder
 from labctl.models.classifier import load_classifier
 from labctl.models.fetch import is_present, load
-from labctl.models.garment_recipes import parse_garment_recipe, train_garments
 from labctl.models.metrics import path_error
+from labctl.models.picture_making import train_pictures
 from labctl.models.picture_metrics import FeatureMoments, frechet_distance, frechet_star, nearest_pictures
-from labctl.models.picture_sets import PictureSet, picture_set_of
+from labctl.models.picture_recipes import parse_picture_recipe
+from labctl.models.picture_sets import picture_set
 from labctl.models.recipe import shipped_recipes
 from labctl.sampling import HostMachine, LoopMachine, Sampler, compile_program, scheme, sigmas, start_noise
 
@@ -30,14 +31,6 @@ SIGMA_MAX, SIGMA_MIN = 10.0, 0.06
 BARS = {"fashion": (0.10, 0.017, 0.80), "mnist": (0.10, 0.017, 0.92)}
 AGREEMENT_DROP, FRECHET_RATIO = 0.02, 1.15
 COPIES = 2000  # pictures whose nearest neighbour is looked for
-
-
-def picture_set(name: str) -> PictureSet:
-    """The pictures that a shipped denoiser makes."""
-    found = picture_set_of(load_checkpoint(name).card.notes)
-    if found is None:
-        raise SystemExit(f"{name} makes no pictures")
-    return found
 
 
 # Fewer steps, in which sense: implicit midpoint beside the best explicit ones; settles or evaluations a step.
@@ -194,6 +187,7 @@ def table(
                  "", ""],
                 ["density", f"{_mean(ode, 'density'):.2f}", _range(ode, "density"), ""],
                 ["coverage", f"{_mean(ode, 'coverage'):.3f}", _range(ode, "coverage"), ""],
+                *_sequence_rows(name),
                 *_control_row(name),
                 *_data_rows(name),
             ],
@@ -244,6 +238,20 @@ def table(
         say("")
 
 
+def _sequence_rows(name: str) -> list[list[str]]:
+    """Four machines in sequence: the larger net's own ODE, and the noisy 4-bit loop that runs it part by part."""
+    rows = []
+    for label, net, where, count in (
+        ("four machines in sequence: ODE", f"{name}_x4", "ode", SAMPLES),
+        ("four machines in sequence: noisy 4-bit loop", f"{name}_x4-4bit", "optical-twin", LOOP_SAMPLES),
+    ):
+        cells = [scored(net, where, s, count) for s in SEEDS]
+        shown = f"FD* {_mean(cells, 'star'):.3f}, agreement {_mean(cells, 'agreement'):.3f}"
+        path = f", path error {_mean(cells, 'path'):.3f}" if where != "ode" else ""
+        rows.append([label, shown + path, _range(cells, "star"), ""])
+    return rows
+
+
 def _control_row(name: str) -> list[list[str]]:
     """What more weights would buy: a digital net of 48 times as many, on the host; trained where data is."""
     recipe = f"{name}_wide"
@@ -252,7 +260,7 @@ def _control_row(name: str) -> list[list[str]]:
         if not is_present(picture_set(name).name):
             return []
         content = tomllib.loads(shipped_recipes()[recipe].read_text(encoding="utf-8"))
-        train_garments(parse_garment_recipe(content, recipe), out=CACHE)
+        train_pictures(parse_picture_recipe(content, recipe), out=CACHE)
     cells = [scored(str(path), "ode", s, SAMPLES) for s in SEEDS]
     shown = f"FD* {_mean(cells, 'star'):.3f}, agreement {_mean(cells, 'agreement'):.3f}"
     return [["control: a digital net of 48 times the weights", shown, _range(cells, "star"), ""]]

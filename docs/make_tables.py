@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -151,9 +150,9 @@ def recipes() -> str:
 
 def training() -> str:
     """Shipped training recipes."""
-    from labctl.models.recipe import shipped_recipes
+    from labctl.models.recipe import recipe_content, shipped_recipes
 
-    found = [(name, tomllib.loads(path.read_text("utf-8"))) for name, path in shipped_recipes().items()]
+    found = [(name, recipe_content(path)) for name, path in shipped_recipes().items()]
     return markdown(("recipe", ""), [(f"`{n}`", r["description"]) for n, r in found])
 
 
@@ -269,11 +268,20 @@ def picture_nets() -> str:
     cards = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(zoo_folder().glob("*.json"))}
     rows = [
         (f"`{name}`", card["kind"].replace("picture-", ""), told[card["kind"]](card["metrics"]),
-         f"{round(card['training_s'] / 60)} min" if "training_s" in card else "", f"`{card['sha256'][:12]}`")
+         _trained(card), f"`{card['sha256'][:12]}`")
         for name, card in cards.items()
         if card["kind"] in told
     ]  # fmt: skip
     return markdown(("file", "is", "figures", "training", "sha256"), rows)
+
+
+def _trained(card: dict[str, Any]) -> str:
+    """How long it took, and on what where the card says it (the first ones do not)."""
+    if "training_s" not in card:
+        return ""
+    return f"{round(card['training_s'] / 60)} min" + (
+        f", {card['trained_on']}" if "trained_on" in card else ""
+    )
 
 
 # -- run file, outcomes, command line --------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,9 @@ from labctl_sim_devices import (
     load_profile,
 )
 
+from labctl.devices.errors import DataError
 from labctl.engines import OpticalLoopEngine
+from labctl.models.fetch import load
 from labctl.programs import LoopProgram, LoopSegment, PlacedWeights, Settled
 from labctl.sampling import Preconditioning, RowTables
 
@@ -174,6 +177,46 @@ def one_segment():
             inject_scale,
             Settled(tolerance),
         )
-        return LoopProgram(weights, (segment,)), segment
+        return LoopProgram((weights,), (segment,)), segment
 
     return make
+
+
+@pytest.fixture
+def real_set():
+    """`load` of a fetched set (`make test` fetches); fails the test, saying how to fetch, where it is not."""
+
+    def loaded(name, split):
+        try:
+            return load(name, split)
+        except DataError as error:
+            missing = str(error)
+        pytest.fail(f"this test needs the data set {name}: {missing}", pytrace=False)
+
+    return loaded
+
+
+class _StandIn(torch.nn.Module):
+    """Pools to 48 numbers, padded to `width`; the call is that of the real Inception file."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        pooled = torch.nn.functional.adaptive_avg_pool2d(img.float() / 255.0, (4, 4)).flatten(1)
+        return torch.nn.functional.pad(pooled, (0, self.width - 48))
+
+
+@pytest.fixture
+def inception_file(tmp_path):
+    """Factory of TorchScript files in the place of Inception's: inception_file(width=2048)."""
+
+    def made(width=2048):
+        path = tmp_path / f"net_{width}.pt"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.script(_StandIn(width)).save(str(path))
+        return path
+
+    return made

@@ -302,18 +302,18 @@ def data_list() -> None:
 
 @data_app.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set of `labctl data list`.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets of `labctl data list`.")],
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="Folder that holds the set's files already.")
+        Path | None, typer.Option("--from", metavar="DIR", help="Folder that holds the files already.")
     ] = None,
 ) -> None:
-    """Bring a data set here, verified by sha256.
+    """Bring data sets here, verified by sha256. What is here already is not fetched again.
 
     [dim]Example:[/dim] labctl data fetch fashion-mnist --from downloads
     """
     from labctl.cli.data import fetch_data
 
-    fetch_data(name, source)
+    fetch_data(names, source)
 
 
 def main() -> None:

@@ -17,7 +17,10 @@ from labctl.procedures import Chain, PanelResult, SettleReport, Watcher
 
 @dataclass
 class PanelRow:
-    """One chain: settles done, the worst p95 settle time so far, outcomes and modelled device time."""
+    """One chain: settles done, the worst p95 settle time so far, outcomes and modelled device time.
+
+    `at_once`: the machine steps it by itself, so that all settles are reported when the last one is done.
+    """
 
     title: str
     samples: int
@@ -26,6 +29,12 @@ class PanelRow:
     p95_us: float = math.nan
     outcomes: Counter[str] = field(default_factory=Counter)
     device_us: float = 0.0
+    at_once: bool = False
+
+    @property
+    def paced(self) -> int:
+        """Settles done, as far as they tell the pace: of a chain that arrives at once, all or none."""
+        return self.done if not self.at_once or self.done == self.of else 0
 
     def add(self, report: SettleReport) -> None:
         """Count one settle in."""
@@ -49,7 +58,12 @@ class Board(Watcher):
         session().file = path
         self._began = self._now()
         self.rows = {
-            chain.name: PanelRow(chain.title, chain.recipe.samples, len(chain.program.segments))
+            chain.name: PanelRow(
+                chain.title,
+                chain.recipe.samples,
+                len(chain.program.segments),
+                at_once=chain.recipe.stepping == "chain",
+            )
             for chain in chains
         }
         self.current = chains[0].name
@@ -72,7 +86,7 @@ class Board(Watcher):
 
     @property
     def seconds_left(self) -> float:
-        """Host time still needed, from the pace so far; nan before the first settle."""
-        done = sum(row.done * row.samples for row in self.rows.values())
-        left = sum((row.of - row.done) * row.samples for row in self.rows.values())
+        """Host time still needed, from the pace so far; nan before anything tells it."""
+        done = sum(row.paced * row.samples for row in self.rows.values())
+        left = sum((row.of - row.paced) * row.samples for row in self.rows.values())
         return (self._now() - self._began) * left / done if done else math.nan

@@ -9,7 +9,7 @@ from rich.text import Text
 from labctl.cli.console import err, out
 from labctl.cli.listing import print_list
 from labctl.cli.sheet import print_path
-from labctl.models.data_sets import DATA_SETS
+from labctl.models.data_sets import DATA_SETS, data_set
 from labctl.models.fetch import data_dir, fetch, is_present
 
 
@@ -24,9 +24,10 @@ def list_data() -> None:
     )
 
 
-def fetch_data(name: str, source: Path | None) -> None:
-    """Bring a set here, saying what is tried."""
+def fetch_data(names: list[str], source: Path | None) -> None:
+    """Bring sets here, saying what is tried; a name that is no set's is refused before the first."""
     console = err()
-    found = fetch(name, from_dir=source, say=lambda line: console.print(Text(line, "dim")))
-    print_path(out(), "data", found.directory)
-    out().print(Text(f"from {found.source}", "dim"))
+    for entry in [data_set(name) for name in names]:
+        found = fetch(entry.name, from_dir=source, say=lambda line: console.print(Text(line, "dim")))
+        print_path(out(), "data", found.directory)
+        out().print(Text(f"from {found.source}", "dim"))

@@ -18,7 +18,7 @@ from labctl.cli import words
 from labctl.cli.board import Board
 from labctl.cli.console import err
 from labctl.procedures import SettleReport
-from labctl.reports.words import duration
+from labctl.reports.words import duration, settle_us
 
 BAR_WIDTH, MAX_TITLE = 20, 24
 FIXED_WIDTH = 1 + 6 + 10 + 5 * 2  # the board's narrow columns and the gaps
@@ -66,11 +66,11 @@ class Lines(Silent):
     def settled(self, report: SettleReport) -> None:
         """One line."""
         super().settled(report)
-        row = self.rows[report.panel]
+        row, left = self.rows[report.panel], self.seconds_left
         self._say(
             f"{row.title}: settle {report.index + 1}/{report.of}, {report.kind} at sigma {report.sigma:.3g}, "
-            f"p95 {words.settle_us(report.settle_p95_us)}, {words.outcomes(report.outcomes)}, "
-            f"{words.clock(self.seconds_left)} left"
+            f"p95 {settle_us(report.settle_p95_us)}, {words.outcomes(report.outcomes)}"
+            + ("" if math.isnan(left) else f", {words.clock(left)} left")
         )
 
 
@@ -145,7 +145,7 @@ class LiveBoard(Silent):
             Text("✓", "green") if whole else self._spinner if now else "",
             Text(row.title, style, no_wrap=True, overflow="ellipsis"),
             settles,
-            Text(words.settle_us(row.p95_us) if row.done else "", style),
+            Text(settle_us(row.p95_us) if row.done else "", style),
             Text(words.outcomes(row.outcomes), style),
         ]
 
@@ -164,8 +164,9 @@ class LiveBoard(Silent):
         parts = [f"{done} of {of} settles"]
         if self.device_us:
             parts.append(f"device time {duration(self.device_us)} modelled")
-        if not math.isnan(self.seconds_left):
-            parts.append(f"{words.clock(self.seconds_left)} left")
+        left = self.seconds_left
+        if not math.isnan(left):
+            parts.append(f"{words.clock(left)} left")
         return Text("  " + " · ".join(parts), "dim")
 
 

@@ -49,7 +49,7 @@ def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: 
             console.print(Text(f"{chain.title}: {len(chain.program.segments)} settles", "dim"))
     console.print()
     settles = sum(len(chain.program.segments) for chain in chains)
-    total = sum(_device_us(chain, rig) for chain in chains)
+    total = sum(chain.device_us(rig) for chain in chains)
     cost = f"{duration(total)} of modelled device time" if total else "computed on the host"
     console.print(Text.assemble(("valid", "green"), f": {settles} settles, {cost}"))
 
@@ -71,7 +71,7 @@ _ENDINGS = {"denoise": "one final denoise", "last-settle": "the last settle's de
 
 
 def _facts(chain: Chain, rig: Rig) -> Table:
-    recipe, placement = chain.recipe, chain.program.weights.placement
+    recipe, placement = chain.recipe, chain.program.placement
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
@@ -80,14 +80,10 @@ def _facts(chain: Chain, rig: Rig) -> Table:
         f"{name} rows {placement.block(i).start}-{placement.block(i).stop - 1}"
         for i, name in enumerate(blocks)
     )
-    bits = chain.program.weights.bits
     used, settles = sum(placement.sizes), len(chain.program.segments)
     facts: list[tuple[str, RenderableType]] = [
         ("network", _network(chain)),
-        (
-            "weights",
-            f"{placement.n_weights:,} at {bits} bits" if bits else f"{placement.n_weights:,}, not coded",
-        ),
+        ("weights", _weights(chain)),
         ("placement", f"{used} of {placement.n_channels} rows: {rows}"),
         (
             "samples",
@@ -106,6 +102,20 @@ def _facts(chain: Chain, rig: Rig) -> Table:
     return grid
 
 
+def _weights(chain: Chain) -> str:
+    program = chain.program
+    bits, machines = program.weights.bits, len(program.matrices)
+    each = (
+        f"{program.placement.n_weights:,} at {bits} bits"
+        if bits
+        else f"{program.placement.n_weights:,}, not coded"
+    )
+    if machines == 1:
+        return each
+    shown = f"{chain.recipe.sweeps} sweeps a step, {program.frames} frames"
+    return f"{machines} machines in sequence of {each}, {shown}"
+
+
 def _settings(recipe: SampleRecipe) -> str:
     """Every key that --set takes, with its value here."""
     kept = recipe.model_dump(mode="json", exclude={"kind", "title", "about", "law", "engines"})
@@ -114,23 +124,20 @@ def _settings(recipe: SampleRecipe) -> str:
 
 def _network(chain: Chain) -> str:
     recipe = chain.recipe
-    sizes = " → ".join(str(size) for size in chain.program.weights.placement.sizes)
+    sizes = " → ".join(str(size) for size in chain.subject.network.sizes)
     if recipe.data:
         return f"{sizes}, trained on {recipe.data} first ({recipe.train_iterations:,} iterations)"
     name = chain.subject.card.get("name") or recipe.model
     return f"{name}: {sizes}"
 
 
-def _device_us(chain: Chain, rig: Rig) -> float:
-    return chain.step_us(rig) * len(chain.program.segments) * chain.recipe.samples
-
-
 def _time(chain: Chain, rig: Rig) -> str:
     step = chain.step_us(rig)
     if not step:
         return "none: the host computes"
-    sample, total = step * len(chain.program.segments), duration(_device_us(chain, rig))
-    return f"{step:.1f} µs a settle, {sample:.0f} µs a sample, {total} in all, modelled"
+    sample, total = step * len(chain.program.segments), duration(chain.device_us(rig))
+    frames = f", {duration(rig.frame_us)} a frame" if chain.program.frames > 1 else ""
+    return f"{step:.1f} µs a settle, {sample:.0f} µs a sample{frames}, {total} in all, modelled"
 
 
 def _coercions(chain: Chain) -> RenderableType:

@@ -14,7 +14,9 @@ from labctl.cli import words
 from labctl.cli.console import out
 from labctl.devices import Scalar
 from labctl.reports import ledger_totals, report, step_statistics
-from labctl.reports.words import STATUS_WORDS, duration, microseconds, number, share
+from labctl.reports.classes import class_rows, worst_in_words
+from labctl.reports.meanings import legend, said
+from labctl.reports.words import STATUS_WORDS, duration, microseconds, share
 from labctl.runlog import PanelReader, RunHeader, RunReader
 
 STEP_TABLES = 8  # panels beyond that get their row in the overview alone
@@ -29,17 +31,9 @@ OVERVIEW: dict[str, tuple[str, Callable[[float], str]]] = {
     "mode_total_variation": ("mode error", share),
     "class_agreement": ("in class", share),
     "frechet_star": ("FD*", lambda value: f"{value:.3f}"),
+    "FID": ("FID", lambda value: f"{value:.2f}"),
     "path_error": ("path error", lambda value: f"{value:.3f}"),
     "device_time_per_sample_us": ("µs/sample", lambda value: f"{value:.0f}" if value else "–"),
-}
-LEGEND = {
-    "settle_p95_us": "p95: at the slowest step, 95% of samples are within 1% of full scale by then",
-    "energy_distance": "E: energy distance to fresh data; 0 for the same distribution, below it by chance",
-    "mode_total_variation": "mode error: share of the samples that would have to change mode",
-    "class_agreement": "in class: pictures that a classifier puts into the class asked for",
-    "frechet_star": "FD*: in our classifier's features; 0 as fresh real pictures, 1 a decoded Gaussian",
-    "path_error": "path error: rms distance to where the net's own converged sampler ends, latent units",
-    "device_time_per_sample_us": "µs/sample: modelled device time, from the rig's own timing",
 }
 
 
@@ -94,7 +88,7 @@ def print_sheet(console: Console, run: RunReader) -> None:
     elif measured:
         console.print(overview(measured))
         console.print()
-        for line in legend(measured):
+        for line in legend(_told(measured)):
             console.print(Text(line, "dim"))
     console.print()
 
@@ -123,8 +117,10 @@ def metrics_in_words(panel: PanelReader, header: RunHeader) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
-    for label, text in _sentences(panel.metrics, panel.settings, header):
-        grid.add_row(label, text)
+    for one in said(panel.metrics, panel.settings, header, brief=True):
+        grid.add_row(one.label, one.sentence)
+    if worst := worst_in_words(class_rows(panel, header.class_names)):
+        grid.add_row("by class", worst)
     return grid
 
 
@@ -165,60 +161,8 @@ def overview(panels: list[PanelReader]) -> Table:
     return table
 
 
-def legend(panels: list[PanelReader]) -> list[str]:
-    """What the overview's columns mean."""
-    return [LEGEND[key] for key in _told(panels) if key in LEGEND]
-
-
 def _told(panels: list[PanelReader]) -> list[str]:
     return [key for key in OVERVIEW if any(key in panel.metrics for panel in panels)]
-
-
-def _sentences(
-    metrics: dict[str, Scalar], settings: dict[str, Scalar], header: RunHeader
-) -> list[tuple[str, str]]:
-    """Label and sentence for every metric that is there."""
-    timing = header.timing
-    wait = f"; the machine waits {timing.wait_us:g} µs" if timing and timing.wait_us else ""
-    ends = f"; the chain ends at σ = {settings['sigma_min']:g}" if "sigma_min" in settings else ""
-    sentences: tuple[tuple[str, str, Callable[[float], str], str], ...] = (
-        ("converged", "converged_share", share, "{} of all settles"),
-        ("settle time", "settle_p95_us", words.settle_us,
-         "95% of samples within {} at the slowest step" + wait),
-        ("energy distance", "energy_distance", lambda value: f"{value * 1e3:+.2f}e-3",
-         "{} to fresh data; 0 is the same distribution"),
-        ("sliced Wasserstein", "sliced_wasserstein", lambda value: f"{value:.3f}",
-         "{} standard deviations from fresh data"),
-        ("mode error", "mode_total_variation", share, "{} of the samples would have to change mode"),
-        ("class agreement", "class_agreement", share, "{} of the pictures are of the class asked for"),
-        ("second starts", "multistable_share", share, "{} of the audited settles have another root"),
-        ("out of range", "latents_out_of_range", number,
-         "{} samples lay beyond all training pictures; they were drawn at the edge"),
-        ("FD*", "frechet_star", lambda value: f"{value:.3f}",
-         "{}; 0 as fresh real pictures, 1 a decoded Gaussian; our classifier's features, not FID"),
-        ("density", "density", lambda value: f"{value:.2f}", "{} times that of real pictures about a sample"),
-        ("coverage", "coverage", share, "{} of real pictures have a sample among their neighbours"),
-        ("path error", "path_error", lambda value: f"{value:.3f}",
-         "{} latent units rms to the network's own converged sampler"),
-        ("device time", "device_time_per_sample_us", duration, "{} a sample, modelled"),
-        ("state noise", "state_noise", number, "{}" + ends),
-        ("camera", "camera_exposure_us", duration, "exposed for {}" + _exposed(metrics)),
-    )  # fmt: skip
-    return [
-        (label, text.format(_cell(key, metrics, write)))
-        for label, key, write, text in sentences
-        if metrics.get(key, 0.0) not in (0, 0.0)
-    ]
-
-
-def _exposed(metrics: dict[str, Scalar]) -> str:
-    """What was in the exposures beside the states at rest."""
-    told = [f"the transient takes {share(float(metrics.get('camera_transient_share_p95', 0.0)))} of it"]
-    if metrics.get("camera_transient_allowed") is False:
-        told.append("and leaves more than 0.5% of full scale in the states")
-    if saturated := int(metrics.get("camera_saturated_samples", 0)):
-        told.append(f"{saturated:,} samples saturated")
-    return "; " + ", ".join(told)
 
 
 def _cell(key: str, metrics: dict[str, Scalar], write: Callable[[float], str]) -> str:

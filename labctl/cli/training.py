@@ -11,9 +11,10 @@ from labctl.cli.console import out
 from labctl.cli.live import progress
 from labctl.cli.session import session
 from labctl.cli.sheet import print_path
-from labctl.config_files import parse_toml, read_toml, set_dotted
-from labctl.models.garment_recipes import GarmentRecipe, parse_garment_recipe, train_garments
-from labctl.models.recipe import TrainRecipe, load_recipe, shipped_recipes, train_from_recipe
+from labctl.config_files import set_dotted
+from labctl.models.picture_making import train_pictures
+from labctl.models.picture_recipes import PictureRecipe, parse_picture_recipe
+from labctl.models.recipe import TrainRecipe, load_recipe, recipe_content, shipped_recipes, train_from_recipe
 from labctl.models.training import Progress
 from labctl.procedures import settings_of
 
@@ -31,7 +32,7 @@ def train_network(name: str, settings: list[str], folder: Path) -> None:
         if isinstance(recipe, TrainRecipe):
             paths = train_from_recipe(recipe, out=folder, progress=told)
         else:
-            paths = train_garments(recipe, out=folder, progress=told)
+            paths = train_pictures(recipe, out=folder, progress=told)
     console = out()
     for path in paths:
         print_path(console, "saved", path)
@@ -39,12 +40,12 @@ def train_network(name: str, settings: list[str], folder: Path) -> None:
         console.print(Text(f"labctl run sample_moons --set model={paths[-1]} samples it", "dim"))
 
 
-def _recipe(name: str, settings: dict[str, Any]) -> TrainRecipe | GarmentRecipe:
-    """Recipes with a `kind` belong to the garments, the others to networks of points."""
+def _recipe(name: str, settings: dict[str, Any]) -> TrainRecipe | PictureRecipe:
+    """Recipes with a `kind` make nets for pictures, the others networks of points."""
     path = shipped_recipes().get(name, Path(name))
-    content = parse_toml(read_toml(path), str(path)) if path.is_file() else {}
+    content = recipe_content(path) if path.is_file() else {}
     if "kind" not in content:
         return load_recipe(name, settings)
     for key, value in settings.items():
         set_dotted(content, key, value)
-    return parse_garment_recipe(content, str(path))
+    return parse_picture_recipe(content, str(path))

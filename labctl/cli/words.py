@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 
@@ -11,13 +10,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def settle_us(p95_us: float) -> str:
-    """A settle time; infinity is a sample that had not settled."""
-    if math.isnan(p95_us):
-        return "–"
-    return "unsettled" if math.isinf(p95_us) else f"{p95_us:.1f} µs"
 
 
 def outcomes(counts: Mapping[str, int]) -> str:

@@ -85,7 +85,7 @@ class GainScale:
 
 @dataclass(frozen=True)
 class LinkSpec:
-    """The cable between host and electronics. Bytes stream while the queue settles."""
+    """A cable between host and device. Bytes stream while the queue settles."""
 
     latency_us: float
     mbyte_per_s: float
@@ -193,6 +193,7 @@ class CameraSpec:
     line_us: float
     overhead_rows: int
     max_frames: int
+    link: LinkSpec
     trigger_sources: tuple[str, ...] = ("Line0",)
     max_trigger_delay_us: float = 1e6
 
@@ -209,6 +210,10 @@ class CameraSpec:
     def e_per_code(self, gain_db: float, black_level_codes: int) -> float:
         """Electrons of one count."""
         return float(self.full_well_e / (self.max_code - black_level_codes) * 10 ** (-gain_db / 20))
+
+    def frame_bytes(self, width_px: int, height_px: int) -> int:
+        """What a frame is on the cable: pixels of one byte, or of two where they have more than 8 bits."""
+        return width_px * height_px * (1 if self.bit_depth <= 8 else 2)
 
     def period_us(self, exposure_us: float, height_px: int) -> float:
         """Shortest time from trigger to trigger: exposure, then read-out."""

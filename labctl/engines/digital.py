@@ -41,7 +41,8 @@ class DigitalEngine:
         self._tolerance, self._max_iterations = tolerance, max_iterations
         self._delta, self._method = delta, method
         self._program: LoopProgram | None = None
-        self._weights: FloatArray = np.zeros((n_channels, n_channels))
+        self._weights: list[FloatArray] = [np.zeros((n_channels, n_channels))]
+        self._shown = 0
 
     @property
     def name(self) -> str:
@@ -54,28 +55,33 @@ class DigitalEngine:
         return self._n
 
     def load(self, program: LoopProgram, *, weights: FloatArray | None = None) -> None:
-        """Take a program; `weights` [n, n] replaces its W (what a frame realises, say)."""
-        if program.weights.placement.n_channels != self._n:
+        """Take a program; `weights` [n, n] replaces its only W (what a frame realises, say)."""
+        if program.placement.n_channels != self._n:
             raise ProgramError(
-                f"{self._name}: the program is for {program.weights.placement.n_channels} channels; "
+                f"{self._name}: the program is for {program.placement.n_channels} channels; "
                 f"allowed: {self._n}"
             )
-        self._program = program
-        self._weights = program.weights.weights if weights is None else weights
+        if weights is not None and len(program.matrices) > 1:
+            raise ProgramError(
+                f"{self._name}: weights replace one matrix, there are {len(program.matrices)}; allowed: 1"
+            )
+        self._program, self._shown = program, program.segments[0].matrix
+        self._weights = [matrix.weights for matrix in program.matrices] if weights is None else [weights]
 
     def measured_weights(self) -> FloatArray:
-        """W [n, n], network units."""
-        return self._weights
+        """W [n, n], network units; of several matrices the last settle's."""
+        return self._weights[self._shown]
 
     def solve(self, segment: LoopSegment, batch: Batch, *, audit: int = 0) -> FixedPointResult:
         """Fixed points of one segment; `audit` is ignored: a host has no settle time."""
         if self._program is None:
             raise ProgramError(f"{self._name}: no program is loaded; call load(program) first")
         started = time.perf_counter()
-        placement = self._program.weights.placement
+        placement, self._shown = self._program.placement, segment.matrix
+        weights = self._weights[segment.matrix]
         bias = segment.bias_of(batch.inject, batch.labels, placement.state)
         gain = segment.gain if batch.labels is None else segment.gain[batch.labels]
-        law = law_of(self._weights, gain, segment.leak, bias)
+        law = law_of(weights, gain, segment.leak, bias)
         rows = self._program.watched(segment)
         solver = _picard if self._method == "picard" else _anderson
         start = torch.from_numpy(np.array(batch.start, dtype=np.float64))
@@ -86,7 +92,7 @@ class DigitalEngine:
         outcome = np.full(len(state), Outcome.CONVERGED, np.uint8)
         outcome[left > self._tolerance * 10] = Outcome.MAX_TIME
         outcome[~np.isfinite(left)] = Outcome.DIVERGED
-        macs = int(np.count_nonzero(self._weights)) * int(count.sum())
+        macs = int(np.count_nonzero(weights)) * int(count.sum())
         return FixedPointResult(
             z=state,
             outcome=outcome,

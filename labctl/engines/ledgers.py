@@ -1,10 +1,10 @@
-"""Where a settle's modelled time goes: the loop's own wait and window, and the cable on both sides."""
+"""Where a settle's modelled time goes: the loop's own wait and window, and the cables on both sides."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labctl.devices import ChainCodes, LoopReadout, LoopSpec, SettleCodes
+from labctl.devices import ChainCodes, LinkSpec, LoopReadout, LoopSpec, SettleCodes
 from labctl.engines.result import Ledger
 
 CODE_BYTES, WORD_BYTES = 2, 8  # of a code, and of a register or coefficient word, on the cable
@@ -18,12 +18,18 @@ def step_ledger(
     up = CODE_BYTES * (codes.bias.size + codes.gain.size + codes.leak.size + codes.start.size)
     queue = _queue(readout)
     return Ledger(
-        upload_us=frame_us + _cable_us(spec, up, queue, queues),
+        upload_us=frame_us + _cable_us(spec.link, up, queue, queues),
         wait_us=queue.wait_us,
         window_us=queue.window_us,
-        read_us=_cable_us(spec, WINDOW_BYTES * codes.bias.size, queue, queues),
+        read_us=_cable_us(spec.link, WINDOW_BYTES * codes.bias.size, queue, queues),
         settles=queue.settles,
     )
+
+
+def frames_ledger(link: LinkSpec, frame_bytes: int, readout: LoopReadout, queues: int) -> Ledger:
+    """A camera's frames, one a settle of the queues that it was read beside: over the camera's own cable."""
+    n_bytes = frame_bytes * len(readout.counts)
+    return Ledger(read_us=_cable_us(link, n_bytes, _queue(readout), queues))
 
 
 def chain_ledgers(
@@ -38,9 +44,9 @@ def chain_ledgers(
     ledgers = [_queue(readout) for readout in readouts]
     whole = sum(ledgers, Ledger())
     down = WINDOW_BYTES * chain.register.size * len(readouts)
-    up_us = frame_us + _cable_us(spec, CODE_BYTES * tables + WORD_BYTES * words, whole, queues)
+    up_us = frame_us + _cable_us(spec.link, CODE_BYTES * tables + WORD_BYTES * words, whole, queues)
     ledgers[0] = ledgers[0] + Ledger(upload_us=up_us)
-    ledgers[-1] = ledgers[-1] + Ledger(read_us=_cable_us(spec, down, whole, queues))
+    ledgers[-1] = ledgers[-1] + Ledger(read_us=_cable_us(spec.link, down, whole, queues))
     return ledgers
 
 
@@ -49,5 +55,5 @@ def _queue(readout: LoopReadout) -> Ledger:
     return Ledger(wait_us=readout.wait_us * batch, window_us=readout.window_us * batch, settles=batch)
 
 
-def _cable_us(spec: LoopSpec, n_bytes: int, busy: Ledger, queues: int) -> float:
-    return queues * spec.link.beside_us(n_bytes / queues, (busy.wait_us + busy.window_us) / queues)
+def _cable_us(link: LinkSpec, n_bytes: int, busy: Ledger, queues: int) -> float:
+    return queues * link.beside_us(n_bytes / queues, (busy.wait_us + busy.window_us) / queues)

@@ -25,7 +25,7 @@ from labctl.devices import (
     joined_readouts,
 )
 from labctl.engines.host_model import residual
-from labctl.engines.ledgers import chain_ledgers, step_ledger
+from labctl.engines.ledgers import chain_ledgers, frames_ledger, step_ledger
 from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
 from labctl.physics import Stream, cycling, row_peaks, settle_times
@@ -77,6 +77,17 @@ class ReadNoise:
     half_difference: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """One matrix of the program as measured at load: its frame, the record of it, W as the light shows it."""
+
+    frame: EncodedFrame
+    checksum: str
+    record: CalibrationRecord
+    weights: FloatArray
+    read_noise: dict[str, ReadNoise]
+
+
 class OpticalLoopEngine:
     """Shows W once, then settles queue after queue. The same class drives twins and hardware.
 
@@ -105,13 +116,10 @@ class OpticalLoopEngine:
         self._name = name
         self._program: LoopProgram | None = None
         self._tables: list[tuple[LoopSegment, CodedTables]] = []
-        self._record: CalibrationRecord | None = None
-        self._weights: FloatArray = np.zeros((0, 0))
+        self._matrices: list[_Measured] = []
+        self._shown = 0
         self._upload_us = 0.0
         self._buffers = np.empty((2, 0, electronics.spec.n_channels), np.int64)
-        self.frame: EncodedFrame | None = None
-        self.frame_checksum = ""
-        self.read_noise: dict[str, ReadNoise] = {}
         self.camera: CameraReadout | None = None  # None: states from the electronics' ADC
 
     @property
@@ -132,37 +140,74 @@ class OpticalLoopEngine:
     def load(self, program: LoopProgram) -> None:
         """Show W, check what the panel says it shows, measure offsets and weights, measure read noise.
 
-        Raises ProgramError when the program does not fit this machine.
+        Of several matrices each in turn; the first is on display in the end. Raises ProgramError when the
+        program does not fit this machine, UnsupportedFeature for several matrices read by camera.
         """
-        if program.weights.placement.n_channels != self.n_channels:
+        if program.placement.n_channels != self.n_channels:
             raise ProgramError(
-                f"{self._name}: the program is for {program.weights.placement.n_channels} channels; "
+                f"{self._name}: the program is for {program.placement.n_channels} channels; "
                 f"allowed: {self.n_channels}"
             )
-        self.frame = encode_frame(program.weights.fractions, self._modulator.spec, self._panel_record)
-        receipt = self._modulator.show(self.frame.levels)
-        self.frame_checksum, self._upload_us = receipt.checksum, receipt.duration_us
-        self._record = self._after_show(self._electronics)
-        self._weights = self._record.array("effective_fractions") * program.weights.scale_out[:, None]
-        if self.camera is not None:
-            self.camera.load(self._electronics)
-        self._program = program
+        if self.camera is not None and len(program.matrices) > 1:
+            raise UnsupportedFeature(
+                f"spots are calibrated for one frame, the program shows {len(program.matrices)}; "
+                "allowed: states read by the ADC",
+                device=self._electronics.name, operation="load a program of several matrices",
+            )  # fmt: skip
         self._tables = [
-            (segment, encode_tables(segment, program.weights, self._electronics.spec))
+            (segment, encode_tables(segment, program.matrix_of(segment), self._electronics.spec))
             for segment in program.segments
         ]
-        if self.camera is not None:
-            for _, tables in self._tables:
-                self.camera.require_leak(tables.leak_codes)
-        self.read_noise = {}
-        for segment in program.segments:  # the first of each kind
-            if segment.kind not in self.read_noise:
-                self.read_noise[segment.kind] = self._measure_read_noise(program, segment)
+        self._program = program
+        self._matrices = []
+        for matrix in program.matrices:
+            frame = encode_frame(matrix.fractions, self._modulator.spec, self._panel_record)
+            receipt = self._modulator.show(frame.levels)
+            self._upload_us = receipt.duration_us
+            record = self._after_show(self._electronics)
+            weights = record.array("effective_fractions") * matrix.scale_out[:, None]
+            self._shown = len(self._matrices)
+            self._matrices.append(_Measured(frame, receipt.checksum, record, weights, {}))
+            if self.camera is not None:
+                self.camera.load(self._electronics)
+                for _, tables in self._tables:
+                    self.camera.require_leak(tables.leak_codes)
+            for segment in program.segments:  # the first of each kind on this matrix
+                if segment.matrix == self._shown and segment.kind not in self.read_noise:
+                    self.read_noise[segment.kind] = self._measure_read_noise(program, segment)
+        self._show(program.segments[0].matrix)
+
+    def _show(self, matrix: int) -> None:
+        """Put another of the program's matrices on display, with the offset null that belongs to it."""
+        if matrix == self._shown:
+            return
+        wanted = self._matrices[matrix]
+        self._upload_us = self._modulator.show(wanted.frame.levels).duration_us
+        self._electronics.set_offset_null(wanted.record.array("null_codes").astype(np.int64))
+        self._shown = matrix
+
+    @property
+    def frame(self) -> EncodedFrame | None:
+        """The frame on display; None before a program is loaded."""
+        return self._matrices[self._shown].frame if self._matrices else None
+
+    @property
+    def frame_checksum(self) -> str:
+        """Checksums of the program's frames as the panel gave them, one a matrix."""
+        return " ".join(matrix.checksum for matrix in self._matrices)
+
+    @property
+    def read_noise(self) -> dict[str, ReadNoise]:
+        """Noise of the watched rows, by kind of segment, measured at load on the matrix on display."""
+        return self._matrices[self._shown].read_noise if self._matrices else {}
 
     def measured_weights(self) -> FloatArray:
-        """W [n, n] in network units: effective fractions as probed, times the program's row scales."""
+        """W [n, n] in network units: effective fractions as probed, times the program's row scales.
+
+        Of several matrices that on display: the last settle's.
+        """
         self._loaded()
-        return self._weights
+        return self._matrices[self._shown].weights
 
     def solve(
         self, segment: LoopSegment, batch: Batch, *, audit: int = 0, wait_us: float | None = None
@@ -171,16 +216,18 @@ class OpticalLoopEngine:
 
         `wait_us` overrides the profile's wait (read early, get what is there).
         """
-        program, _ = self._loaded()
+        program = self._loaded()
+        self._show(segment.matrix)
         started = time.perf_counter()
         spec = self._electronics.spec
         tables = self._coded(segment)
         codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
         readout, read, queues = self._settled(codes, wait_us)
         settled = _Settled(segment, tables, codes, bias_clipped, batch.labels, readout, notes, read)
-        return self._result(
-            settled, audit, started, step_ledger(spec, codes, readout, queues, self._frame_us())
-        )
+        ledger = step_ledger(spec, codes, readout, queues, self._frame_us())
+        if self.camera is not None:
+            ledger += frames_ledger(self.camera.link, self.camera.frame_bytes, readout, queues)
+        return self._result(settled, audit, started, ledger)
 
     def solve_chain(
         self,
@@ -196,9 +243,10 @@ class OpticalLoopEngine:
         updates say how each settle makes the next (one fewer than segments); noise [K - 1, B, d] is added
         between. Host time stands in the first result. Raises UnsupportedFeature without a sequencer.
         """
-        program, _ = self._loaded()
+        program = self._loaded()
+        self._show(segments[0].matrix)
         started = time.perf_counter()
-        spec, state = self._electronics.spec, program.weights.placement.state
+        spec, state = self._electronics.spec, program.placement.state
         if self.camera is not None:
             raise UnsupportedFeature(
                 "states read by camera come to the host after each settle; allowed: stepping by the host",
@@ -214,6 +262,11 @@ class OpticalLoopEngine:
                 f"{self._electronics.name}: the chain has {len(segments)} settles; allowed: 1 to "
                 f"{spec.chain.depth}, what the sequencer holds"
             )
+        if len({segment.matrix for segment in segments}) > 1:
+            raise UnsupportedFeature(
+                "the sequencer cannot change the panel's frame; allowed: a chain on one matrix",
+                device=self._electronics.name, operation="run a chain",
+            )  # fmt: skip
         tables = [self._coded(segment) for segment in segments]
         start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
         chain = encode_chain(
@@ -253,7 +306,7 @@ class OpticalLoopEngine:
 
     def _result(self, settled: _Settled, audit: int, started: float, ledger: Ledger) -> FixedPointResult:
         """What one settle says of itself: state, outcome, norms, the audit share's settle times."""
-        program, _ = self._loaded()
+        program = self._loaded()
         segment, readout, codes = settled.segment, settled.readout, settled.codes
         rows = program.watched(segment)
         unit = self._electronics.spec.adc.units_per_code
@@ -275,7 +328,7 @@ class OpticalLoopEngine:
             residual_norm=self._residual(tables, codes, settled.labels, z, rows),
             applied=AppliedKnobs(
                 tables.gain, tables.leak, tables.gain_codes, tables.leak_codes,
-                codes.bias[:, program.weights.placement.state].copy(),
+                codes.bias[:, program.placement.state].copy(),
             ),
             ledger=replace(ledger, host_s=time.perf_counter() - started),
             audit=np.arange(len(settle_us)),
@@ -303,7 +356,8 @@ class OpticalLoopEngine:
 
     def settling(self, segment: LoopSegment, batch: Batch) -> tuple[FloatArray, FloatArray]:
         """Settle times (us, nan = unsettled) and transients (units, in the window's mean) of a batch [B]."""
-        program, _ = self._loaded()
+        program = self._loaded()
+        self._show(segment.matrix)
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         return self._audit(segment, codes, len(batch.inject), program.watched(segment))
 
@@ -313,8 +367,9 @@ class OpticalLoopEngine:
 
         Such a step has several answers and the start chooses: the caller marks it MULTISTABLE.
         """
-        program, _ = self._loaded()
-        spec, state = self._electronics.spec, program.weights.placement.state
+        program = self._loaded()
+        self._show(segment.matrix)
+        spec, state = self._electronics.spec, program.placement.state
         band = SETTLE_BAND * spec.adc.range_units
         noise = NOISE_SIGMAS * self.read_noise[segment.kind].half_difference
         long_step = AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id  # draws of its own
@@ -327,8 +382,8 @@ class OpticalLoopEngine:
 
     def _settled_u(self, segment: LoopSegment, batch: Batch) -> FloatArray:
         """u [B, d] after 80 tau."""
-        program, _ = self._loaded()
-        spec, state = self._electronics.spec, program.weights.placement.state
+        program = self._loaded()
+        spec, state = self._electronics.spec, program.placement.state
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         parts = [
             self._electronics.settle(_queue(codes, part), wait_us=REFERENCE_TAU * spec.tau_us)
@@ -336,17 +391,17 @@ class OpticalLoopEngine:
         ]
         return np.concatenate([p.counts[:, state] for p in parts]) * spec.adc.units_per_code
 
-    def _loaded(self) -> tuple[LoopProgram, CalibrationRecord]:
-        if self._program is None or self._record is None:
+    def _loaded(self) -> LoopProgram:
+        if self._program is None or not self._matrices:
             raise ProgramError(f"{self._name}: no program is loaded; call load(program) first")
-        return self._program, self._record
+        return self._program
 
     def _coded(self, segment: LoopSegment) -> CodedTables:
-        program, _ = self._loaded()
+        program = self._loaded()
         for known, tables in self._tables:
             if known is segment:
                 return tables
-        return encode_tables(segment, program.weights, self._electronics.spec)
+        return encode_tables(segment, program.matrix_of(segment), self._electronics.spec)
 
     def _residual(
         self,
@@ -358,11 +413,11 @@ class OpticalLoopEngine:
     ) -> FloatArray:
         """The host model's |F(z) - z| on the watched rows, with the knobs as applied."""
         spec = self._electronics.spec
-        program, _ = self._loaded()
-        columns = next(c for r, c in program.weights.placement.blocks if r == rows)
+        program = self._loaded()
+        columns = next(c for r, c in program.placement.blocks if r == rows)
         bias = codes.bias[:, rows].astype(np.float64) * spec.dac.units_per_code
         gain = tables.gain[:, rows] if labels is None else tables.gain[labels, rows]
-        weights = self._weights[rows, columns]
+        weights = self._matrices[self._shown].weights[rows, columns]
         limit = spec.adc.range_units
         return residual(z, weights, gain, tables.leak[rows], bias, rows, columns, limit=limit)
 
@@ -375,7 +430,7 @@ class OpticalLoopEngine:
         else that the host does in a step.
         """
         spec = self._electronics.spec
-        state = program.weights.placement.state
+        state = program.placement.state
         row = slice(0, 1) if batch.labels is None else batch.labels
         own = segment.bias[row, state] + segment.inject_scale * batch.inject
         own_codes, clipped, note = to_codes(own, spec.dac, "bias")
@@ -466,7 +521,7 @@ class OpticalLoopEngine:
         if segment.kind == "evaluate":
             return closed
         gain = segment.gain.copy()
-        gain[:, program.weights.placement.state] = 0.0
+        gain[:, program.placement.state] = 0.0
         opened = self._window_statistics(program, replace(segment, gain=gain))
         return ReadNoise(
             spread=min(closed.spread, NOISE_AMPLIFICATION * opened.spread),
@@ -477,7 +532,7 @@ class OpticalLoopEngine:
         """Settle 64 typical injections (unit variance in u) for 80 tau; 95th percentile, worst row."""
         spec = self._electronics.spec
         repeats, n = 64, spec.n_channels
-        d = program.weights.placement.sizes[0]
+        d = program.placement.sizes[0]
         sample = np.arange(repeats)
         typical = Stream(0, "host", "read noise").normal(sample, d).numpy().astype(np.float64)
         batch = Batch(

@@ -19,6 +19,7 @@ from labctl.devices import (
     Camera,
     ConfigError,
     Hold,
+    LinkSpec,
     LoopElectronics,
     LoopReadout,
     LoopSpec,
@@ -130,6 +131,17 @@ class CameraReadout:
     def max_queue(self) -> int:
         """Frames that the camera holds."""
         return self._camera.spec.max_frames
+
+    @property
+    def link(self) -> LinkSpec:
+        """The camera's own cable."""
+        return self._camera.spec.link
+
+    @property
+    def frame_bytes(self) -> int:
+        """What one frame, as the camera is set, is on that cable."""
+        settings = self._camera.settings
+        return self._camera.spec.frame_bytes(settings.width_px, settings.height_px)
 
     @property
     def record(self) -> CalibrationRecord:

@@ -55,6 +55,7 @@ class ModelCard(_Record):
 
     `sha256` is that of the safetensors file, filled in on saving; `parent_sha256` that of the float network
     these codes were made from; `parameters` counts the weights in the matrices, not the host's row functions.
+    `training_s` is the wall time of the training (codes: of the re-fit), `trained_on` the kind of machine.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -76,6 +77,8 @@ class ModelCard(_Record):
     refit: dict[str, Any] | None = None
     parent_sha256: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    training_s: int | None = None
+    trained_on: str | None = None
     commit: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     licence: str = "Apache-2.0"

@@ -3,7 +3,8 @@
 FID is the Frechet distance in the features of one network: the Inception of 2015 in its original weights. It
 is in no package, so labctl has none: give the TorchScript file `inception-2015-12-05.pt` that is commonly
 used, whose call takes bytes [B, 3, H, W] and gives, with `return_features=True`, features [B, 2048]. The
-arithmetic is tested with a stand-in; nobody here has run the real file.
+arithmetic is tested with a stand-in; nobody here has run the real file. A recipe names it: `--set
+inception=PATH` puts the metric FID beside FD*; nothing else is ever called FID.
 
 A TorchScript file is a program: take it from where you trust it.
 """

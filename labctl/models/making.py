@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from labctl.devices.errors import ConfigError
@@ -49,6 +52,23 @@ def coded_names(name: str, how: QuantiseSection) -> list[str]:
     return [name, *(f"{name}-{bits}bit" for bits in dict.fromkeys(how.bits))]
 
 
+def training_facts(took_s: float) -> dict[str, Any]:
+    """What a card says of the work: `took_s` of wall time and the kind of machine, never which one."""
+    threads = torch.get_num_threads()
+    where = f"{threads} thread{'s' if threads > 1 else ''} of {_processor()}"
+    return {"training_s": round(took_s), "trained_on": where}
+
+
+def _processor() -> str:
+    """The processor as the system calls it, or its architecture where it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(filter(None, [*named, platform.processor(), platform.machine()]), "an unnamed processor")
+
+
 def make_networks(
     source: DataSource,
     settings: TrainSettings,
@@ -73,11 +93,14 @@ def make_networks(
         "settings": settings.model_dump(mode="json"),
         **card,
     }
+    began = time.monotonic()
     network = train(source, settings, seeds=(seed,), progress=progress).network
-    described = describe(network, paths[0].stem, metrics=measured(network), **base)
+    facts = training_facts(time.monotonic() - began)
+    described = describe(network, paths[0].stem, metrics=measured(network), **facts, **base)
     parent = save_network(network, paths[0], described, overwrite=overwrite)
     refit = how.settings(settings)
     for bits, path in zip(dict.fromkeys(how.bits), paths[1:], strict=True):
+        began = time.monotonic()
         coded = quantise(
             network,
             source,
@@ -88,10 +111,12 @@ def make_networks(
             seeds=(seed,),
             progress=_staged(progress, f"re-fit at {bits} bit"),
         ).network
+        facts = training_facts(time.monotonic() - began)
         described = describe(
             coded,
             path.stem,
             metrics=measured(coded),
+            **facts,
             parent_sha256=parent.sha256,
             refit={**refit.model_dump(mode="json"), "scale": how.scale, "target": how.target},
             **base,

@@ -1,6 +1,6 @@
 """Pictures from a machine's latents: one face for every set of pictures, chosen by a checkpoint's card.
 
-    pictures = picture_set_of(load_checkpoint("fashion").card.notes)
+    pictures = picture_set("fashion")
     shown = pictures.decode(latents)                  # [B, 12] to [B, 28, 28] in 0..1
     pictures.agreement(shown, requested_labels)       # share judged to be what was asked for
     pictures.scores(shown)                            # FD*, density, coverage
@@ -24,10 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.devices.errors import CheckpointError, DataError
 from labctl.models.autoencoder import LATENT_LIMIT, Autoencoder, load_autoencoder
-from labctl.models.checkpoint import zoo_folder
+from labctl.models.checkpoint import load_checkpoint, zoo_folder
 from labctl.models.classifier import Classifier, agreement, load_classifier
 from labctl.models.data_sets import DATA_SETS
-from labctl.models.fetch import is_present, load
+from labctl.models.fetch import data_dir, is_present, load
 from labctl.models.picture_reference import PictureReference, PictureScores, load_reference
 from labctl.models.pictures import Labels, Pictures, as_labels, as_pictures
 
@@ -88,6 +88,14 @@ class PictureSet:
         return self.reference.measure(self.classifier.features(pictures))
 
 
+def picture_set(model: Path | str) -> PictureSet:
+    """The set of a denoiser by its shipped name or path; CheckpointError where it makes no pictures."""
+    found = picture_set_of(load_checkpoint(model).card.notes)
+    if found is None:
+        raise CheckpointError(f"{model}: the card names no autoencoder; allowed: a denoiser of pictures")
+    return found
+
+
 def picture_set_of(notes: Mapping[str, Any]) -> PictureSet | None:
     """The set that a denoiser's card names in its `notes`; None for a network that makes no pictures.
 
@@ -105,12 +113,17 @@ def picture_set_of(notes: Mapping[str, Any]) -> PictureSet | None:
         nets.append((str(entry["name"]), str(entry["sha256"])))
     reference = notes.get("reference")
     reference_name = str(reference.get("name")) if isinstance(reference, Mapping) else ""
-    return _loaded(nets[0], nets[1], reference_name, tuple(map(str, notes.get("class_names", ()))))
+    classes = tuple(map(str, notes.get("class_names", ())))
+    return _loaded(nets[0], nets[1], reference_name, classes, data_dir())
 
 
 @lru_cache(maxsize=8)
 def _loaded(
-    autoencoder: tuple[str, str], classifier: tuple[str, str], reference: str, class_names: tuple[str, ...]
+    autoencoder: tuple[str, str],
+    classifier: tuple[str, str],
+    reference: str,
+    class_names: tuple[str, ...],
+    kept_in: Path,
 ) -> PictureSet:
     coder, coder_card = load_autoencoder(autoencoder[0])
     judge, judge_card = load_classifier(classifier[0])
@@ -127,16 +140,16 @@ def _loaded(
         )
     data = coder_card.get("dataset")
     name = str(data.get("name", "")) if isinstance(data, Mapping) else ""
-    pictures, labels = _real(name, judge.n_classes)
+    pictures, labels = _real(name, judge.n_classes, kept_in)
     return PictureSet(name, coder, judge, class_names, pictures, labels, found)
 
 
-def _real(name: str, n_classes: int) -> tuple[Pictures | None, Labels | None]:
+def _real(name: str, n_classes: int, kept_in: Path) -> tuple[Pictures | None, Labels | None]:
     """Real pictures to show: shipped, or of the fetched set, or none."""
     if name in SHIPPED_PICTURES:
         return read_pictures(zoo_folder() / SHIPPED_PICTURES[name], n_classes)
-    if name in DATA_SETS and is_present(name):
-        pictures, labels = load(name, "test")
+    if name in DATA_SETS and is_present(name, kept_in):
+        pictures, labels = load(name, "test", kept_in)
         rows = first_of_each_class(labels, SHOWN_OF_EACH_CLASS, n_classes)
         return as_pictures(pictures[rows]), as_labels(labels[rows], len(rows), n_classes)
     return None, None

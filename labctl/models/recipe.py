@@ -74,8 +74,7 @@ def load_recipe(
         where, content = "recipe", dict(recipe)
     else:
         path = _find(recipe)
-        where = str(path)
-        content = parse_toml(read_toml(path), where)
+        where, content = str(path), recipe_content(path)
     for key, value in (overrides or {}).items():
         set_dotted(content, key, value)
     try:
@@ -88,6 +87,28 @@ def shipped_recipes() -> dict[str, Path]:
     """The training recipes that come with the package, by name."""
     folder = Path(str(resources.files("labctl_recipes"))) / "training"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def recipe_content(path: Path) -> dict[str, Any]:
+    """What a recipe file says; `extends` names a shipped recipe whose keys hold where it gives none.
+
+    Raises ConfigError for a file that is no TOML, or extends what is not there or extends another itself.
+    """
+    own = parse_toml(read_toml(path), str(path))
+    if "extends" not in own:
+        return own
+    base, shipped = own.pop("extends"), shipped_recipes()
+    if not isinstance(base, str) or base not in shipped:
+        raise ConfigError(
+            f"{path}: extends = {base!r}{nearest(str(base), shipped)}; allowed: {', '.join(shipped)}"
+        )
+    content = parse_toml(read_toml(shipped[base]), str(shipped[base]))
+    if "extends" in content:
+        raise ConfigError(f"{path}: extends = {base!r}, which extends another; allowed: one that does not")
+    for key, value in own.items():
+        both_tables = isinstance(value, dict) and isinstance(content.get(key), dict)
+        content[key] = {**content[key], **value} if both_tables else value
+    return content
 
 
 def open_source(data: DataSection) -> DataSource:

@@ -18,6 +18,7 @@ from labctl.config_files import first_problem
 from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
+from labctl.procedures.drawn import check_inception
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
     AnyRecipe,
@@ -30,13 +31,16 @@ from labctl.procedures.recipe import (
 from labctl.programs import CodedTables, LoopProgram, encode_tables
 from labctl.rig import Rig
 from labctl.sampling import (
+    Ask,
     HostMachine,
     LoopMachine,
+    LoopNetwork,
     Observer,
     Sampler,
     SettleSeen,
     asks_of,
     compile_program,
+    parts_of,
     run_chain,
     scheme,
     sigmas,
@@ -83,7 +87,23 @@ class Chain:
         ending = 1 if self.sampler.ending == "denoise" else 0
         per_step, extra = divmod(len(asks_of(self.sampler)) - ending, self.sampler.steps)
         each = [extra + per_step, *[per_step] * (self.sampler.steps - 1), ending]  # extra: a first slope
-        return tuple(step for step, count in enumerate(each) for _ in range(count))
+        steps = [step for step, count in enumerate(each) for _ in range(count)]
+        return tuple(steps[ask] for ask in self._ask_of_settle)
+
+    @cached_property
+    def _ask_of_settle(self) -> tuple[int, ...]:
+        """For each settle, which of the sampler's asks it serves: one alone, but for machines in sequence."""
+        closed = itertools.accumulate((s.last for s in self.program.segments), initial=0)
+        return tuple(closed)[:-1]
+
+    def ask(self, settle: int) -> Ask:
+        """What the sampler asked that this settle serves."""
+        return asks_of(self.sampler)[self._ask_of_settle[settle]]
+
+    def part(self, settle: int) -> LoopNetwork:
+        """The network on the matrix of this settle: the whole one, or its part for machines in sequence."""
+        parts = parts_of(self.subject.network, self.program.placement.n_channels)
+        return parts[self.program.segments[settle].matrix]
 
     @cached_property
     def shown(self) -> IntArray:
@@ -100,6 +120,11 @@ class Chain:
     def step_us(self, rig: Rig) -> float:
         """Modelled device time of one settle of one sample."""
         return rig.settle_us(self.recipe.readout, self.recipe.exposure_us)
+
+    def device_us(self, rig: Rig) -> float:
+        """Modelled device time of the whole chain and batch: settles, and frames shown; 0 on the host."""
+        settles = self.step_us(rig) * len(self.program.segments) * self.recipe.samples
+        return settles + self.program.frames * rig.frame_us
 
 
 def chains_of(protocol: Protocol, rig: Rig, tell: Tell, *, dry: bool = False) -> list[Chain]:
@@ -193,6 +218,16 @@ def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
         )
 
 
+def _check_matrices(recipe: SampleRecipe, matrices: int) -> None:
+    """What needs one frame on display from first to last refuses machines in sequence."""
+    for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
+        if matrices > 1 and getattr(recipe, key) == refused:
+            raise ConfigError(
+                f"{key} is {refused!r}, but {recipe.model or recipe.data} is {matrices} machines in "
+                f"sequence: the frame changes; allowed: {allowed!r}"
+            )
+
+
 def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
     recipe, network = job.recipe, subject.network
     levels = sigmas(recipe.schedule, recipe.steps, recipe.sigma_max, recipe.sigma_min)
@@ -200,13 +235,20 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
     spec = rig.loop_spec
     _check_stepping(recipe, rig)
     try:
-        program = compile_program(network, sampler, rig.config.n_channels, tolerance=recipe.tolerance)
+        program = compile_program(
+            network, sampler, rig.config.n_channels, tolerance=recipe.tolerance, sweeps=recipe.sweeps
+        )
         tables = (
-            None if spec is None else tuple(encode_tables(s, program.weights, spec) for s in program.segments)
+            None
+            if spec is None
+            else tuple(encode_tables(s, program.matrix_of(s), spec) for s in program.segments)
         )
     except ProgramError as error:
         raise ProgramError(f"{recipe.model or recipe.data}: {error}") from None
+    _check_matrices(recipe, len(program.matrices))
     d = network.sizes[0]
+    pictures = _pictures(subject)
+    check_inception(recipe, pictures)
     sample_id = np.arange(recipe.samples)
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
     if recipe.noise_scale != 1.0 and rig.config.world is None:
@@ -228,7 +270,7 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         labels=labels,
         sample_id=sample_id,
         reference=reference,
-        pictures=_pictures(subject),
+        pictures=pictures,
         row=job.row,
         series=job.series,
     )
@@ -266,7 +308,7 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
             batch = _typical(chain, engine, index, TRANSIENT_POINTS)
             _, left = engine.settling(chain.program.segments[index], _preset(chain, engine, index, batch))
             engine.camera.refuse_transient(left, engine.electronics.spec)
-    segment, state = chain.program.segments[implicit[-1]], chain.program.weights.placement.state
+    segment, state = chain.program.segments[implicit[-1]], chain.program.placement.state
     batch = _typical(chain, engine, implicit[-1], NOISE_POINTS, NOISE_REPEATS)
     z = engine.solve(segment, batch).z[:, state].reshape(NOISE_POINTS, NOISE_REPEATS, -1)
     # the median point: one on a ridge between modes shows jumps, not noise
@@ -285,22 +327,23 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
 
 def _preset(chain: Chain, engine: OpticalLoopEngine, settle: int, batch: Batch) -> Batch:
     """The batch as a chain would start it: u at c_in x, where the injection is c = (1 - g) x (section 5)."""
-    segment, ask = chain.program.segments[settle], asks_of(chain.sampler)[settle]
+    segment, ask = chain.program.segments[settle], chain.ask(settle)
     start = np.zeros_like(batch.start)
-    start[:, chain.program.weights.placement.state] = segment.inject_scale * batch.inject / (1 - ask.g)
+    start[:, chain.program.placement.state] = segment.inject_scale * batch.inject / (1 - ask.g)
     return replace(batch, start=start)
 
 
 def _typical(chain: Chain, engine: OpticalLoopEngine, settle: int, points: int, repeats: int = 1) -> Batch:
     """Injections [points x repeats, d] whose root is a typical point of that settle, started there."""
-    segment, ask = chain.program.segments[settle], asks_of(chain.sampler)[settle]
-    state = chain.program.weights.placement.state
+    segment, ask = chain.program.segments[settle], chain.ask(settle)
+    state = chain.program.placement.state
     labels = None if chain.labels is None else np.zeros(points, np.int64)
     host = HostMachine(chain.subject.network, labels=labels)
     first = chain.recipe.samples  # sample ids, and so draws, that no sample of the run uses
     drawn = start_noise(first + np.arange(points), state.stop - state.start, seed=0, sigma_max=ask.sigma)
     typical = host.denoise(drawn, ask.sigma)
-    injection = typical - ask.g * host.denoise(typical, ask.sigma)
+    alone = HostMachine(chain.part(settle), labels=labels)  # the other parts stand in the injection
+    injection = typical - ask.g * alone.denoise(typical, ask.sigma)
     start = np.zeros((points, engine.n_channels))
     start[:, state] = segment.inject_scale * typical
     return Batch(

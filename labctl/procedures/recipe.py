@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.sampling import CHAIN_RULES, SCHEMES, Ending
+from labctl.sampling import CHAIN_RULES, DEFAULT_SWEEPS, SCHEMES, Ending
 
 EngineName = Literal["optical-loop", "digital"]
 
@@ -32,14 +32,16 @@ class SampleRecipe(BaseModel):
 
     model: a zoo name or a checkpoint's path; with `data` (the user's own points: .npy, .npz, .csv) a network
     is trained on them first, `train_iterations` long. bits: weight codes of 1 to 9 bits, re-fitted, or
-    "float". sigma_min is where the chain ends. stepping: who forms the next injection, the host or the
-    machine's own sequencer. ending: one final denoise, or what the last settle says of it (all a sequencer
-    can do); "auto" takes the first where it can. tolerance: how far the window's halves may differ, relative
-    to sigma. audit: samples whose settle time is measured at each step. second_starts: samples that are
-    settled again from other starts at each step; where that ends elsewhere, they are marked multistable.
-    noise_scale multiplies a twin's noise. reference: fresh data points that stand beside the samples.
-    readout: states by the electronics' ADC, or from a camera's image of the light, exposed for exposure_us
-    (0: as bright as is safe).
+    "float". sweeps: a network of one hidden layer that is larger than the machine is cut into several
+    machines in sequence; every step settles them in turn so many times over. sigma_min is where the chain
+    ends. stepping: who forms the next injection, the host or the machine's own sequencer. ending: one final
+    denoise, or what the last settle says of it (all a sequencer can do); "auto" takes the first where it
+    can. tolerance: how far the window's halves may differ, relative to sigma. audit: samples whose settle
+    time is measured at each step. second_starts: samples that are settled again from other starts at each
+    step; where that ends elsewhere, they are marked multistable. noise_scale multiplies a twin's noise.
+    reference: fresh data points that stand beside the samples. readout: states by the electronics' ADC, or
+    from a camera's image of the light, exposed for exposure_us (0: as bright as is safe). inception: a file
+    of the Inception network (see `labctl.models.inception`), for a true FID of pictures; "" for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +65,7 @@ class SampleRecipe(BaseModel):
     ending: Literal["auto", "denoise", "last-settle"] = "auto"
     bits: Bits = 4
     weight_scale: Literal["row", "row-mse", "global"] = "row"
+    sweeps: int = Field(default=DEFAULT_SWEEPS, ge=1, le=16)
     tolerance: float = Field(default=0.05, gt=0, le=1)
     noise_scale: float = Field(default=1.0, ge=0, le=100)
     audit: int = Field(default=64, ge=0, le=4096)
@@ -70,6 +73,7 @@ class SampleRecipe(BaseModel):
     exposure_us: float = Field(default=0.0, ge=0, le=1e9)
     second_starts: int = Field(default=0, ge=0, le=4096)
     reference: int = Field(default=4000, ge=2, le=100_000)
+    inception: str = ""
     seed: int = Field(default=1, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from labctl.runlog import (
     DeviceTime,
     Document,
     LayerSlice,
+    MatrixRecord,
     PanelPlan,
     ProgramRecord,
     RunHeader,
@@ -119,7 +120,7 @@ def column_name(key: str, series: str) -> str:
 
 
 def _panel(chain: Chain, rig: Rig) -> PanelPlan:
-    recipe, placement = chain.recipe, chain.program.weights.placement
+    recipe, placement = chain.recipe, chain.program.placement
     engine_audits = rig.loop_spec is not None
     count = min(recipe.audit, recipe.samples) if engine_audits else 0
     pictures, step_pictures, reference_pictures, reference_labels = None, None, None, None
@@ -153,6 +154,10 @@ def _panel(chain: Chain, rig: Rig) -> PanelPlan:
             row_scale=weights.scale_out,
             bits=weights.bits,
             mask=placement.mask,
+            further=[
+                MatrixRecord(matrix.weights, matrix.codes, matrix.scale_out)
+                for matrix in chain.program.matrices[1:]
+            ],
             settings={"program_sha256": chain.program.hash},
         ),
         x_start=chain.x_start,
@@ -191,6 +196,7 @@ def _tables(chain: Chain) -> SegmentTables:
         leak_codes=None if tables is None else np.stack([t.leak_codes for t in tables]),
         gain_codes=None if tables is None else np.stack([t.gain_codes for t in tables]),
         inject_scale=np.array([s.inject_scale for s in segments]),
+        matrix=np.array([s.matrix for s in segments]),
     )
 
 

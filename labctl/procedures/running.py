@@ -19,7 +19,7 @@ from labctl.devices import Aborted, Outcome, RunLogError, Scalar, UserError
 from labctl.engines import FixedPointResult
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
 from labctl.procedures.background import BackgroundLog
-from labctl.procedures.drawn import picture_metrics
+from labctl.procedures.drawn import judge_pictures
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, chains_of, check_state_noise, run_sampler
 from labctl.procedures.recipe import Protocol, ScanRecipe, load_protocol
@@ -290,18 +290,27 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
         samples = run_sampler(chain, rig, pending.append, keep)
     metrics = {**_metrics(chain, samples, reports, noise), **rig.readout_summary()}
     own = chain.subject.affine.restore(samples)
-    pictures, step_pictures = None, None
+    pictures, step_pictures, judged = None, None, None
     if chain.pictures is not None and chain.labels is not None:
         kept, outside = chain.pictures.in_range(own)
         decoded = chain.pictures.decode(kept)
         pictures = as_bytes(decoded)
-        metrics |= picture_metrics(chain, samples, decoded)
+        judgement = judge_pictures(chain, chain.pictures, samples, decoded)
+        metrics |= judgement.metrics
+        judged = judgement.judged
         if outside:
             metrics["latents_out_of_range"] = outside
         steps, _ = chain.pictures.in_range(chain.subject.affine.restore(np.concatenate(clean)))
         step_pictures = as_bytes(chain.pictures.decode(steps)).reshape(len(clean), -1, *decoded.shape[1:])
     with uninterrupted():
-        log.finish(own, metrics, pictures=pictures, step_pictures=step_pictures, labels=chain.labels)
+        log.finish(
+            own,
+            metrics,
+            pictures=pictures,
+            step_pictures=step_pictures,
+            labels=chain.labels,
+            judged=judged,
+        )
     return PanelResult(chain.name, own, metrics, tuple(reports), pictures)
 
 

@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 
 from labctl.devices import Outcome, RunLogError
 from labctl.reports import words
+from labctl.reports.classes import ClassRow, class_rows, worst_in_words
 from labctl.reports.matrix import placed_matrix_figure
+from labctl.reports.meanings import LEGEND, Said, legend, said
 from labctl.reports.samples import chain_figure, picture_grid_figure, samples_figure, step_pictures_figure
 from labctl.reports.statistics import (
     LedgerTotals,
@@ -56,6 +58,8 @@ class Section:
     totals: dict[Outcome, int]
     ledger: LedgerTotals
     program: ProgramRecord | None
+    said: list[Said]
+    classes: list[ClassRow]
     pictures: dict[str, Picture] = field(default_factory=dict)
 
     @property
@@ -107,7 +111,9 @@ def _render(run: RunReader, folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, Outcome=Outcome, isfinite=math.isfinite)
+    environment.globals.update(
+        words=words, worst_in_words=worst_in_words, Outcome=Outcome, isfinite=math.isfinite
+    )
     return environment.get_template("page.html.j2").render(
         run=run,
         header=header,
@@ -116,6 +122,7 @@ def _render(run: RunReader, folder: Path) -> str:
         scan=scan,
         scan_units=run.scan_units,
         scan_picture=scan_picture,
+        scan_legend=_scan_legend(run),
         facts=_facts(run, header),
         lead=_lead(sections, header, scanned=scan is not None),
         varied=_varied(sections),
@@ -133,6 +140,8 @@ def _section(panel: PanelReader, header: RunHeader) -> Section:
         totals=outcome_totals(steps),
         ledger=ledger_totals(panel.ledger, panel.n_samples),
         program=panel.program,
+        said=said(panel.metrics, panel.settings, header),
+        classes=class_rows(panel, header.class_names),
     )
 
 
@@ -152,7 +161,7 @@ def _draw_panel(section: Section, header: RunHeader, folder: Path, prefix: str, 
                 panel.reference_pictures,
                 labels=panel.sample_labels,
                 reference_labels=panel.reference_labels,
-                class_names=_class_names(header),
+                class_names=header.class_names,
                 theme=theme,
             ),
         )
@@ -215,7 +224,7 @@ def _draw_steps(
     section: Section, header: RunHeader, draw: Callable[[str, str, Callable[[Theme], Figure]], None]
 ) -> None:
     """What each step takes the clean pictures to be, one sample of each class."""
-    steps, labels, names = section.panel.step_pictures, section.panel.labels, _class_names(header)
+    steps, labels, names = section.panel.step_pictures, section.panel.labels, header.class_names
     if steps is None:
         return
     heads = []
@@ -249,9 +258,10 @@ def _inline(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _class_names(header: RunHeader) -> Sequence[str]:
-    names = header.network.get("class_names")
-    return [str(name) for name in names] if isinstance(names, list) else []
+def _scan_legend(run: RunReader) -> list[str]:
+    """What the scan's columns mean, each once, whatever series they belong to."""
+    columns = {key for key, _ in run.scan_series.values()} | set(run.scan or ())
+    return legend(key for key in LEGEND if key in columns)
 
 
 def _lead(sections: Sequence[Section], header: RunHeader, *, scanned: bool) -> list[str]:

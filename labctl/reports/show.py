@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from labctl.reports.classes import class_rows
 from labctl.reports.statistics import ledger_totals, outcome_totals, step_statistics
-from labctl.runlog import PanelReader, RunReader
+from labctl.runlog import PanelReader, RunHeader, RunReader
 
 
 def summary(run: RunReader) -> dict[str, JsonValue]:
@@ -32,7 +33,7 @@ def summary(run: RunReader) -> dict[str, JsonValue]:
         "git_commit": header.git_commit,
         "versions": dict(header.versions),
         "metrics": dict(run.metrics),
-        "panels": [_panel(panel) for panel in run.panels.values()],
+        "panels": [_panel(panel, header) for panel in run.panels.values()],
     }
     scan = run.scan
     if scan is not None:
@@ -41,7 +42,7 @@ def summary(run: RunReader) -> dict[str, JsonValue]:
     return plain if isinstance(plain, dict) else {}
 
 
-def _panel(panel: PanelReader) -> dict[str, Any]:
+def _panel(panel: PanelReader, header: RunHeader) -> dict[str, Any]:
     steps = step_statistics(panel)
     ledger = ledger_totals(panel.ledger, panel.n_samples)
     return {
@@ -85,6 +86,15 @@ def _panel(panel: PanelReader) -> dict[str, Any]:
             "machine_macs": ledger.machine_macs,
         },
         "metrics": dict(panel.metrics),
+        "classes": [
+            {
+                "name": row.name,
+                "pictures": row.pictures,
+                "agreement": row.agreement,
+                "mistaken_for": dict(row.mistaken),
+            }
+            for row in class_rows(panel, header.class_names)
+        ],
         "settings": dict(panel.settings),
     }
 

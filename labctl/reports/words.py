@@ -47,6 +47,13 @@ def microseconds(us: float) -> str:
     return "–" if math.isnan(us) else f"{us:.2f}"
 
 
+def settle_us(p95_us: float) -> str:
+    """A settle time with its unit; infinity is a sample that had not settled."""
+    if math.isnan(p95_us):
+        return "–"
+    return "unsettled" if math.isinf(p95_us) else f"{p95_us:.1f} µs"
+
+
 def share(value: float) -> str:
     """A share of samples: never rounded to 0% or 100% unless it is."""
     if math.isnan(value):

@@ -140,6 +140,12 @@ class Rig:
                 "or 0 for as bright as is safe"
             )
 
+    @property
+    def frame_us(self) -> float:
+        """Modelled time to show another frame; 0 where nothing shows any."""
+        panels = (device for device in self.devices.values() if isinstance(device, WeightModulator))
+        return next((panel.spec.settle_time_us for panel in panels), 0.0)
+
     def settle_us(self, readout: str, exposure_us: float = 0.0) -> float:
         """Modelled device time from one settle to the next; 0 on the host.
 

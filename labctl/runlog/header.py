@@ -94,6 +94,12 @@ class RunHeader(_Frozen):
         """Whether no real device took part (a run without devices is computed, so simulated)."""
         return all(device.simulated for device in self.devices)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in order; none where the network has none."""
+        names = self.network.get("class_names")
+        return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
 
 def now_iso() -> str:
     """The present, in UTC, to the millisecond."""

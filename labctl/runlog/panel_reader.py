@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +13,14 @@ from numpy.typing import NDArray
 from labctl.devices import RunLogError, Scalar
 from labctl.runlog.nexus import decoded, fresh, read_metrics
 from labctl.runlog.panel_tree import NO_CODE, NO_OUTCOME, NOT_MEASURED, in_own_units
-from labctl.runlog.records import FloatArray, IntArray, LayerSlice, ProgramRecord, SegmentTables
+from labctl.runlog.records import (
+    FloatArray,
+    IntArray,
+    LayerSlice,
+    MatrixRecord,
+    ProgramRecord,
+    SegmentTables,
+)
 
 _PARTS = ("upload", "settle", "wait", "window", "read")
 
@@ -215,6 +223,14 @@ class PanelReader:
         return None if (labels < 0).all() else labels
 
     @property
+    def judged(self) -> IntArray | None:
+        """Class that the judge sees in each sample's picture [B]; None where none looked."""
+        if "judged" not in self._entry["samples"] or not self.finished:
+            return None
+        judged: IntArray = np.asarray(fresh(self._entry["samples/judged"])[...])
+        return None if (judged < 0).all() else judged
+
+    @property
     def pictures(self) -> NDArray[np.uint8] | None:
         """Pictures of the samples [P, height, width]; None where none were made."""
         if "pictures" not in self._entry["samples"] or not self.finished:
@@ -269,6 +285,7 @@ class PanelReader:
             bits=int(group["bits"][()]) if "bits" in group else None,
             mask=None if mask is None else mask.astype(np.bool_),
             frame_checksum=decoded(fresh(group["frame_checksum"])[()]),
+            further=tuple(_further(group)),
             settings={str(key): _scalar(settings[key]) for key in settings if key != "NX_class"},
             law=decoded(group["law"][()]),
         )
@@ -291,6 +308,15 @@ class PanelReader:
         if not 0 <= index < self.n_steps:
             raise RunLogError(f"step {step} asked for; the file has {self.n_steps} whole steps")
         return np.asarray(fresh(self._entry[path])[index])
+
+
+def _further(program: h5py.Group) -> Iterator[MatrixRecord]:
+    number = 1
+    while (name := f"matrix_{number}") in program:
+        group = program[name]
+        weights = np.asarray(group["weights"][...])
+        yield MatrixRecord(weights, _optional(group, "codes"), _optional(group, "row_scale"))
+        number += 1
 
 
 def _segments(program: h5py.Group) -> SegmentTables | None:

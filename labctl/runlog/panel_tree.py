@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labctl.devices import Outcome, RunLogError
 from labctl.runlog.columns import create_growing, text_type
 from labctl.runlog.nexus import PACKED, add_array, add_attributes, add_group, add_settings, add_text_slot
-from labctl.runlog.records import PanelPlan, ProgramRecord, SegmentTables
+from labctl.runlog.records import MatrixRecord, PanelPlan, ProgramRecord, SegmentTables
 
 NO_OUTCOME = 255
 NO_CODE = -32768
@@ -182,6 +182,9 @@ def _write_samples(entry: h5py.Group, panel: PanelPlan) -> None:
     _add_plot(group, panel, panel.pictures)
     group.create_dataset("x", shape=(panel.n_samples, panel.d), dtype=_F8, fillvalue=_NAN)
     group.create_dataset("labels", data=np.full(panel.n_samples, -1, dtype=_I4))
+    if panel.pictures is not None and panel.labels is not None:
+        group.create_dataset("judged", data=np.full(panel.n_samples, -1, dtype=_I4))
+        group["judged"].attrs["long_name"] = "class that the judge sees in each picture; -1: not judged"
     if panel.step_pictures is not None:
         shape = panel.step_pictures
         group.create_dataset("step_pictures", shape=shape, dtype=_U1, chunks=(1, *shape[1:]), **PACKED)
@@ -232,11 +235,14 @@ def _write_program(entry: h5py.Group, program: ProgramRecord, n: int) -> None:
     group["law"] = program.law
     group["output_row"] = np.arange(n, dtype=_I4)
     group["input_row"] = np.arange(n, dtype=_I4)
-    add_array(group, "weights", program.weights, (n, n))
-    if program.codes is not None:
-        add_array(group, "codes", np.asarray(program.codes, dtype=_I2), (n, n))
-    if program.row_scale is not None:
-        add_array(group, "row_scale", program.row_scale, (n,))
+    _write_matrix(group, program, n)
+    for number, matrix in enumerate(program.further, start=1):
+        other = add_group(
+            group, f"matrix_{number}", "NXdata", signal=signal, axes=["output_row", "input_row"]
+        )
+        for rows in ("output_row", "input_row"):
+            other[rows] = group[rows]
+        _write_matrix(other, matrix, n)
     if program.mask is not None:
         add_array(group, "mask", np.asarray(program.mask, dtype=_U1), (n, n))
     if program.bits is not None:
@@ -249,6 +255,14 @@ def _write_program(entry: h5py.Group, program: ProgramRecord, n: int) -> None:
     add_settings(group, "settings", program.settings)
     if program.segments is not None:
         _write_segments(group, program.segments, n)
+
+
+def _write_matrix(group: h5py.Group, matrix: ProgramRecord | MatrixRecord, n: int) -> None:
+    add_array(group, "weights", matrix.weights, (n, n))
+    if matrix.codes is not None:
+        add_array(group, "codes", np.asarray(matrix.codes, dtype=_I2), (n, n))
+    if matrix.row_scale is not None:
+        add_array(group, "row_scale", matrix.row_scale, (n,))
 
 
 def _write_segments(program: h5py.Group, segments: SegmentTables, n: int) -> None:

@@ -84,14 +84,23 @@ class PanelWriter:
         pictures: NDArray[np.uint8] | None = None,
         step_pictures: NDArray[np.uint8] | None = None,
         labels: IntArray | None = None,
+        judged: IntArray | None = None,
     ) -> None:
-        """Write the samples [B, d] in own units, their pictures as planned, and what was measured on them."""
+        """Write the samples [B, d] in own units, their pictures as planned, and what was measured on them.
+
+        `judged` [B] is the class that the judge sees in each picture, where a class was asked for.
+        """
         with self._file.writing("the samples", self.steps_done):
             if step_pictures is not None:
                 if self._plan.step_pictures is None:
                     raise RunLogError(f"{self._file.path}: step pictures were not in the plan of this run")
                 self._file.check_shape("step pictures", step_pictures, self._plan.step_pictures)
                 self._entry["samples/step_pictures"][...] = step_pictures
+            if judged is not None:
+                if "judged" not in self._entry["samples"]:
+                    raise RunLogError(f"{self._file.path}: judged needs pictures and labels in the plan")
+                self._file.check_shape("judged", judged, (self._plan.n_samples,))
+                self._entry["samples/judged"][...] = judged
             self._write_samples(np.asarray(samples, dtype=np.float64), pictures, labels, finished=True)
             write_metrics(self._entry["metrics"], metrics or {})
             self._file.flush()

@@ -29,10 +29,10 @@ class LayerSlice:
 class SegmentTables:
     """What the machine was told for each of K segments; n rows, C = max(n_classes, 1) classes.
 
-    kind: "implicit" or "evaluate". sigma, sigma_next [K] in data units. leak [K, n], gain [K, C, n] and
-    bias [K, C, n] in network units, as asked for; `*_applied` the same after quantising, `*_codes` the DAC
-    codes. inject_scale [K] is the s_k of bias_k = s_k P c_k + b_k; chain_p, chain_q [K] form the next
-    injection. None where the engine has no such table.
+    kind: "implicit" or "evaluate". sigma, sigma_next [K] in data units. leak [K, n], gain [K, C, n] and bias
+    [K, C, n] in network units, as asked for; `*_applied` the same after quantising, `*_codes` the DAC codes.
+    matrix [K]: which of the program's matrices (0 = the first). inject_scale [K] is the s_k of bias_k = s_k
+    P c_k + b_k; chain_p, chain_q [K] form the next injection. None where the engine has no such table.
     """
 
     kind: Sequence[str]
@@ -50,18 +50,29 @@ class SegmentTables:
     inject_scale: FloatArray | None = None
     chain_p: FloatArray | None = None
     chain_q: FloatArray | None = None
+    matrix: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class MatrixRecord:
+    """A further matrix of machines in sequence: weights [n, n] as asked for, codes and row_scale as below."""
+
+    weights: FloatArray
+    codes: IntArray | None = None
+    row_scale: FloatArray | None = None
 
 
 @dataclass(frozen=True)
 class ProgramRecord:
     """A loop program as placed on the machine.
 
-    weights [n, n] (row = output) as asked for; codes [n, n] at `bits` bits with weight =
-    row_scale[row] * code / (2^(bits-1) - 1) (bits = 1: weight = row_scale[row] * code). layers in cyclic
-    order, the injected rows first: block i maps layer i-1 to layer i, the last one back to the first.
-    mask [n, n] is True where a weight may stand; elsewhere the zero is structural. frame_checksum is of the
-    frame shown; it may also be given later (`PanelWriter.frame_shown`). settings: program hash, calibration
-    record hash, anything that names what was applied.
+    weights [n, n] (row = output) as asked for; codes [n, n] at `bits` bits with weight = row_scale[row] *
+    code / (2^(bits-1) - 1) (bits = 1: weight = row_scale[row] * code). layers in cyclic order, the injected
+    rows first: block i maps layer i-1 to layer i, the last one back to the first. mask [n, n] is True where
+    a weight may stand; elsewhere the zero is structural. frame_checksum is of the frame shown (frames: one
+    after the other); it may also be given later (`PanelWriter.frame_shown`). further: the other matrices of
+    machines in sequence, in the order of `SegmentTables.matrix`. settings: program hash, calibration record
+    hash, anything that names what was applied.
     """
 
     weights: FloatArray
@@ -72,6 +83,7 @@ class ProgramRecord:
     bits: int | None = None
     mask: NDArray[np.bool_] | None = None
     frame_checksum: str = ""
+    further: Sequence[MatrixRecord] = ()
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     law: str = "loop"
 

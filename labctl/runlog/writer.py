@@ -142,11 +142,14 @@ class RunWriter:
         pictures: NDArray[np.uint8] | None = None,
         step_pictures: NDArray[np.uint8] | None = None,
         labels: IntArray | None = None,
+        judged: IntArray | None = None,
         exit_status: str = "success",
     ) -> Path:
         """Write samples (of the only panel) and the run's metrics, close, rename; returns the final path."""
         if samples is not None:
-            self.panel().finish(samples, pictures=pictures, step_pictures=step_pictures, labels=labels)
+            self.panel().finish(
+                samples, pictures=pictures, step_pictures=step_pictures, labels=labels, judged=judged
+            )
         if metrics:
             with self._file.writing("the metrics"):
                 write_metrics(self._entry["metrics"], metrics)

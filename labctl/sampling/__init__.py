@@ -1,16 +1,18 @@
 """Schedules, implicit and explicit schemes, and the closed loop that runs them on an engine."""
 
 from labctl.sampling.chain import CHAIN_RULES, run_chain, updates_of
-from labctl.sampling.compile import Ask, asks_of, compile_program, placed, segment_of
+from labctl.sampling.compile import DEFAULT_SWEEPS, Ask, asks_of, compile_program, placed, segment_of
 from labctl.sampling.machines import HostMachine, LoopMachine, SettleSeen
 from labctl.sampling.network import LoopNetwork, RowTables
 from labctl.sampling.parametrisation import Preconditioning, sigma_of_time, time_of_sigma
 from labctl.sampling.sampler import Ending, Observer, Sampler, StepSeen, fresh_noise, start_noise
 from labctl.sampling.schedules import sigmas
 from labctl.sampling.schemes import SCHEMES, Machine, Memory, Scheme, scheme
+from labctl.sampling.split import PartNetwork, parts_of, visits
 
 __all__ = [
     "CHAIN_RULES",
+    "DEFAULT_SWEEPS",
     "SCHEMES",
     "Ask",
     "Ending",
@@ -20,6 +22,7 @@ __all__ = [
     "Machine",
     "Memory",
     "Observer",
+    "PartNetwork",
     "Preconditioning",
     "RowTables",
     "Sampler",
@@ -29,6 +32,7 @@ __all__ = [
     "asks_of",
     "compile_program",
     "fresh_noise",
+    "parts_of",
     "placed",
     "run_chain",
     "scheme",
@@ -38,4 +42,5 @@ __all__ = [
     "start_noise",
     "time_of_sigma",
     "updates_of",
+    "visits",
 ]

@@ -7,18 +7,28 @@ leak 1 and the network's own gain and bias. In "evaluate" rows u hold c_in x and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.programs import CodedMatrix, LoopProgram, LoopSegment, PlacedWeights, Settled, place
+from labctl.programs import (
+    CodedMatrix,
+    LoopProgram,
+    LoopSegment,
+    PlacedWeights,
+    Placement,
+    Settled,
+    place,
+)
 from labctl.sampling.network import LoopNetwork
 from labctl.sampling.sampler import Sampler
+from labctl.sampling.split import parts_of, visits
 
 FloatArray = NDArray[np.float64]
 DEFAULT_TOLERANCE = 0.05
+DEFAULT_SWEEPS = 2  # over the parts of a cut network: the second leaves less than the scheme's own error
 
 
 @dataclass(frozen=True)
@@ -59,12 +69,11 @@ def placed(network: LoopNetwork, n_channels: int) -> PlacedWeights:
 
 
 def segment_of(
-    network: LoopNetwork, weights: PlacedWeights, ask: Ask, *, tolerance: float = DEFAULT_TOLERANCE
+    network: LoopNetwork, placement: Placement, ask: Ask, *, tolerance: float = DEFAULT_TOLERANCE
 ) -> LoopSegment:
     """The segment for one ask. `tolerance` is relative to sigma, as an error of x."""
     c_skip, c_out, c_in = network.preconditioning.coefficients(ask.sigma)
     rows = network.rows(ask.sigma)
-    placement = weights.placement
     gain, bias = placement.spread(rows.gains), placement.spread(rows.biases)
     leak = np.ones(placement.n_channels)
     state = placement.state
@@ -78,9 +87,26 @@ def segment_of(
 
 
 def compile_program(
-    network: LoopNetwork, sampler: Sampler, n_channels: int, *, tolerance: float = DEFAULT_TOLERANCE
+    network: LoopNetwork,
+    sampler: Sampler,
+    n_channels: int,
+    *,
+    tolerance: float = DEFAULT_TOLERANCE,
+    sweeps: int = DEFAULT_SWEEPS,
 ) -> LoopProgram:
-    """The whole chain. Raises ProgramError for a network that does not fit the machine."""
-    weights = placed(network, n_channels)
-    segments = [segment_of(network, weights, ask, tolerance=tolerance) for ask in asks_of(sampler)]
-    return LoopProgram(weights, tuple(segments))
+    """The whole chain. A network larger than the machine is cut into parts, one matrix each, and every step
+    settles them in sequence, `sweeps` times over; an evaluation asks each once.
+
+    Raises ProgramError for a network that neither fits the machine nor can be cut.
+    """
+    parts = parts_of(network, n_channels)
+    matrices = tuple(placed(part, n_channels) for part in parts)
+    segments: list[LoopSegment] = []
+    at_top = False
+    for ask in asks_of(sampler):
+        each = [segment_of(part, matrices[0].placement, ask, tolerance=tolerance) for part in parts]
+        order = visits(len(parts), sweeps if ask.kind == "implicit" else 1, at_top)
+        segments += [replace(each[k], matrix=k, last=False) for k in order[:-1]]
+        segments.append(replace(each[order[-1]], matrix=order[-1]))
+        at_top = order[-1] > 0
+    return LoopProgram(matrices, tuple(segments))

@@ -30,7 +30,9 @@ class SettleSeen:
 class LoopMachine:
     """Runs a compiled chain on an engine, host-stepped: settle, read, form the next injection.
 
-    u is preset to c_in x and h as held from the settle before (0 at first). `seen(SettleSeen)` records.
+    u is preset to c_in x and h as held from the same part's settle before (0 at first). Where the network is
+    cut into parts, what each gives to F is kept from its last settle, and held while the others settle.
+    `seen(SettleSeen)` records.
     """
 
     def __init__(
@@ -47,33 +49,43 @@ class LoopMachine:
         self._engine, self._network, self._program = engine, network, program
         self._labels, self._sample_id = labels, sample_id
         self._audit, self._seen = audit, seen
-        self._held = np.zeros((len(sample_id), engine.n_channels))
+        parts, batch = len(program.matrices), len(sample_id)
+        self._held = np.zeros((parts, batch, engine.n_channels))
+        self._given = np.zeros((parts, batch, network.sizes[0]))  # each part's share of F, without b_out
         self._next = 0
 
     def settle(self, c: FloatArray, g: float, sigma: float, start: FloatArray) -> FloatArray:
         """The root of z = c + g D(z; sigma), in x units."""
-        segment = self._segment("implicit", sigma)
-        c_skip, _, _ = self._network.preconditioning.coefficients(sigma)
-        leak = segment.leak[self._program.weights.placement.state]
-        if np.abs(leak - (1 - g * c_skip)).max() > 1e-6:  # same sigma, reached by another step
-            raise ConfigError(
-                f"the scheme asks for implicit at sigma {sigma:.6g} with g {g:.6g}, the program has another "
-                f"g there: it was compiled for another sampler"
-            )
-        result = self._solve(segment, c, start)
-        return result.z[:, self._program.weights.placement.state] / segment.inject_scale
+        c_skip, c_out, _ = self._network.preconditioning.coefficients(sigma)
+        state, z, last = self._program.placement.state, start, False
+        while not last:
+            segment = self._segment("implicit", sigma)
+            if np.abs(segment.leak[state] - (1 - g * c_skip)).max() > 1e-6:  # same sigma, another step
+                raise ConfigError(
+                    f"the scheme asks for implicit at sigma {sigma:.6g} with g {g:.6g}, the program has "
+                    f"another g there: it was compiled for another sampler"
+                )
+            others = self._given.sum(axis=0) - self._given[segment.matrix]
+            inject = c + g * c_out * others if len(self._given) > 1 else c
+            result = self._solve(segment, inject, z)
+            z, last = result.z[:, state] / segment.inject_scale, segment.last
+            if len(self._given) > 1:
+                self._given[segment.matrix] = self._share(segment, inject, result) / (g * c_out)
+        return np.asarray(z)
 
     def denoise(self, x: FloatArray, sigma: float) -> FloatArray:
         """D(x; sigma): the machine evaluates up to h_L, the host forms the last layer with measured W_out."""
-        segment = self._segment("evaluate", sigma)
-        result = self._solve(segment, x, x)
-        placement = self._program.weights.placement
-        w_out = self._engine.measured_weights()[placement.state, placement.last_hidden]
-        hidden = np.tanh(result.z[:, placement.last_hidden])
+        placement, last = self._program.placement, False
+        summed = np.zeros_like(x)
+        while not last:
+            segment = self._segment("evaluate", sigma)
+            result, last = self._solve(segment, x, x), segment.last
+            w_out = self._engine.measured_weights()[placement.state, placement.last_hidden]
+            summed += np.tanh(result.z[:, placement.last_hidden]) @ w_out.T
         c_skip, c_out, _ = self._network.preconditioning.coefficients(sigma)
         tables = self._network.rows(sigma)
         row = 0 if self._labels is None else self._labels
-        raw = tables.gains[-1][row] * (hidden @ w_out.T) + tables.biases[-1][row]
+        raw = tables.gains[-1][row] * summed + tables.biases[-1][row]
         return np.asarray(c_skip * x + c_out * raw)
 
     def chain(
@@ -90,13 +102,20 @@ class LoopMachine:
         settles = engine.solve_chain(segments, batch, updates, noise=noise, audit=self._audit)
         for segment, (inject, result) in zip(segments, settles, strict=True):
             self._take(segment, inject, result)
-            state = result.z[:, self._program.weights.placement.state]
+            state = result.z[:, self._program.placement.state]
             yield state / segment.inject_scale, inject
+
+    def _share(self, segment: LoopSegment, inject: FloatArray, result: FixedPointResult) -> FloatArray:
+        """What the segment's own matrix gave rows u at rest [B, d], in x units: leak u = given + bias."""
+        state = self._program.placement.state
+        bias = segment.bias_of(inject, self._labels, state)[:, state]
+        given = np.asarray(result.applied.leak)[..., state] * result.z[:, state] - bias
+        return np.asarray(given / segment.inject_scale)
 
     def _preset(self, segment: LoopSegment, x: FloatArray) -> FloatArray:
         """Where a settle starts [B, n]: u at c_in x, h as held."""
-        start = self._held.copy()
-        start[:, self._program.weights.placement.state] = segment.inject_scale * x
+        start: FloatArray = self._held[segment.matrix].copy()
+        start[:, self._program.placement.state] = segment.inject_scale * x
         return start
 
     def _segment(self, kind: str, sigma: float) -> LoopSegment:
@@ -120,7 +139,7 @@ class LoopMachine:
         return result
 
     def _take(self, segment: LoopSegment, inject: FloatArray, result: FixedPointResult) -> None:
-        self._held = result.z
+        self._held[segment.matrix] = result.z
         if self._seen is not None:
             self._seen(SettleSeen(self._next, segment, inject, result))
         self._next += 1

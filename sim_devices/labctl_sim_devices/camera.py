@@ -11,7 +11,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from labctl.devices import Camera, CameraSettings, CameraSpec, DeviceUnavailable, Frames, Identity, Scalar
+from labctl.devices import (
+    Camera,
+    CameraSettings,
+    CameraSpec,
+    DeviceUnavailable,
+    Frames,
+    Identity,
+    LinkSpec,
+    Scalar,
+)
 from labctl.physics import Stream
 from labctl.physics.noise import ELEMENTARY_CHARGE_C
 from labctl_sim_devices.bench import OpticalBench
@@ -73,6 +82,7 @@ class CameraTwin(Camera):
             line_us=p.camera_line_us,
             overhead_rows=p.camera_overhead_lines,
             max_frames=p.camera_max_frames,
+            link=LinkSpec(p.camera_link_latency_us, p.camera_link_mbyte_per_s),
         )
 
     def open_us(self, triggers: Triggers) -> tuple[FloatArray, FloatArray]:

@@ -103,6 +103,8 @@ class OpticalProfile(BaseModel):
     camera_line_us: float
     camera_overhead_lines: int
     camera_max_frames: int
+    camera_link_latency_us: float
+    camera_link_mbyte_per_s: float
     chain_depth: int
     chain_fraction_bits: int
     chain_coefficient_bits: int

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from labctl.cli.board import Board, PanelRow
-from labctl.cli.live import LiveBoard
+from labctl.cli.live import Lines, LiveBoard
 from labctl.procedures import SettleReport
 
 
@@ -79,6 +79,28 @@ def test_time_left_follows_the_pace() -> None:
     assert math.isnan(board.seconds_left)
     board.settled(report("a", 1))  # 200 of 1,600 samples settled after 10 s
     assert board.seconds_left == pytest.approx(70.0)
+
+
+def test_a_chain_that_arrives_at_once_tells_the_pace_only_when_whole() -> None:
+    board = Board(now=iter((0.0, *[20.0] * 9)).__next__)
+    board.rows = {name: PanelRow(name, 100, 5, at_once=True) for name in "ab"}
+    for index in range(4):
+        board.settled(report("a", index))
+        assert math.isnan(board.seconds_left)  # all five lines within a moment: no pace
+    board.settled(report("a", 4))
+    assert board.seconds_left == pytest.approx(20.0)
+    board.settled(report("b", 0))
+    assert board.seconds_left == pytest.approx(20.0)
+
+
+def test_lines_leave_out_a_time_that_nothing_tells_yet() -> None:
+    said: list[str] = []
+    lines = Lines(said.append)
+    lines.rows = {"a": PanelRow("A chain", 100, 5, at_once=True)}
+    lines.settled(report("a", 0))
+    lines.settled(report("a", 4))
+    assert said[0].endswith("p95 3.0 µs, 100 converged")
+    assert said[1].endswith("100 converged, 0:00 left")
 
 
 def test_before_the_first_settle_the_board_says_what_goes_on() -> None:

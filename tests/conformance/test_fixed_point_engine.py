@@ -78,7 +78,7 @@ def loaded():
 
     def build(case, program=None, **options):
         subject = case.make(**options)
-        program = LoopProgram(weights(), (segment(),)) if program is None else program
+        program = LoopProgram((weights(),), (segment(),)) if program is None else program
         subject.device.load(program)
         return subject, program
 
@@ -92,7 +92,7 @@ def device_errors(case):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_states_agree_with_a_root_finder_on_contractive_maps(engine_case, loaded, seed):
     part = segment(seed=seed)
-    subject, program = loaded(engine_case, LoopProgram(weights(seed=seed), (part,)), noise_scale=0.0)
+    subject, program = loaded(engine_case, LoopProgram((weights(seed=seed),), (part,)), noise_scale=0.0)
     batch = batch_of(seed=seed)
     result = subject.device.solve(part, batch)
     exact = roots(light_weights(subject, program), part, result.applied, batch)
@@ -111,7 +111,7 @@ def test_states_agree_with_a_root_finder_on_contractive_maps(engine_case, loaded
 
 def test_classes_take_their_own_gains_and_biases(engine_case, loaded):
     part = segment(n_classes=3)
-    subject, program = loaded(engine_case, LoopProgram(weights(), (part,)), noise_scale=0.0)
+    subject, program = loaded(engine_case, LoopProgram((weights(),), (part,)), noise_scale=0.0)
     batch = batch_of(labels=np.array([2, 0, 1, 1, 0, 2]))
     result = subject.device.solve(part, batch)
     exact = roots(light_weights(subject, program), part, result.applied, batch)
@@ -195,7 +195,7 @@ def test_a_map_without_a_fixed_point_is_never_called_converged(engine_case, load
     bias = np.zeros((1, N))
     bias[:, : SIZES[0]] = 1.0
     part = segment(leak=leak, gain=np.zeros((1, N)), bias=bias)
-    program = LoopProgram(weights(), (part,))
+    program = LoopProgram((weights(),), (part,))
     if engine_case.notes.get("camera"):
         with pytest.raises(ProgramError, match="camera: read-out: row 0 has leak 0: "):
             loaded(engine_case, program, noise_scale=0.0)
@@ -210,7 +210,7 @@ def test_evaluate_reads_the_network_without_closing_the_loop(engine_case, loaded
     gain = np.ones((1, N))
     gain[:, : SIZES[0]] = 0.0
     part = segment(kind="evaluate", leak=np.ones(N), gain=gain, bias=np.zeros((1, N)))
-    subject, program = loaded(engine_case, LoopProgram(weights(), (part,)), noise_scale=0.0)
+    subject, program = loaded(engine_case, LoopProgram((weights(),), (part,)), noise_scale=0.0)
     batch = batch_of()
     result = subject.device.solve(part, batch)
     w = light_weights(subject, program)
@@ -239,13 +239,16 @@ def test_the_ledger_counts_settles_and_modelled_time_stands_apart(engine_case, l
         spec = subject.device.electronics.spec
         latency_us = subject.bench.profile.link_latency_us  # codes and counts stream while the queue settles
         assert first.upload_us == subject.bench.profile.panel_settle_us + latency_us  # one frame, shown once
-        assert (second.upload_us, second.read_us) == (latency_us, latency_us)
+        camera_us = subject.bench.profile.camera_link_latency_us if engine_case.notes.get("camera") else 0.0
+        assert (second.upload_us, second.read_us) == (latency_us, latency_us + camera_us)
         settle_us = spec.wait_us + spec.window_us
         if engine_case.notes.get("camera"):
             settle_us = subject.device.camera.period_us(spec.wait_us, spec.window_us)
             assert settle_us > 100  # the sensor's read-out
         assert second.wait_us + second.window_us == pytest.approx(8 * settle_us)
-        assert second.device_us == pytest.approx(second.wait_us + second.window_us + 2 * latency_us)
+        assert second.device_us == pytest.approx(
+            second.wait_us + second.window_us + 2 * latency_us + camera_us
+        )
 
 
 def test_the_audit_gives_settle_times_for_the_first_samples(engine_case, loaded):
@@ -269,7 +272,7 @@ def test_what_cannot_be_run_is_refused_before_light_changes(engine_case, loaded,
     with pytest.raises(ProgramError, match="no program is loaded"):
         subject.device.solve(part, batch_of())
     with pytest.raises(ProgramError, match=r"the program is for 20 channels.*allowed: 48"):
-        subject.device.load(LoopProgram(weights(n_channels=20), (part,)))
+        subject.device.load(LoopProgram((weights(n_channels=20),), (part,)))
     if before is not None:
         unchanged(before, subject.probe())
 

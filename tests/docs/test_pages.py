@@ -84,7 +84,7 @@ def test_make_targets_mentioned_exist(page, root):
 
 def test_settings_mentioned_are_keys(page):
     from labctl.models.autoencoder import AutoencoderSettings
-    from labctl.models.garment_recipes import AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe
+    from labctl.models.picture_recipes import AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe
     from labctl.models.recipe import DataSection, EvaluateSection, QuantiseSection
     from labctl.models.training import TrainSettings
     from labctl.procedures import SampleRecipe, ScanRecipe, TourRecipe

@@ -110,6 +110,26 @@ def test_a_batch_larger_than_the_cameras_memory_goes_in_queues(filmed, one_segme
     assert large.ledger.wait_us + large.ledger.window_us == pytest.approx(600 * period)
 
 
+def test_frames_over_the_cameras_cable_are_read_time_beside_the_loops(filmed, one_segment):
+    program, segment = network(one_segment)
+    read = {}
+    for rate in (115.0, 11.5, None):
+        kept = {"camera_link_mbyte_per_s": rate} if rate else {}
+        bench, camera = filmed("adm", noise_scale=0.0, camera_max_frames=512, **kept)
+        bench.engine.load(program)
+        read[rate] = bench.engine.solve(segment, batch(600)).ledger
+    settings, profile = camera.settings, bench.bench.profile
+    frame_us = 2 * settings.width_px * settings.height_px / 11.5  # 12 bits are sent in two bytes
+    period = camera.spec.period_us(settings.exposure_us, 24)
+    assert frame_us / 10 < period < frame_us
+    # Gigabit Ethernet keeps up with the sensor: two queues cost two latencies on either cable.
+    latency_us = profile.link_latency_us + profile.camera_link_latency_us
+    assert read[115.0].read_us == pytest.approx(2 * latency_us)
+    assert read[11.5].read_us == pytest.approx(2 * latency_us + 600 * (frame_us - period))
+    assert read[None] == replace(read[115.0], host_s=read[None].host_s)
+    assert read[115.0].device_us == pytest.approx(read[11.5].device_us - 600 * (frame_us - period))
+
+
 def test_what_a_transient_leaves_is_measured_and_too_much_of_it_refused(filmed, one_segment):
     program, segment = network(one_segment)
     bench, _ = filmed("adm", exposure_us=6.0, wait_us=0.0, noise_scale=0.0, camera_jitter_us=0.0)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from labctl.devices.errors import DataError
+from labctl.models.checkpoint import load_checkpoint
 from labctl.models.data_sets import DATA_SETS
 from labctl.models.fetch import fetch, is_present, load
 from labctl.models.idx import write_idx
+from labctl.models.picture_making import train_pictures
+from labctl.models.picture_recipes import parse_picture_recipe
+from labctl.models.recipe import recipe_content, shipped_recipes
+from labctl.procedures import load_protocol, run
+from labctl.rig import open_rig
 
 SIZES = {"train": 60, "test": 26}
 
@@ -103,6 +110,53 @@ def test_files_spoiled_after_fetching_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="61 labels; allowed: 60, one for each image"):
         load("emnist-letters", "train")
     assert load("emnist-letters", "test")[1].min() == 0
+
+
+@pytest.mark.parametrize("kind", ["letters", "balanced"])
+def test_the_four_recipes_and_the_run_on_written_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    classes = DATA_SETS[f"emnist-{kind}"].classes
+    rng = np.random.default_rng(1)
+    shapes = (
+        rng.integers(0, 2, (len(classes), 7, 7), dtype=np.uint8).repeat(4, axis=1).repeat(4, axis=2) * 200
+    )
+    kept = {}
+    for split, n in (("train", 6 * len(classes)), ("test", 2 * len(classes))):
+        which = np.arange(n) % len(classes)
+        kept[f"{split}_images"] = shapes[which] + rng.integers(0, 40, (n, 28, 28), dtype=np.uint8)
+        kept[f"{split}_labels"] = (which + DATA_SETS[f"emnist-{kind}"].first_label).astype(np.uint8)
+    _write(tmp_path / "files", f"emnist-{kind}", **kept)
+    fetch(f"emnist-{kind}", from_dir=tmp_path / "files")
+    monkeypatch.chdir(tmp_path)
+    few = {"epochs": 2, "batch": 50, "warmup": 2}
+    thin = {"iterations": 20, "sigma_levels": 4, "samples_per_level": 8}
+    shortened: dict[str, dict[str, dict[str, Any]]] = {
+        "_classifier": {"train": few},
+        # The features of a judge that has seen next to nothing are no use to the perceptual term.
+        "_autoencoder": {"train": {**few, "plain_share": 1.0}},
+        "_reference": {},
+        "": {"train": thin, "quantise": {"iterations": 5}},
+    }
+    for part, less in shortened.items():
+        name = f"emnist_{kind}{part}"
+        content = recipe_content(shipped_recipes()[name])
+        for table, values in less.items():
+            content[table] |= values
+        if not part:
+            content["samples"] = len(classes)
+        train_pictures(parse_picture_recipe(content, name), out="models")
+    card = load_checkpoint(f"models/emnist_{kind}-4bit.safetensors").card
+    assert (card.n_classes, card.sizes, card.parameters) == (len(classes), (12, 36), 864)
+    assert card.notes["data_set"] == f"emnist-{kind}"
+    settings = {"samples": 2 * len(classes), "steps": 2, "audit": 0}
+    if kind == "balanced":  # the recipe's own model is that of letters
+        settings["model"] = "models/emnist_balanced-4bit.safetensors"
+    with open_rig("optical-twin") as rig:
+        panel = run(load_protocol("sample_emnist_latent", settings), rig, out="runs").panels[0]
+    assert panel.pictures is not None
+    assert panel.pictures.shape == (2 * len(classes), 28, 28)
+    assert 0.0 <= float(panel.metrics["class_agreement"]) <= 1.0
 
 
 def test_no_source_but_a_directory() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,13 +242,10 @@ def test_unknown_name() -> None:
         fetch("fashion")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
-def test_the_real_set_where_it_is_present(name: str) -> None:
-    if not is_present(name):
-        pytest.skip(f"{name} is not in the data directory; `labctl data fetch {name}`")
+def test_the_real_set(name: str, real_set: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:
     for split, count in (("train", 60000), ("test", 10000)):
-        images, labels = load(name, split)  # type: ignore[arg-type]
+        images, labels = real_set(name, split)
         assert images.shape == (count, 28, 28)
         shares = np.bincount(labels) / count
         assert len(shares) == 10

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.linalg import sqrtm
 
 from labctl.devices.errors import DataError
 from labctl.models.inception import load_inception
-
-
-class _StandIn(torch.nn.Module):
-    """Pools to 2,048 numbers; the call is that of the real file."""
-
-    def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        pooled = torch.nn.functional.adaptive_avg_pool2d(img.float() / 255.0, (4, 4)).flatten(1)
-        return torch.nn.functional.pad(pooled, (0, 2000))
-
-
-class _Small(torch.nn.Module):
-    def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        return img.float().flatten(1)[:, :10]
-
-
-def _saved(module: torch.nn.Module, path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(module).save(str(path))
-    return path
 
 
 @pytest.fixture
@@ -40,8 +18,8 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
     return rng.random((150, 28, 28)).astype(np.float32), (rng.random((130, 28, 28)) ** 2).astype(np.float32)
 
 
-def test_fid_of_a_stand_in(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
-    inception = load_inception(_saved(_StandIn(), tmp_path / "net.pt"))
+def test_fid_of_a_stand_in(inception_file, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    inception = load_inception(inception_file())
     a, b = (inception.features(p)[:, :16] for p in pictures)
     # The three colours repeat the grey one: 48 features are 16 in three copies, so distances are threefold.
     root = sqrtm(np.cov(a.T) @ np.cov(b.T)).real
@@ -50,12 +28,14 @@ def test_fid_of_a_stand_in(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarra
     assert inception.fid(*pictures) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_what_is_no_inception_is_refused(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+def test_what_is_no_inception_is_refused(
+    tmp_path: Path, inception_file, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
     with pytest.raises(DataError, match="is not there; true FID needs the TorchScript file"):
         load_inception(tmp_path / "absent.pt")
     (tmp_path / "text.pt").write_text("weights")
     with pytest.raises(DataError, match="not a TorchScript file"):
         load_inception(tmp_path / "text.pt")
-    small = load_inception(_saved(_Small(), tmp_path / "small.pt"))
+    small = load_inception(inception_file(width=10))
     with pytest.raises(DataError, match=r"gives \(64, 10\); allowed: \(64, 2048\)"):
         small.features(pictures[0])

@@ -103,6 +103,24 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load_recipe("moon")
 
 
+def test_a_recipe_may_extend_a_shipped_one(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('extends = "moons"\nname = "own"\n[train]\niterations = 7\n')
+    own, moons = load_recipe(path), load_recipe("moons")
+    assert own == moons.model_copy(
+        update={"name": "own", "train": moons.train.model_copy(update={"iterations": 7})}
+    )
+    path.write_text('extends = "moon"\nname = "own"\n')
+    with pytest.raises(ConfigError, match=r"own\.toml: extends = 'moon'; did you mean 'moons'"):
+        load_recipe(path)
+    path.write_text('extends = "emnist_balanced"\nname = "own"\n')
+    with pytest.raises(ConfigError, match="which extends another; allowed: one that does not"):
+        load_recipe(path)
+    path.write_text('extends = ["moons"]\n')
+    with pytest.raises(ConfigError, match=r"extends = \['moons'\]"):
+        load_recipe(path)
+
+
 def test_shipped_recipes_are_valid_and_name_themselves() -> None:
     shipped = shipped_recipes()
     assert set(TOY_SETS) <= set(shipped)

@@ -16,7 +16,7 @@ def build(**changes):
     segment = LoopSegment(
         "implicit", 1.0, np.ones(8), np.full((2, 8), 0.5), np.zeros((2, 8)), 0.7, Settled(0.05)
     )
-    return LoopProgram(weights, (segment, replace(segment, **changes)))
+    return LoopProgram((weights,), (segment, replace(segment, **changes)))
 
 
 def test_the_hash_repeats_and_does_not_depend_on_memory_layout():
@@ -45,10 +45,17 @@ def test_the_hash_changes_with_weights_and_with_the_order_of_segments():
     fractions = program.weights.fractions.copy()
     fractions[2, 0] *= 0.99
     other = replace(program.weights, fractions=fractions)
-    assert replace(program, weights=other).hash != program.hash
-    assert replace(
-        program, weights=replace(program.weights, scale_out=program.weights.scale_out * 2)
-    ).hash != (program.hash)
+    assert replace(program, matrices=(other,)).hash != program.hash
+    scaled = replace(program.weights, scale_out=program.weights.scale_out * 2)
+    assert replace(program, matrices=(scaled,)).hash != program.hash
+    both = replace(program, matrices=(program.weights, scaled))
+    assert both.hash != program.hash
+    second = replace(program.segments[1], matrix=1)
+    assert replace(both, segments=(program.segments[0], second)).hash != both.hash
+    assert (
+        replace(both, segments=(replace(program.segments[0], last=False), program.segments[1])).hash
+        != both.hash
+    )
     assert replace(program, segments=program.segments[::-1]).hash != program.hash
     assert replace(program, segments=program.segments[:1]).hash != program.hash
 
@@ -57,6 +64,7 @@ def test_every_field_of_a_segment_but_its_end_is_hashed():
     """A new field must be thought about: what it changes must not run under an old compensation."""
     assert {f.name for f in fields(LoopSegment)} == {
         "kind", "sigma", "leak", "gain", "bias", "inject_scale", "end",
+        "matrix", "last",
     }  # fmt: skip
     assert {f.name for f in fields(PlacedWeights)} == {"placement", "fractions", "scale_out", "codes", "bits"}
 

@@ -90,7 +90,7 @@ def test_every_recipe_compiles_dry(name, rig, points) -> None:
     chains = chains_of(load_protocol(name, settings), rig, lambda *_: None, dry=True)
     assert chains
     for chain in chains:
-        assert sum(chain.program.weights.placement.sizes) <= rig.config.n_channels
+        assert sum(chain.program.placement.sizes) <= rig.config.n_channels
         assert chain.step_us(rig) == pytest.approx(14.9)
 
 

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from labctl.devices import Outcome, RunLogError
-from labctl.reports import report
+from labctl.reports import report, summary
 from labctl.runlog import PanelPlan, RunPlan, RunReader, RunWriter, ScanPlan, StepRecord
 
 VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
@@ -108,7 +108,7 @@ def test_the_page_says_what_happened(moons_page: Page, moons_run: Path) -> None:
     assert "waits 8.5 µs (dashed)" in text
     assert "4 (sign and 3 bits of magnitude), one scale for each output row" in text
     assert "621 of 2,304" in text
-    assert "energy distance 3.10e-04" in text
+    assert "energy distance +0.31e-3 to fresh data; 0 is the same distribution" in text
     assert "loop.bias: asked 4.1, applied 3.8 network units (3x)" in text
     assert 'scheme = "implicit midpoint"' in text
     assert "T-0002" in text
@@ -182,12 +182,19 @@ def test_pictures_take_the_place_of_points(tmp_path: Path, synthetic) -> None:
         reference_labels=labels,
         labels=labels,
     )
-    header = synthetic.header(30, d=12, n_classes=10, network={"class_names": ["T-shirt/top"] * 10})
+    names = ["T-shirt/top", "Trouser", *"cdefghij"]
+    header = synthetic.header(30, d=12, n_classes=10, network={"class_names": names})
+    judged = np.where(np.arange(30) % 10 == 1, 0, labels)  # every pair of trousers is taken for a shirt
+    judged[0] = 3
     with RunWriter.create(tmp_path / "g", header, RunPlan([plan])) as run:
         for index in range(2):
             run.step(synthetic.step(index, plan))
         run.finish(
-            rng.normal(size=(30, 12)), pictures=255 - real, step_pictures=real[:6].reshape(2, 3, 28, 28)
+            rng.normal(size=(30, 12)),
+            {"class_agreement": 26 / 30, "frechet_star": 0.05},
+            pictures=255 - real,
+            step_pictures=real[:6].reshape(2, 3, 28, 28),
+            judged=judged,
         )
     page = Page(report(tmp_path / "g", tmp_path / "out"))
     assert "pictures decoded from samples of this run" in page.text
@@ -195,6 +202,19 @@ def test_pictures_take_the_place_of_points(tmp_path: Path, synthetic) -> None:
     assert (tmp_path / "out" / "steps.png").exists()
     assert "the clean picture that the network takes the noisy state for" in page.text
     assert not (tmp_path / "out" / "samples.png").exists()
+    assert "class agreement 86.7% of the pictures are of the class asked for" in page.text
+    assert "in our classifier's features, not FID" in page.text
+    assert "Worst: Trouser (0% right; 100% taken for T-shirt/top) and T-shirt/top (66.7% right" in page.text
+    assert "Trouser 3 0% T-shirt/top 100% c 3 100%" in page.text
+    with RunReader(tmp_path / "g") as run:
+        np.testing.assert_array_equal(run.panel().judged, judged)
+        (classes,) = (panel["classes"] for panel in summary(run)["panels"])
+    assert classes[1] == {
+        "name": "Trouser",
+        "pictures": 3,
+        "agreement": 0.0,
+        "mistaken_for": {"T-shirt/top": 1.0},
+    }
 
 
 def test_a_scan_shows_its_table_first(tmp_path: Path, synthetic) -> None:

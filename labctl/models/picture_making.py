@@ -1,49 +1,39 @@
-"""Training recipes on pictures: `kind` says what is made, an autoencoder, classifier, reference or denoiser.
+"""From a picture recipe and its data set to nets with their cards: train, measure on the test set, save.
 
-They need the data set (`labctl data fetch fashion-mnist`); what they make is shipped in the zoo.
+The data set must be here (`labctl data fetch fashion-mnist`); what the shipped recipes make is in the zoo.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from labctl.config_files import first_problem
-from labctl.devices.errors import ConfigError
-from labctl.models.autoencoder import (
-    Autoencoder,
-    AutoencoderSettings,
-    load_autoencoder,
-    save_autoencoder,
-    train_autoencoder,
-)
+from labctl.models.autoencoder import Autoencoder, load_autoencoder, save_autoencoder, train_autoencoder
 from labctl.models.checkpoint import provenance
-from labctl.models.classifier import (
-    ClassifierSettings,
-    agreement,
-    load_classifier,
-    save_classifier,
-    train_classifier,
-)
+from labctl.models.classifier import agreement, load_classifier, save_classifier, train_classifier
 from labctl.models.data_sets import data_set
 from labctl.models.datasets import Affine
 from labctl.models.fetch import checksums, load
-from labctl.models.garments import AUTOENCODER, CLASSIFIER, DATA_SET
-from labctl.models.making import QuantiseSection, coded_names, make_networks, new_paths
+from labctl.models.making import coded_names, make_networks, new_paths, training_facts
 from labctl.models.network import RowTableNetwork
+from labctl.models.picture_recipes import (
+    AutoencoderRecipe,
+    ClassifierRecipe,
+    DenoiserRecipe,
+    PictureRecipe,
+    ReferenceRecipe,
+)
 from labctl.models.picture_reference import load_reference, make_reference, save_reference
 from labctl.models.pictures import as_pictures
 from labctl.models.points import PointTable
 from labctl.models.reference import converged_samples, start_noise
-from labctl.models.training import ProgressCallback, TrainSettings
+from labctl.models.training import ProgressCallback
 
 FloatArray = NDArray[np.float64]
 
@@ -52,83 +42,8 @@ REFERENCE_STEPS = 64
 REFERENCE_SIGMA_MIN = 0.06
 
 
-class _Recipe(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    description: str = ""
-    seed: int = Field(default=0, ge=0)
-    data_set: str = DATA_SET
-
-
-class AutoencoderRecipe(_Recipe):
-    """`labctl train fashion_autoencoder`.
-
-    `critic` is the classifier (a shipped name or a path) of the perceptual term, "" for none.
-    """
-
-    kind: Literal["autoencoder"]
-    critic: str = ""
-    train: AutoencoderSettings = AutoencoderSettings()
-
-
-class ClassifierRecipe(_Recipe):
-    """`labctl train fashion_classifier`."""
-
-    kind: Literal["classifier"]
-    train: ClassifierSettings = ClassifierSettings()
-
-
-class ReferenceRecipe(_Recipe):
-    """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets."""
-
-    kind: Literal["picture-reference"]
-    autoencoder: str = AUTOENCODER
-    classifier: str = CLASSIFIER
-
-
-class DenoiserRecipe(_Recipe):
-    """`labctl train fashion`: a class-conditional denoiser in the latents of `autoencoder`.
-
-    `autoencoder`, `classifier` and `reference` ("" for none) are shipped names or paths; `samples` pictures
-    are judged for the card.
-    """
-
-    kind: Literal["latent-denoiser"]
-    autoencoder: str = AUTOENCODER
-    classifier: str = CLASSIFIER
-    reference: str = ""
-    samples: int = Field(default=20_000, ge=0)
-    train: TrainSettings = TrainSettings(hidden=(36,))
-    quantise: QuantiseSection = QuantiseSection()
-
-
-GarmentRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe
-
-_FORMS: dict[
-    str, type[AutoencoderRecipe] | type[ClassifierRecipe] | type[ReferenceRecipe] | type[DenoiserRecipe]
-] = {
-    "autoencoder": AutoencoderRecipe,
-    "classifier": ClassifierRecipe,
-    "picture-reference": ReferenceRecipe,
-    "latent-denoiser": DenoiserRecipe,
-}
-KINDS = tuple(_FORMS)
-
-
-def parse_garment_recipe(content: Mapping[str, Any], where: str = "recipe") -> GarmentRecipe:
-    """A recipe from its TOML content. Raises ConfigError naming `where`, the field and what is allowed."""
-    form = _FORMS.get(str(content.get("kind")))
-    if form is None:
-        raise ConfigError(f"{where}: kind {content.get('kind')!r}; allowed: {', '.join(KINDS)}")
-    try:
-        return form.model_validate(content)
-    except ValidationError as error:
-        raise first_problem(error, where, form) from None
-
-
-def train_garments(
-    recipe: GarmentRecipe,
+def train_pictures(
+    recipe: PictureRecipe,
     *,
     out: Path | str = ".",
     cache_dir: Path | str | None = None,
@@ -190,17 +105,23 @@ class _Sets:
 
 
 def _card(
-    recipe: AutoencoderRecipe | ClassifierRecipe, sets: _Sets, metrics: dict[str, float], took_s: float
+    recipe: AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe,
+    sets: _Sets,
+    metrics: dict[str, float],
+    took_s: float,
 ) -> dict[str, Any]:
-    """What the cards of autoencoder and classifier have in common; `took_s` is the training's wall time."""
+    """What the cards of nets for pictures have in common; `took_s` is the making's wall time."""
+    settings = (
+        {} if isinstance(recipe, ReferenceRecipe) else {"settings": recipe.train.model_dump(mode="json")}
+    )
     return {
         "name": recipe.name,
         "description": recipe.description,
         "dataset": sets.card(),
         "seed": recipe.seed,
-        "settings": recipe.train.model_dump(mode="json"),
+        **settings,
         "metrics": metrics,
-        "training_s": round(took_s),
+        **training_facts(took_s),
         **provenance(),
         "licence": "Apache-2.0",
     }
@@ -263,24 +184,19 @@ def _make_reference(recipe: ReferenceRecipe, sets: _Sets, path: Path, overwrite:
     autoencoder, autoencoder_card = load_autoencoder(recipe.autoencoder)
     classifier, classifier_card = load_classifier(recipe.classifier)
     hashes = classifier_card["sha256"], autoencoder_card["sha256"]
+    began = time.monotonic()
     reference = make_reference(
         classifier, autoencoder, hashes, sets.train_pictures, sets.test_pictures, seed=recipe.seed
     )
+    took = time.monotonic() - began
     shown = autoencoder.reconstruct(sets.test_pictures)
-    card = {
-        "name": recipe.name,
-        "description": recipe.description,
-        "dataset": sets.card(),
-        "seed": recipe.seed,
-        "metrics": {
-            "frechet_floor": reference.floor(len(sets.test_pictures)),
-            "frechet_gaussian": reference.gaussian,
-            "frechet_star_reconstructions": reference.frechet_star(classifier.features(shown)),
-            "class_agreement_reconstructions": agreement(classifier, shown, sets.test_labels),
-        },
-        **provenance(),
-        "licence": "Apache-2.0",
+    metrics = {
+        "frechet_floor": reference.floor(len(sets.test_pictures)),
+        "frechet_gaussian": reference.gaussian,
+        "frechet_star_reconstructions": reference.frechet_star(classifier.features(shown)),
+        "class_agreement_reconstructions": agreement(classifier, shown, sets.test_labels),
     }
+    card = _card(recipe, sets, metrics, took)
     save_reference(reference, path, card, overwrite=overwrite)
 
 

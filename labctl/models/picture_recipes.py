@@ -1,0 +1,97 @@
+"""Training recipes on pictures: `kind` says what is made, an autoencoder, classifier, reference or denoiser.
+
+What they say; `picture_making` does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labctl.config_files import first_problem
+from labctl.devices.errors import ConfigError
+from labctl.models.autoencoder import AutoencoderSettings
+from labctl.models.classifier import ClassifierSettings
+from labctl.models.making import QuantiseSection
+from labctl.models.training import TrainSettings
+
+DATA_SET: Final = "fashion-mnist"
+AUTOENCODER: Final = "fashion_autoencoder"
+CLASSIFIER: Final = "fashion_classifier"
+
+
+class _Recipe(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    data_set: str = DATA_SET
+
+
+class AutoencoderRecipe(_Recipe):
+    """`labctl train fashion_autoencoder`.
+
+    `critic` is the classifier (a shipped name or a path) of the perceptual term, "" for none.
+    """
+
+    kind: Literal["autoencoder"]
+    critic: str = ""
+    train: AutoencoderSettings = AutoencoderSettings()
+
+
+class ClassifierRecipe(_Recipe):
+    """`labctl train fashion_classifier`."""
+
+    kind: Literal["classifier"]
+    train: ClassifierSettings = ClassifierSettings()
+
+
+class ReferenceRecipe(_Recipe):
+    """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets."""
+
+    kind: Literal["picture-reference"]
+    autoencoder: str = AUTOENCODER
+    classifier: str = CLASSIFIER
+
+
+class DenoiserRecipe(_Recipe):
+    """`labctl train fashion`: a class-conditional denoiser in the latents of `autoencoder`.
+
+    `autoencoder`, `classifier` and `reference` ("" for none) are shipped names or paths; `samples` pictures
+    are judged for the card.
+    """
+
+    kind: Literal["latent-denoiser"]
+    autoencoder: str = AUTOENCODER
+    classifier: str = CLASSIFIER
+    reference: str = ""
+    samples: int = Field(default=20_000, ge=0)
+    train: TrainSettings = TrainSettings(hidden=(36,))
+    quantise: QuantiseSection = QuantiseSection()
+
+
+PictureRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe
+
+_FORMS: dict[
+    str, type[AutoencoderRecipe] | type[ClassifierRecipe] | type[ReferenceRecipe] | type[DenoiserRecipe]
+] = {
+    "autoencoder": AutoencoderRecipe,
+    "classifier": ClassifierRecipe,
+    "picture-reference": ReferenceRecipe,
+    "latent-denoiser": DenoiserRecipe,
+}
+KINDS = tuple(_FORMS)
+
+
+def parse_picture_recipe(content: Mapping[str, Any], where: str = "recipe") -> PictureRecipe:
+    """A recipe from its TOML content. Raises ConfigError naming `where`, the field and what is allowed."""
+    form = _FORMS.get(str(content.get("kind")))
+    if form is None:
+        raise ConfigError(f"{where}: kind {content.get('kind')!r}; allowed: {', '.join(KINDS)}")
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        raise first_problem(error, where, form) from None
