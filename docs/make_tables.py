@@ -186,12 +186,12 @@ def schemes() -> str:
 
 def profiles() -> str:
     """Every number of the shipped profiles, with its source."""
-    from labctl_sim_devices.profile import OpticalProfile, profile_document
+    from labctl_sim_devices.profile import profile_document
 
     names = ("adm", "nature2025", "ideal")
     documents = {name: profile_document(name) for name in names}
     rows = []
-    for key in OpticalProfile.model_fields:
+    for key in documents["adm"]["values"]:
         values = [_toml(documents[name]["values"][key]) for name in names]
         sources = {name: documents[name]["sources"][key] for name in names}
         told = sources["adm"]
@@ -200,6 +200,26 @@ def profiles() -> str:
                 told += f"; {name}: {sources[name]}"
         rows.append((f"`{key}`", *values, told))
     return markdown(("value", *names, "source"), rows)
+
+
+def terms() -> str:
+    """Faults of the drawn benches: what each is, its numbers, their source."""
+    from labctl_sim_devices.distributions import UnitDistribution
+    from labctl_sim_devices.profile import profile_document
+
+    rows = []
+    for name in ("unit", "dmd"):
+        document = profile_document(name)
+        for term, numbers in document["unit"].items():
+            model = _models_in(UnitDistribution.model_fields[term].annotation)
+            told = " ".join((model.__doc__ or "").split())
+            values = ", ".join(f"`{key}` {_toml(value)}" for key, value in numbers.items())
+            rows.append((f"`{term}`", name, told, values, document["unit_sources"][term]))
+    return markdown(("term", "profile", "", "numbers", "source"), rows)
+
+
+def _models_in(annotation: Any) -> Any:
+    return next(part for part in typing.get_args(annotation) if part is not type(None))
 
 
 def denoisers() -> str:
@@ -365,6 +385,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "denoisers": denoisers,
     "picture_nets": picture_nets,
     "profiles": profiles,
+    "terms": terms,
     "run file columns": columns,
     "outcomes": outcomes,
     "exit codes": exit_codes,

@@ -11,7 +11,14 @@ import pytest
 import torch
 from hypothesis import settings
 from labctl_calibration import calibrate_open_loop, nominal_panel_record
-from labctl_sim_devices import ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
+from labctl_sim_devices import (
+    DamageRecord,
+    ElectronicsTwin,
+    EmitterTwin,
+    OpticalBench,
+    PanelTwin,
+    load_profile,
+)
 
 from labctl.devices.errors import DataError
 from labctl.engines import OpticalLoopEngine
@@ -101,13 +108,31 @@ class Twin:
         return paths[0] - paths[1]
 
 
+@pytest.fixture(autouse=True)
+def no_damage(request, monkeypatch):
+    """No test damages a bench, unless it is marked `damages`: then this is where the events are."""
+    events = []
+    note = DamageRecord.note
+
+    def noted(record, event):
+        events.append(event)
+        note(record, event)
+
+    monkeypatch.setattr(DamageRecord, "note", noted)
+    yield events
+    if request.node.get_closest_marker("damages") is None:
+        assert not events, f"a twin was damaged: {'; '.join(map(str, events))}"
+
+
 @pytest.fixture
 def twin():
     """Factory of benches: twin("adm", seed=1, noise_scale=0.0, wait_us=60.0, ...profile overrides)."""
     opened = []
 
-    def make(profile="ideal", *, seed=0, noise_scale=1.0, **overrides):
-        bench = OpticalBench(load_profile(profile, overrides), seed=seed, noise_scale=noise_scale)
+    def make(profile="ideal", *, seed=0, noise_scale=1.0, unit_seed=None, **overrides):
+        bench = OpticalBench(
+            load_profile(profile, overrides), seed=seed, noise_scale=noise_scale, unit_seed=unit_seed
+        )
         panel, drive = PanelTwin("panel", bench), EmitterTwin("emitters", bench)
         electronics = ElectronicsTwin("electronics", bench)
         record = nominal_panel_record(panel.spec, bench.profile.n_channels, "test")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.rig.table import DRIVERS, WORLDS
+from labctl.rig.table import DRIVERS, PROFILE_VALUES, WORLDS, load
 
 
 class WorldConfig(BaseModel):
@@ -115,13 +115,20 @@ def load_rig(name_or_path: str | Path) -> RigConfig:
         config = RigConfig(**parse_toml(text, where))
     except ValidationError as error:
         raise first_problem(error, where, RigConfig) from None
-    return config if text_name in rig_names() else _beside(config, path)
+    return config if text_name in rig_names() else _self_contained(config, path)
 
 
-def _beside(config: RigConfig, rig_file: Path) -> RigConfig:
-    """A profile that a rig file names by a relative path stands beside that file."""
+def _self_contained(config: RigConfig, rig_file: Path) -> RigConfig:
+    """A profile file's numbers become overrides of its base, so that a run file holds all of them.
+
+    A relative path is beside the rig file.
+    """
     world = config.world
-    if world is None or not world.profile.endswith(".toml") or Path(world.profile).is_absolute():
+    if world is None or not world.profile.endswith(".toml"):
         return config
-    beside = str(rig_file.parent / world.profile)
-    return config.model_copy(update={"world": world.model_copy(update={"profile": beside})})
+    try:
+        base, values = load(PROFILE_VALUES)(rig_file.parent / world.profile)
+    except ConfigError as error:
+        raise ConfigError(f"{rig_file}: world.profile: {error}") from None
+    update = {"profile": base, "overrides": {**values, **world.overrides}}
+    return config.model_copy(update={"world": world.model_copy(update=update)})

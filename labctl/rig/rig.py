@@ -78,7 +78,10 @@ class Rig:
             world = self.config.world
             self.world = None if world is None else self._build_world(world)
             for device in self.config.device:
-                self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
+                try:
+                    self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
+                except ConfigError as error:
+                    raise ConfigError(f"rig {self.name}: {error}") from None
         return self.devices
 
     def open(self) -> Self:
@@ -204,8 +207,7 @@ class Rig:
             profile = load_profile(world.profile, dict(world.overrides))
             if profile.n_channels != self.config.n_channels:
                 raise ConfigError(
-                    f"n_channels is {self.config.n_channels}, "
-                    f"profile {world.profile} has {profile.n_channels}"
+                    f"n_channels is {self.config.n_channels}, its profile has {profile.n_channels}"
                 )
             bench = load(WORLDS[world.kind])(
                 profile, seed=world.seed, noise_scale=world.noise_scale, unit_seed=world.unit_seed

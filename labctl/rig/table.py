@@ -23,6 +23,7 @@ class Entry:
 
 DRIVERS: dict[str, Entry] = {
     "twin.lcos-panel": Entry("modulator", "labctl_sim_devices.panel:PanelTwin", "optical-bench"),
+    "twin.dmd": Entry("modulator", "labctl_sim_devices.dmd:DmdTwin", "optical-bench"),
     "twin.emitters": Entry("drive", "labctl_sim_devices.emitters:EmitterTwin", "optical-bench"),
     "twin.loop-electronics": Entry(
         "electronics", "labctl_sim_devices.electronics:ElectronicsTwin", "optical-bench"
@@ -33,6 +34,7 @@ DRIVERS: dict[str, Entry] = {
 WORLDS: dict[str, str] = {"optical-bench": "labctl_sim_devices.bench:OpticalBench"}
 
 
+PROFILE_VALUES = "labctl_sim_devices.profile:profile_values"
 PROFILE_IMPORT = "labctl_sim_devices.profile_import:import_profile"
 
 

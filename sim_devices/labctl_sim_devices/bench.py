@@ -84,16 +84,18 @@ class OpticalBench:
         if shown is not None:
             self.optics.restore(shown, self.now_us)
         self._emission: EmissionTable | None = None
+        self._plain = not self.unit.has(*LIGHT_TERMS), not self.unit.has(*LOOP_TERMS)
+        self._unit_path = light_path(self.profile, self.unit, np.ones(self.profile.n_channels))
 
     @property
     def plain_light(self) -> bool:
         """Whether light and detectors are ideal, so that y = W phi(z) with phi = tanh."""
-        return not self.unit.has(*LIGHT_TERMS) and not self.damage.events
+        return self._plain[0] and not self.damage.events
 
     @property
     def plain_loop(self) -> bool:
         """Whether the closed loop does as asked."""
-        return not self.unit.has(*LOOP_TERMS)
+        return self._plain[1]
 
     def temperature_c(self) -> float:
         """Of the bench, now."""
@@ -112,7 +114,7 @@ class OpticalBench:
         """Forward map of the frame on display, without the emitters' factors of the moment."""
         p, unit = self.profile, self.unit
         return BenchLaw(
-            path=light_path(p, unit, np.ones(p.n_channels)),
+            path=self._unit_path,
             loop=loop_errors(p, unit, self.clock.offset(self.now_us)),
             transmittance=tensor(self.transmittances()),
             pedestal=p.pedestal_units,
@@ -141,10 +143,9 @@ class OpticalBench:
         """
         if self.plain_light:
             return drive
-        path = light_path(self.profile, self.unit, np.ones(self.profile.n_channels))
-        if path.linear_emission:
+        if self._unit_path.linear_emission:
             return drive
-        return np.asarray(path.light(tensor(drive)).numpy().reshape(len(drive), -1))
+        return np.asarray(self._unit_path.light(tensor(drive)).numpy().reshape(len(drive), -1))
 
     def spots(self, light: Floats) -> Floats:
         """Light of the 2 n spots [B, 2 n] before the detectors, of emitted light [B, f]."""

@@ -51,7 +51,7 @@ class CameraTwin(Camera):
     def __init__(self, name: str, bench: OpticalBench) -> None:
         super().__init__(name)
         self._bench = bench
-        self._sensor = _Sensor(bench.profile, bench.seed, name)
+        self._sensor = _Sensor(bench.profile, bench.unit_seed, name)
         self._settings = self._defaults()
         self._expected = 0
         self._taken: list[_Taken] = []
@@ -131,7 +131,8 @@ class CameraTwin(Camera):
         self._require_bench("open")
         self._settings = self._defaults()
         self._free_frames = 0
-        return Identity("labctl", "simulated camera", f"SIM-CAM-{self._bench.seed}", "1", simulated=True)
+        serial = f"SIM-CAM-{self._bench.unit_seed}"
+        return Identity("labctl", "simulated camera", serial, "1", simulated=True)
 
     def _do_close(self) -> None:
         self._disarm()

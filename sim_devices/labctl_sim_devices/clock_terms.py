@@ -29,13 +29,14 @@ class ClockTerms:
         self._profile, self._unit, self._seed = profile, unit, seed
         self._walks = {name: np.zeros((1, profile.n_channels)) for name in ("light walk", "offset walk")}
         self._phases: FloatArray = self._uniform("phases", 5)
+        self._warms, self.heats = unit.has("warm_up"), unit.has("self_heating")
         self._heat: FloatArray = np.zeros(profile.n_channels)
         self._heat_us = 0.0
 
     def temperature_c(self, now_us: float) -> float:
         """Of the bench: the profile's, plus warming up, plus the room's swing."""
         u, s = self._unit, self._unit.settings
-        if not u.has("warm_up"):
+        if not self._warms:
             return self._profile.temperature_c
         risen = float(u.warm_up_c) * -math.expm1(-now_us / s["warm_up_us"])
         phase = 2 * math.pi * (now_us / s["room_us"] + self._phases[0])
@@ -66,7 +67,43 @@ class ClockTerms:
 
         Flicker has periods of milliseconds and is held over an operation (its phase is that of the middle).
         """
-        return self.flicker(time_us + duration_us / 2)
+        swing = self.flicker(time_us + duration_us / 2)
+        if not self._unit.mirror_dip:
+            return swing
+        reset_us, period_us = self._resets()
+        ends = (np.mod(time_us, period_us), np.mod(time_us, period_us) + duration_us)
+        dark_us = self._dark_until(ends[1], reset_us, period_us) - self._dark_until(
+            ends[0], reset_us, period_us
+        )
+        return np.asarray(swing * (1 - float(self._unit.mirror_dip) * dark_us / duration_us))
+
+    def dips(self, time_us: NDArray[np.floating]) -> FloatArray:
+        """Factor [B] of the mirrors' resets at these times."""
+        reset_us, period_us = self._resets()
+        return np.where(np.mod(time_us, period_us) < reset_us, 1 - float(self._unit.mirror_dip), 1.0)
+
+    def gated(self, now_us: float, spacing_us: float, length_us: float, count: int) -> FloatArray | None:
+        """When each operation of a queue [count] begins if none may meet a reset of the mirrors.
+
+        None where nothing is gated: no resets, no gate, or operations longer than the time between resets.
+        """
+        if not self._unit.mirror_dip or not self._unit.settings["reset_gated"]:
+            return None
+        reset_us, period_us = self._resets()
+        if length_us > period_us - reset_us:
+            return None
+        each = int((period_us - reset_us - length_us) // spacing_us) + 1
+        first = math.ceil(now_us / period_us)
+        index = np.arange(count)
+        return np.asarray((first + index // each) * period_us + reset_us + (index % each) * spacing_us)
+
+    def _resets(self) -> tuple[float, float]:
+        return self._unit.settings["reset_us"], self._unit.settings["reset_period_us"]
+
+    @staticmethod
+    def _dark_until(time_us: FloatArray, reset_us: float, period_us: float) -> FloatArray:
+        """Time spent in resets up to a time since one began."""
+        return np.floor(time_us / period_us) * reset_us + np.minimum(np.mod(time_us, period_us), reset_us)
 
     def mains(self, time_us: NDArray[np.floating]) -> FloatArray:
         """Pickup [B, n] on the state's input, network units: fundamental and two harmonics."""
@@ -77,7 +114,7 @@ class ClockTerms:
 
     def emitted(self, mean_light: NDArray[np.floating], from_us: float, duration_us: float) -> None:
         """The emitters gave this light [n] on average for a while: they are as warm as that makes them."""
-        if not self._unit.has("self_heating"):
+        if not self.heats:
             return
         left = math.exp(-duration_us / self._unit.settings["heating_us"])
         self._heat = np.asarray(mean_light + (self._heat_at(from_us) - mean_light) * left, np.float64)

@@ -5,7 +5,17 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from typing import Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    model_validator,
+)
 
 
 class Term(BaseModel):
@@ -53,6 +63,7 @@ class PanelResponse(Term):
 class Contrast(Term):
     """Transmittance of the darkest level, by region."""
 
+    regions: tuple[int, int]
     off_mean: NonNegativeFloat
     off_sd: NonNegativeFloat
 
@@ -144,9 +155,9 @@ class NeighbourCrosstalk(Term):
 
 
 class Tia(Term):
-    """Bandwidth of the transimpedance amplifiers (one pole)."""
+    """Bandwidth of the transimpedance amplifiers: one pole, folded into the trip's delay."""
 
-    bandwidth_mhz: PositiveFloat
+    bandwidth_mhz: float = Field(ge=2)
 
 
 class Curve(Term):
@@ -205,6 +216,15 @@ class Mains(Term):
     spread: NonNegativeFloat
 
 
+class MirrorResets(Term):
+    """A DMD's mirrors are reset together every period: the light dips. Settles may be gated in between."""
+
+    dip: NonNegativeFloat = Field(le=1)
+    period_us: PositiveFloat
+    reset_us: PositiveFloat
+    gated: bool
+
+
 class UnitDistribution(Term):
     """Every term of a drawn bench. A term that is left out is absent."""
 
@@ -235,3 +255,14 @@ class UnitDistribution(Term):
     drift: Drift | None = None
     warm_up: WarmUp | None = None
     mains: Mains | None = None
+    mirror_resets: MirrorResets | None = None
+
+    @model_validator(mode="after")
+    def _one_grid(self) -> Self:
+        if self.panel_response is not None and self.contrast is not None:
+            first, second = self.panel_response.regions, self.contrast.regions
+            if first != second:
+                raise ValueError(
+                    f"regions are {first} for panel_response, {second} for contrast; allowed: alike"
+                )
+        return self

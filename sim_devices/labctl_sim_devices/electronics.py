@@ -81,7 +81,7 @@ class ElectronicsTwin(LoopElectronics):
 
     def _do_open(self) -> Identity:
         self._require_bench("open")
-        serial = f"SIM-LOOP-{self._bench.seed}"
+        serial = f"SIM-LOOP-{self._bench.unit_seed}"
         return Identity("labctl", "simulated loop electronics", serial, "1", simulated=True)
 
     def _do_close(self) -> None:
@@ -203,19 +203,27 @@ class ElectronicsTwin(LoopElectronics):
         spacing = self._spacing(wait_us, self._spec.window_us, hold)
         loop = _Loop(bench, self._spec, self._null_units())
         bench.strain(self.name, loop.highest_drive)
+        settle_us = wait_us + self._spec.window_us
+        batch, duration_us = len(codes.bias), len(codes.bias) * spacing
+        gated_us = bench.clock.gated(bench.now_us, spacing, settle_us, batch)
+        if gated_us is not None:
+            duration_us = float(gated_us[-1]) + spacing - bench.now_us
         parts, mean_light = [], np.zeros(self._spec.n_channels)
         for first in range(0, len(codes.bias), TILE):
             tile = _tile(codes, slice(first, first + TILE))
             times = bench.now_us + wait_us + spacing * (first + np.arange(len(tile.bias)))
+            if gated_us is not None:
+                times = gated_us[first : first + TILE] + wait_us
             triggers = None
             if hold is not None and bench.shutter is not None:
                 triggers = Triggers(times, "settle", tile.sample_id, tile.step_id)
-            light = loop.light(times - wait_us, wait_us + self._spec.window_us)
+            light = loop.light(times - wait_us, settle_us)
             released = loop.released(tile, times - wait_us, light)
             run = LoopRun(released, light, bench.noise, self._streams, bench.dtype)
             parts.append(self._settle_tile(run, light, len(tile.bias), wait_us, trace, hold, triggers))
-            mean_light += loop.by_emitter(light).sum(axis=0) / len(codes.bias)
-        bench.spend(len(codes.bias) * spacing, mean_light)
+            if bench.clock.heats:
+                mean_light += loop.by_emitter(light).sum(axis=0) / batch
+        bench.spend(duration_us, mean_light)
         return joined_readouts([part.readout(wait_us, self._spec.window_us) for part in parts])
 
     def _do_run_chain(self, codes: ChainCodes) -> ChainReadout:
@@ -286,7 +294,7 @@ class _Loop:
         self._plain_light, self._plain_loop = bench.plain_light, bench.plain_loop
         self._paths = bench.transmittances() if self._plain_light else None
         self._law = None if self._plain_light and self._plain_loop else bench.law()
-        self._emitters = bench.emitters()
+        self._emitters = np.ones(spec.n_channels) if self._plain_light else bench.emitters()
 
     @property
     def highest_drive(self) -> FloatArray:
@@ -303,8 +311,15 @@ class _Loop:
         if self._paths is not None:
             return PlainLight(self._paths, bench.profile.pedestal_units, len(times_us), bench.dtype)
         law = bench.law() if self._law is None else self._law
-        swing = bench.clock.modulation(times_us, duration_us)
-        return TrueLight(law, bench.emission(law), self._emitters, swing, bench.dtype)
+        swing = bench.clock.flicker(times_us + duration_us / 2)
+        dips = None
+        if bench.unit.mirror_dip:
+            clock = bench.clock
+
+            def dips(after_us: float) -> NDArray[np.float64]:
+                return clock.dips(times_us + after_us)
+
+        return TrueLight(law, bench.emission(law), self._emitters, swing, bench.dtype, dips)
 
     def by_emitter(self, light: LoopLight) -> FloatArray:
         """Each emitter's light [B, n] as it is now, mean of its paths."""

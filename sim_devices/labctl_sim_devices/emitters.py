@@ -30,7 +30,8 @@ class EmitterTwin(InputDrive):
 
     def _do_open(self) -> Identity:
         self._require_bench("open")
-        return Identity("labctl", "simulated emitters", f"SIM-LED-{self._bench.seed}", "1", simulated=True)
+        serial = f"SIM-LED-{self._bench.unit_seed}"
+        return Identity("labctl", "simulated emitters", serial, "1", simulated=True)
 
     def _do_close(self) -> None:
         if self._bench.present:  # safe state: all off

@@ -71,7 +71,7 @@ class LoopRun:
     def advance(self) -> None:
         """One step: light out, photocurrents in, the state moves on."""
         light, noise, noisy = self._light, self._noise, self._rin_sd > 0
-        light.shine(self.z, self._rin_sd, self._draw(0) if noisy else self._quiet)
+        light.shine(self.z, self._time_us, self._rin_sd, self._draw(0) if noisy else self._quiet)
         self._gather(self._time_us + self._step_us)
         light.detect(jitters=noisy, counts=noise.shot)
         decay, share, extend, floor, slope = self._tables
@@ -91,7 +91,7 @@ class LoopRun:
     def release(self) -> None:
         """The loop opens: what is still exposed sees the pedestal alone."""
         if self.gathered is not None:
-            self._light.glow(self.z)
+            self._light.glow(self.z, self._time_us)
             self._gather(self._time_us)
             self.gathered.rest(self._time_us, self._light.resting)
 

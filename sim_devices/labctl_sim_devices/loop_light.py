@@ -7,6 +7,7 @@ linear optics are folded into one matrix from both paths' light.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -43,11 +44,11 @@ class LoopLight(Protocol):
         """Light of the emitters at rest, one for all or [f]."""
         ...
 
-    def shine(self, z: Tensor, rin_sd: float, rin: Tensor) -> None:
-        """Emit the light of states z [B, n]: sets light and flicker."""
+    def shine(self, z: Tensor, time_us: float, rin_sd: float, rin: Tensor) -> None:
+        """Emit the light of states z [B, n] so long after release: sets light and flicker."""
         ...
 
-    def glow(self, z: Tensor) -> None:
+    def glow(self, z: Tensor, time_us: float) -> None:
         """As `shine`, without noise."""
         ...
 
@@ -75,14 +76,14 @@ class PlainLight:
         """Light of the emitters at rest."""
         return self._pedestal
 
-    def shine(self, z: Tensor, rin_sd: float, rin: Tensor) -> None:
+    def shine(self, z: Tensor, time_us: float, rin_sd: float, rin: Tensor) -> None:
         """Emit the light of states z [B, n]."""
         saturate(z, out=self._phi)
         modulate(
             self._phi.numpy(), self._pedestal, rin_sd, rin.numpy(), self.light.numpy(), self.flicker.numpy()
         )
 
-    def glow(self, z: Tensor) -> None:
+    def glow(self, z: Tensor, time_us: float) -> None:
         """Light of states z [B, n] without noise."""
         torch.add(saturate(z), self._pedestal, out=self.light)
         self.flicker.zero_()
@@ -121,11 +122,16 @@ class TrueLight:
         emitters: FloatArray,
         modulation: FloatArray,
         dtype: torch.dtype,
+        dips: Callable[[float], FloatArray] | None = None,
     ) -> None:
-        """`law` without the emitters' factors [n] of the moment; modulation [B] of each sample's light."""
+        """`law` without the emitters' factors [n] of the moment; modulation [B] of each sample's light.
+
+        dips: a further factor [B] at a time after release, where light changes during a settle.
+        """
         batch, n = len(modulation), law.transmittance.shape[-1]
         self._table = emission.table
         self._modulation: Floats = modulation.astype(self._table.dtype)
+        self._dips = dips
         matrices, constants = law.path.folded(law.transmittance)
         folded = matrices.numpy() * emitters
         if emission.linear:  # light is c times the drive on both paths
@@ -134,61 +140,53 @@ class TrueLight:
         rest = emission.rest.reshape(-1)
         self.resting: FloatArray = rest
         both = folded.transpose(0, 1, 3, 2).reshape(2, paths * n, n)  # [to, features, out]
-        self._signed, self._total = _matrix(both[0] - both[1], dtype), _matrix(both[0] + both[1], dtype)
-        self._compression = law.path.compression
-        self._compressed = bool((self._compression != 0).any())
         at_rest = np.einsum("tfo,f->to", both, rest) + constants.numpy()
-        self._both = [_matrix(part, dtype) for part in both]
-        self._at_rest = torch.from_numpy(at_rest).to(dtype)
-        seen = law.path.compressed(torch.from_numpy(at_rest)[None])[0].numpy()
+        compression = law.path.compression.numpy()
+        seen = at_rest / (1 + compression * at_rest)
         self.offset_units: FloatArray = seen[0] - seen[1]
-        self._rest_seen = torch.from_numpy(seen).to(dtype)
+        slope = 1 / (1 + compression * at_rest) ** 2  # intensity noise is small: compressed as at rest
+        self._to_both = _matrix(np.concatenate([both[0], both[1]], axis=1), dtype)
+        self._to_noise = _matrix(both[0] * slope[0] - both[1] * slope[1], dtype)
+        kind = self._table.dtype
+        self._detectors: tuple[Floats, Floats, Floats] = (
+            at_rest.astype(kind),
+            compression.astype(kind),
+            self.offset_units.astype(kind),
+        )
         self._rest: Floats = rest.astype(self._table.dtype)
         shape = (batch, paths * n)
         self._change, self.light, self.flicker = (torch.empty(shape, dtype=dtype) for _ in range(3))
         self._quiet = torch.zeros((batch, n), dtype=dtype)
-        self.y = self.jitter = self.total = self._quiet
+        self.y, self.total = torch.empty_like(self._quiet), torch.empty_like(self._quiet)
+        self.jitter = self._quiet
 
-    def shine(self, z: Tensor, rin_sd: float, rin: Tensor) -> None:
+    def shine(self, z: Tensor, time_us: float, rin_sd: float, rin: Tensor) -> None:
         """Emit the light of states z [B, n]."""
+        modulation = self._modulation
+        if self._dips is not None:
+            modulation = modulation * self._dips(time_us).astype(modulation.dtype)
         _shine(
-            z.numpy(), self._table, REACH_UNITS, self._rest, self._modulation, rin_sd, rin.numpy(),
+            z.numpy(), self._table, REACH_UNITS, self._rest, modulation, rin_sd, rin.numpy(),
             self._change.numpy(), self.light.numpy(), self.flicker.numpy(),
         )  # fmt: skip
 
-    def glow(self, z: Tensor) -> None:
+    def glow(self, z: Tensor, time_us: float) -> None:
         """Light of states z [B, n] without noise."""
-        self.shine(z, 0.0, self._quiet)
-
-    def modulate(self, factors: FloatArray) -> None:
-        """From now on each sample's light has this factor [B]."""
-        self._modulation = factors.astype(self._table.dtype)
+        self.shine(z, time_us, 0.0, self._quiet)
 
     def detect(self, jitters: bool, counts: bool) -> None:
-        """One product for y (two where the detectors compress), one more for each kind of noise."""
-        if not self._compressed:
-            self.y = self._change @ self._signed
-            self.jitter = self.flicker @ self._signed if jitters else self._quiet
-        else:
-            self._detect_compressed(jitters)
-        self.total = self.light @ self._total if counts else self._quiet
-
-    def _detect_compressed(self, jitters: bool) -> None:
-        y, jitter = torch.zeros_like(self._quiet), torch.zeros_like(self._quiet)
-        for to, sign in ((0, 1.0), (1, -1.0)):
-            signal = self._at_rest[to] + self._change @ self._both[to]
-            damped = 1 / (1 + self._compression[to].to(signal.dtype) * signal)
-            y += sign * (signal * damped - self._rest_seen[to])
-            if jitters:
-                jitter += sign * damped * damped * (self.flicker @ self._both[to])
-        self.y, self.jitter = y, jitter
+        """One product for the currents of both paths, one more for intensity noise."""
+        signal = self._change @ self._to_both
+        at_rest, compression, offset = self._detectors
+        _difference(signal.numpy(), at_rest, compression, offset, self.y.numpy(), self.total.numpy())
+        self.jitter = self.flicker @ self._to_noise if jitters else self._quiet
 
 
 def _matrix(values: FloatArray, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _shine(  # pragma: no cover - compiled
     z: Floats,
     table: Floats,
@@ -224,3 +222,28 @@ def _shine(  # pragma: no cover - compiled
                 light[b, k] = value
                 change[b, k] = value - rest[k]
                 flicker[b, k] = value * noise
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _difference(  # pragma: no cover - compiled
+    signal: Floats,
+    at_rest: Floats,
+    compression: Floats,
+    offset: Floats,
+    y: Floats,
+    total: Floats,
+) -> None:
+    """y = compressed positive minus negative current minus offset, total = their sum before compression.
+
+    signal [B, 2 n] is their change from at_rest [2, n]; y, total [B, n].
+    """
+    n = y.shape[1]
+    for b in range(y.shape[0]):
+        for i in range(n):
+            positive, negative = signal[b, i] + at_rest[0, i], signal[b, n + i] + at_rest[1, i]
+            total[b, i] = max(positive + negative, 0.0)
+            y[b, i] = (
+                positive / (1 + compression[0, i] * positive)
+                - negative / (1 + compression[1, i] * negative)
+                - offset[i]
+            )

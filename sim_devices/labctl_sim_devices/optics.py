@@ -18,7 +18,7 @@ from labctl_sim_devices.registration import Placement, edge_table, gather_cells,
 from labctl_sim_devices.units import UnitTruth, absent_unit
 
 FloatArray = NDArray[np.float64]
-STEP_C = 1e-3  # of temperature: finer movements of the cells are not followed
+STEP_C = 0.02  # of temperature: finer movements of the cells (a thousandth of a pixel) are not followed
 PLACE_TERMS = ("registration", "registration_drift", "point_spread")
 RESPONSE_TERMS = ("panel_response", "contrast", "dead_pixels")
 
@@ -45,8 +45,9 @@ class PanelOptics:
         self._response: PanelResponse | None = None
         if self._unit.has(*RESPONSE_TERMS):
             self._response = PanelResponse(profile, self._unit, seed)
-        self._placed = self._unit.has(*PLACE_TERMS)
+        self._placed = self._unit.has(*PLACE_TERMS) or profile.panel_flip != "none"
         self._moves = self._unit.has("registration_drift") and temperature_c is not None
+        self._asymmetric = self._unit.has("asymmetry")
         self._edges = edge_table(float(self._unit.point_spread_px))
         self._illumination = self._illuminated()
         self.levels: NDArray[np.uint16] | None = None  # the frame on display
@@ -75,7 +76,7 @@ class PanelOptics:
         """[2, n, n]: positive and negative path, rows are outputs. Half-turned if read early."""
         self._follow(now_us)
         tau_us, since_us = self._profile.panel_tau_us, now_us - self._since_us
-        if not self._unit.has("asymmetry"):
+        if not self._asymmetric:
             left = math.exp(-since_us / tau_us) if tau_us > 0 else 0.0
             now: FloatArray = self._new + (self._old - self._new) * left
             return now

@@ -1,21 +1,40 @@
-"""Twin of the LCOS panel."""
+"""Twin of a panel: LCOS, and the common part of any modulator that shows frames on the bench."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from labctl.devices import DeviceUnavailable, Identity, ModulatorSpec, Scalar, ShowReceipt, WeightModulator
+from labctl.devices import (
+    ConfigError,
+    DeviceUnavailable,
+    Identity,
+    ModulatorSpec,
+    Scalar,
+    ShowReceipt,
+    WeightModulator,
+)
 from labctl.devices.weight_modulator import LevelArray, frame_checksum
 from labctl_sim_devices.bench import OpticalBench
 
 
 class PanelTwin(WeightModulator):
-    """Shows a frame on the bench; the optics see that frame and nothing else."""
+    """Shows a frame on the bench; the optics see that frame and nothing else.
+
+    Needs a profile whose panel_kind is this twin's; ConfigError otherwise.
+    """
+
+    KIND: ClassVar[Literal["lcos-intensity", "dmd"]] = "lcos-intensity"
+    MODEL: ClassVar[tuple[str, str]] = ("simulated LCOS panel", "SIM-LCOS")
 
     def __init__(self, name: str, bench: OpticalBench) -> None:
         super().__init__(name)
+        if bench.profile.panel_kind != self.KIND:
+            raise ConfigError(
+                f"{name}: the profile's panel_kind is {bench.profile.panel_kind!r}; allowed: {self.KIND!r}"
+            )
         self._bench = bench
         self._frame: LevelArray = np.zeros(bench.profile.panel_shape_px, np.uint16)
         self._frame_id = 0
@@ -25,12 +44,13 @@ class PanelTwin(WeightModulator):
         """As the twin's data sheet says."""
         p = self._bench.profile
         return ModulatorSpec(
-            p.panel_shape_px, p.panel_levels, p.panel_settle_us, p.panel_refresh_hz, "lcos-intensity"
+            p.panel_shape_px, p.panel_levels, p.panel_settle_us, p.panel_refresh_hz, self.KIND
         )
 
     def _do_open(self) -> Identity:
         self._require_bench("open")
-        return Identity("labctl", "simulated LCOS panel", f"SIM-LCOS-{self._bench.seed}", "1", simulated=True)
+        model, serial = self.MODEL
+        return Identity("labctl", model, f"{serial}-{self._bench.unit_seed}", "1", simulated=True)
 
     def _do_close(self) -> None:
         if self._bench.present:  # safe state: dark

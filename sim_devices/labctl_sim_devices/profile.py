@@ -38,6 +38,7 @@ class OpticalProfile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_channels: int
+    panel_kind: Literal["lcos-intensity", "dmd"]
     panel_shape_px: tuple[int, int]
     panel_levels: int
     panel_refresh_hz: float
@@ -45,6 +46,7 @@ class OpticalProfile(BaseModel):
     panel_tau_us: float
     cell_px: tuple[int, int]
     path_origin_px: tuple[tuple[int, int], tuple[int, int]]
+    panel_flip: Literal["none", "rows", "columns", "both"]
     transmittance_on: float
     transmittance_off: float
     pedestal_units: float
@@ -162,6 +164,17 @@ def profile_document(name: str | Path) -> dict[str, Any]:
         for key in ("values", "sources", "unit", "unit_sources")
     }
     return {**document, **merged}
+
+
+def profile_values(path: Path) -> tuple[str, dict[str, Any]]:
+    """A profile file as a shipped profile's name and the overrides that make it that file's.
+
+    Raises ConfigError naming the file and the field where it does not make a profile.
+    """
+    load_profile(path)
+    document = profile_document(path)
+    tables = {key: document[key] for key in ("unit", "truth", "terms") if document.get(key)}
+    return document.get("base", "adm"), {**document["values"], **tables}
 
 
 def load_profile(name: str | Path, overrides: dict[str, Any] | None = None) -> OpticalProfile:

@@ -89,6 +89,10 @@ def _layout(n: int) -> dict[str, tuple[str, str]]:
             f"[[{top}, {left}], [{top}, {left + width // 2}]]",
             "[D] two halves, centred",
         ),
+        "camera_light_percent": (
+            "0.05",
+            "[A] darker planes and a brighter path: fills the wells in 5 us or more",
+        ),
     }
 
 

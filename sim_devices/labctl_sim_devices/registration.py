@@ -21,6 +21,7 @@ from labctl_sim_devices.units import UnitTruth
 
 FloatArray = NDArray[np.float64]
 TABLE_STEP_PX = 1 / 256
+FLIPS = {"none": (1.0, 1.0), "rows": (-1.0, 1.0), "columns": (1.0, -1.0), "both": (-1.0, -1.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ def designed_centres(profile: OpticalProfile, path: int) -> FloatArray:
 
 
 def placement(profile: OpticalProfile, unit: UnitTruth, path: int, temperature_c: float) -> Placement:
-    """Where path 0 or 1 has its cells at a temperature."""
+    """Where path 0 or 1 has its cells at a temperature; each field may be turned over in itself."""
     n = profile.n_channels
     size = n * np.array(profile.cell_px, np.float64)
     middle = np.array(profile.path_origin_px[path], np.float64) + size / 2
@@ -55,14 +56,15 @@ def placement(profile: OpticalProfile, unit: UnitTruth, path: int, temperature_c
     corner = float(np.hypot(*(size / 2)))
     bend = float(unit.distortion_px[path]) / corner**3
 
-    from_middle = designed_centres(profile, path) - middle
+    flip = np.array(FLIPS[profile.panel_flip])
+    from_middle = (designed_centres(profile, path) - middle) * flip
     square = (from_middle**2).sum(axis=2)[..., None]
     bent = from_middle * (1 + bend * square)
     centre = middle + shift + bent @ turned.T
     # d bent / d from_middle = (1 + k r^2) I + 2 k r r^T
     outer = from_middle[..., :, None] * from_middle[..., None, :]
     slope = (1 + bend * square)[..., None] * np.eye(2) + 2 * bend * outer
-    edges = turned @ slope * np.array(profile.cell_px, np.float64)
+    edges = turned @ slope * (flip * profile.cell_px)
     return Placement(centre, edges)
 
 
@@ -72,7 +74,7 @@ def edge_table(blur_px: float) -> FloatArray:
     The overlap of a square pixel with a half-plane, blurred by a normal; from -reach to +reach in steps of
     `TABLE_STEP_PX`.
     """
-    reach = 0.5 + 5 * blur_px
+    reach = 0.5 + 4 * blur_px
     count = math.ceil(reach / TABLE_STEP_PX)
     distance = np.arange(-count, count + 1) * TABLE_STEP_PX
     if blur_px == 0:
@@ -98,6 +100,18 @@ def _inside(table: FloatArray, distance: float) -> float:  # pragma: no cover - 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _within(  # pragma: no cover - compiled
+    table: FloatArray, half: float, away: float, reach: float
+) -> float:
+    """Share of a pixel between two edges at +-half, its centre `away` from their middle."""
+    near, far = half - away, half + away
+    if near >= reach:
+        return 1.0
+    share = _inside(table, near)
+    return share if far >= reach else share + _inside(table, far) - 1.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def gather_cells(  # pragma: no cover - compiled
     light: FloatArray, centre: FloatArray, edges: FloatArray, table: FloatArray, out: FloatArray
 ) -> None:
@@ -118,17 +132,15 @@ def gather_cells(  # pragma: no cover - compiled
             left = max(0, math.floor(centre[i, j, 1] - span_x))
             stop = min(light.shape[1], math.ceil(centre[i, j, 1] + span_x))
             determinant = hy * wx - hx * wy
+            u_y, u_x = wx / determinant * height, -wy / determinant * height  # px along the height
+            v_y, v_x = -hx / determinant * width, hy / determinant * width
             total = 0.0
             for y in range(top, end):
                 dy = y + 0.5 - centre[i, j, 0]
                 for x in range(left, stop):
                     dx = x + 0.5 - centre[i, j, 1]
-                    u = (dy * wx - dx * wy) / determinant * height  # px along the height
-                    v = (dx * hy - dy * hx) / determinant * width
-                    along = _inside(table, 0.5 * height - u) + _inside(table, 0.5 * height + u) - 1.0
-                    if along <= 0.0:
-                        continue
-                    across = _inside(table, 0.5 * width - v) + _inside(table, 0.5 * width + v) - 1.0
-                    if across > 0.0:
-                        total += along * across * light[y, x]
+                    share = _within(table, 0.5 * height, abs(u_y * dy + u_x * dx), reach)
+                    if share > 0.0:
+                        share *= _within(table, 0.5 * width, abs(v_y * dy + v_x * dx), reach)
+                        total += share * light[y, x]
             out[i, j] = total / area

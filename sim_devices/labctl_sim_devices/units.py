@@ -20,7 +20,7 @@ from labctl_sim_devices.profile import OpticalProfile
 
 FloatArray = NDArray[np.float64]
 MAX_SCALE = 4.0
-TERMS = (*UnitDistribution.model_fields, "crossing", "mirror_resets")
+TERMS = (*UnitDistribution.model_fields, "crossing")
 
 
 @dataclass(frozen=True)
@@ -228,10 +228,8 @@ def _panel_response(t: Any, draw: _Draw) -> dict[str, Any]:
 
 
 def _contrast(t: Any, draw: _Draw) -> dict[str, Any]:
-    shape = (4, 6) if draw.profile.unit is None or draw.profile.unit.panel_response is None else (
-        draw.profile.unit.panel_response.regions
-    )  # fmt: skip
-    return {"contrast_off": np.maximum(t.off_mean + t.off_sd * draw.normal("contrast", *shape), 0.0)}
+    drawn = draw.normal("contrast", *t.regions)
+    return {"contrast_off": np.maximum(t.off_mean + t.off_sd * drawn, 0.0)}
 
 
 def _flicker(t: Any, draw: _Draw) -> dict[str, Any]:
@@ -373,6 +371,11 @@ def _mains(t: Any, draw: _Draw) -> dict[str, Any]:
     return {"mains": share * np.asarray(t.amplitude_units), "settings": {"mains_hz": t.frequency_hz}}
 
 
+def _mirror_resets(t: Any, draw: _Draw) -> dict[str, Any]:
+    settings = {"reset_us": t.reset_us, "reset_period_us": t.period_us, "reset_gated": t.gated}
+    return {"mirror_dip": np.asarray(t.dip), "settings": settings}
+
+
 _RULES: dict[str, Callable[[Any, _Draw], dict[str, Any]]] = {
     "emission": _emission,
     "self_heating": _self_heating,
@@ -401,4 +404,5 @@ _RULES: dict[str, Callable[[Any, _Draw], dict[str, Any]]] = {
     "drift": _drift,
     "warm_up": _warm_up,
     "mains": _mains,
+    "mirror_resets": _mirror_resets,
 }

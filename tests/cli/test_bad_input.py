@@ -145,6 +145,10 @@ driver = "twin.loop-electronics"
         ("[world]\nkind = \"optical-bench\"\nprofile = \"adm\"", "", ["panel", "[world]"]),
         ("engine =", "n_channels = 64\nengine =", ["64", "48"]),
         ("[[device]]", "[[device", ["not TOML"]),
+        ("profile = \"adm\"", "profile = \"adm\"\nterms = {flicer = 0}", ["terms.flicer", "flicker"]),
+        ("profile = \"adm\"", "profile = \"adm\"\nterms = {flicker = 5}", ["terms.flicker = 5", "0 (off)"]),
+        ("profile = \"adm\"", "profile = \"other.toml\"", ["other.toml", "cannot be read"]),
+        ("twin.lcos-panel", "twin.dmd", ["panel", "'lcos-intensity'", "'dmd'"]),
     ],
 )  # fmt: skip
 def test_rig_files(labctl, tmp_path, old, new, words) -> None:
@@ -155,6 +159,16 @@ def test_rig_files(labctl, tmp_path, old, new, words) -> None:
 
 def test_a_misspelt_rig(labctl) -> None:
     refused(labctl("check", "optical-twim"), 2, "did you mean 'optical-twin'", "shipped")
+
+
+def test_a_file_that_is_no_published_machines(labctl, tmp_path) -> None:
+    (tmp_path / "half.yaml").write_text("row_profiles:\n  positive_row12: [1.0, 2.0\n")
+    (tmp_path / "other.yaml").write_text("colour: 3\n")
+    refused(labctl("twin", "profile", "import", "half.yaml"), 2, "half.yaml", "truncated", "line 2")
+    refused(labctl("twin", "profile", "import", "other.yaml"), 2, "other.yaml", "row_profiles", "missing")
+    refused(labctl("twin", "profile", "import", "other.yaml", "--out", "x.yaml"), 2, "x.yaml", ".toml")
+    refused(labctl("twin", "profile", "import", "none.yaml"), 2, "none.yaml", "cannot be read")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.yaml", "other.yaml"]
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------

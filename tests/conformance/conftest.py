@@ -20,7 +20,15 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
-from labctl_sim_devices import CameraTwin, ElectronicsTwin, EmitterTwin, OpticalBench, PanelTwin, load_profile
+from labctl_sim_devices import (
+    CameraTwin,
+    DmdTwin,
+    ElectronicsTwin,
+    EmitterTwin,
+    OpticalBench,
+    PanelTwin,
+    load_profile,
+)
 
 from labctl.devices import Camera, InputDrive, LoopElectronics, SettleCodes, WeightModulator
 from labctl.engines import CameraReadout, DigitalEngine, FixedPointEngine, OpticalLoopEngine, SecondStarts
@@ -136,6 +144,7 @@ DEVICE_CASES = [
     )
     for profile in PROFILES
 ]
+DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
 # state (units) with noise off (codes of bias, trim, ADC) and on (None: there is none); batch: what another
 # batching may change.

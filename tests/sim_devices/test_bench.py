@@ -163,5 +163,7 @@ class TestProfiles:
 
 
 def test_an_unknown_profile_names_the_known():
-    with pytest.raises(ConfigError, match="profile 'fast' is not known; allowed: adm, ideal, nature2025"):
+    with pytest.raises(
+        ConfigError, match="profile 'fast' is not known; allowed: adm, dmd, ideal, nature2025"
+    ):
         load_profile("fast")
