@@ -1,9 +1,12 @@
-"""A coded network as a measured machine computes it: its row functions over the machine's own matrix.
+"""A network as a measured machine computes it: its row functions over the machine's own matrix and curves.
 
-The codes stay; what the frame realises, curves included, comes from a calibration
-(`labctl.physics.FittedMap`), all n x n of it: leakage and crosstalk couple what no weight joins. Hidden rows
-are then an equilibrium of their own, given u, found by a few passes through the layers. Training this
-network re-fits biases and gains to the machine, with the coded matrix frozen.
+What a frame realises comes from a calibration (`labctl.physics.FittedMap`), all n x n of it: leakage and
+crosstalk couple what no weight joins, emitters bend what they carry. Hidden rows are then an equilibrium of
+their own, given u, found by a few passes through the layers.
+
+With frozen codes, training this network re-fits biases and gains to the machine. With float weights it also
+moves the weights, which are rounded to codes in every evaluation (straight-through: the gradient passes): a
+frame is then predicted from the one that was measured, and measured again once the codes are chosen.
 """
 
 from __future__ import annotations
@@ -19,63 +22,92 @@ from torch import Tensor
 from labctl.devices.errors import ProgramError
 from labctl.models.network import RowTableNetwork, coefficients, for_samples
 from labctl.physics import CurveTable, FittedMap
-from labctl.programs import PlacedWeights
+from labctl.programs import PlacedWeights, full_scale_code
 
-FloatArray = NDArray[np.float64]
-PASSES: Final = (
-    3  # through the layers: what leaks back is a few percent, each pass takes as much off the error
-)
+PASSES: Final = 3  # through the layers: what leaks back is a few percent, each pass takes as much off the error
 
 
 class MeasuredNetwork(RowTableNetwork):
-    """`network` (one replica, coded) over `light`, the map of its frame, in the machine's channel order.
+    """`network` (one replica) over `light`, the map measured with the frame of `weights` on display.
 
-    `weights` is the network as placed on the machine. Its `rows` are what the machine is to be given.
+    Both are in the machine's order of rows. `network` has frozen codes, or floats that are to become codes of
+    `bits` bits. Its `rows` are what the machine is to be given. gain_limit [n]: the largest gain x scale_out that
+    the machine can give each hidden row; beyond it a gain stays there.
     """
 
-    def __init__(self, network: RowTableNetwork, weights: PlacedWeights, light: FittedMap) -> None:
-        if network.n_replicas != 1 or network.codes is None:
-            raise ProgramError("a measured network is made of one replica with frozen codes")
+    def __init__(
+        self,
+        network: RowTableNetwork,
+        weights: PlacedWeights,
+        light: FittedMap,
+        *,
+        bits: int | None = None,
+        gain_limit: NDArray[np.float64] | None = None,
+    ) -> None:
+        codes = network.codes
+        if codes is None and bits is None:
+            raise ProgramError("a measured network of float weights needs the bits of its codes")
         super().__init__(
             network.sizes,
             n_classes=network.n_classes,
             preconditioning=network.preconditioning,
             width=network.width,
             harmonics=network.harmonics,
-            coded=[network.codes],
+            coded=None if codes is None else [codes],
         )
         self.load_state_dict(network.state_dict())
-        self._placed = weights
+        self._placement = weights.placement
         self._curve = CurveTable(light.curve)
-        self._powers = light.powers.to(torch.float32)
         self._offset = light.offset.to(torch.float32)
-        self._scale_out = torch.as_tensor(weights.scale_out, dtype=torch.float32)
+        self._measured = light.powers.to(torch.float32)
+        self._shown = torch.as_tensor(weights.fractions, dtype=torch.float32)
+        self._top = None if bits is None or codes is not None else float(full_scale_code(bits))
+        self._scale_out = (
+            torch.as_tensor(weights.scale_out, dtype=torch.float32)
+            if self._top is None
+            else torch.ones(weights.placement.n_channels)
+        )
+        limit = np.full(weights.placement.n_channels, np.inf) if gain_limit is None else gain_limit
+        self._gain_limit = torch.as_tensor(limit, dtype=torch.float32)
+        # what each power of a channel's light carries of its weights: the same for any frame
+        size = self._shown.square().sum(dim=0)
+        along = (self._measured * self._shown).sum(dim=1) / size.clamp_min(1e-12)
+        typical = along[:, size > 0].median(dim=1, keepdim=True).values
+        self._carried = torch.where(size > 0.05, along, typical)
 
-    def plain(self) -> RowTableNetwork:
-        """The same row functions as an ordinary network, to be saved or compiled."""
-        return self.replica(0)
+    def _powers(self) -> Tensor:
+        """P_k [K, n, n] of the frame that the present weights would be shown as."""
+        if self._top is None:
+            return self._measured
+        fractions = torch.zeros_like(self._shown)
+        for layer, (rows, columns) in enumerate(self._placement.blocks):
+            exact = self._matrix(layer)[0]
+            rounded = torch.round(exact * self._top) / self._top
+            fractions[rows, columns] = exact + (rounded - exact).detach()
+        return self._measured + (fractions - self._shown) * self._carried[:, None, :]
 
     def _raw_groups(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         self._check_labels(labels)
         c_skip, c_out, c_in = (c[..., None, None] for c in coefficients(self.preconditioning, sigma))
         replicas, levels, members, _ = x.shape
         gains, biases = self._tables(sigma)
-        row_gains: Sequence[Tensor] = [for_samples(gain, labels) for gain in gains]
+        row_gains: Sequence[Tensor] = [
+            for_samples(self._reached(layer, gain), labels) for layer, gain in enumerate(gains)
+        ]
         row_biases: Sequence[Tensor] = [for_samples(bias, labels) for bias in biases]
-        placement = self._placed.placement
-        used = sum(placement.sizes)
-        blocks: list[Tensor] = [
+        placement, powers = self._placement, self._powers()
+        unused = placement.n_channels - sum(placement.sizes)
+        blocks = [
             c_in * x,
             *(x.new_zeros(replicas, levels, members, size) for size in placement.sizes[1:]),
         ]
-        rest = x.new_zeros(replicas, levels, members, placement.n_channels - used)
+        rest = x.new_zeros(replicas, levels, members, unused)
 
         def row_light(layer: int) -> Tensor:
             rows = placement.block(layer)
             phi = self._curve(torch.cat([*blocks, rest], dim=-1))
-            powers = self._powers[:, rows]
-            out, raised = phi @ powers[0].T, phi
-            for power in powers[1:]:
+            out, raised = phi @ powers[0, rows].T, phi
+            for power in powers[1:, rows]:
                 raised = raised * phi
                 out = out + raised @ power.T
             return (out + self._offset[rows]) * self._scale_out[rows]
@@ -85,3 +117,14 @@ class MeasuredNetwork(RowTableNetwork):
             for layer in range(1, last + 1):
                 blocks[layer] = row_gains[layer - 1] * row_light(layer) + row_biases[layer - 1]
         return row_gains[-1] * row_light(0) + row_biases[-1], c_skip, c_out
+
+    def _reached(self, matrix: int, gain: Tensor) -> Tensor:
+        """Gains [..., rows] of one matrix as far as the machine's knobs go; those of rows u go far enough."""
+        if matrix == len(self._placement.sizes) - 1:
+            return gain
+        rows = self._placement.block(matrix + 1)
+        return torch.minimum(gain, self._gain_limit[rows] / self._scale_out[rows])
+
+    def plain(self) -> RowTableNetwork:
+        """The same parameters as an ordinary network, to be coded, saved or compiled."""
+        return self.replica(0)
