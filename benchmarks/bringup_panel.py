@@ -13,7 +13,7 @@ results/bringup_panel.md holds the last run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import common
 import numpy as np
@@ -24,7 +24,7 @@ from labctl_calibration.probing import Probing
 from labctl_calibration.registration import Registration, register
 from labctl_sim_devices import ElectronicsTwin, OpticalBench, PanelTwin, load_profile
 
-from labctl.devices import CalibrationRecord, LoopElectronics, ShowReceipt, WeightModulator
+from labctl.devices import CalibrationRecord, Identity, ModulatorSpec, Scalar, ShowReceipt, WeightModulator
 from labctl.programs import encode_frame
 
 FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -87,17 +87,18 @@ class Mounted(WeightModulator):
     def __init__(self, panel: PanelTwin, change: Callable[[np.ndarray], np.ndarray]) -> None:
         super().__init__(panel.name)
         self._panel, self._change = panel, change
-        self.spec_of_panel = panel.spec
 
-    spec = property(lambda self: self.spec_of_panel)  # type: ignore[assignment]
+    @property
+    def spec(self) -> ModulatorSpec:
+        return self._panel.spec
 
-    def _do_open(self):  # type: ignore[no-untyped-def]
+    def _do_open(self) -> Identity:
         return self._panel.open()
 
     def _do_close(self) -> None:
         self._panel.close()
 
-    def _do_snapshot(self):  # type: ignore[no-untyped-def]
+    def _do_snapshot(self) -> Mapping[str, Scalar]:
         return self._panel.snapshot()
 
     def _do_show(self, levels: np.ndarray, wait: bool) -> ShowReceipt:
@@ -156,14 +157,10 @@ def mountings(units: int) -> Iterator[str]:
             bench, panel, electronics = opened(unit)
             mounted: WeightModulator = Mounted(panel, change)
             mounted.open()
-            found = register(Probing(mounted, _loop(electronics)))
+            found = register(Probing(mounted, electronics))
             right += said_of(found) == SAYS[name]
             worst = max(worst, placement_error_px(bench, found, moved))
         yield f"| {name} | {right} of {units} | {worst:.4f} |"
-
-
-def _loop(electronics: LoopElectronics) -> LoopElectronics:
-    return electronics
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ One path at a time (the other half at level 0). Square stripes with a period of 
 moved in five steps: that leaves harmonics 4, 6, 9, 11, ... beside the first, of which square stripes have no
 even ones, and a cell's own width takes out nearly all of the ninth. So the phase of the first is the cell's
 place, free of the panel's unknown response (which only makes harmonics) and of how much light the cell has.
-The place is known up to whole periods; from cell to cell the design tells them, a frame with half of the
-field lit settles the last one. Three frames with every third row lit give the detectors' crosstalk, which
+The place is known up to whole periods; from cell to cell the design tells them, frames with a band of the
+field lit settle the last one. Three frames with every third row lit give the detectors' crosstalk, which
 would bend the phases along the outputs, and take it out. Sign and direction of everything is read off, not
 assumed: swapped or mirrored planes are found.
 """
@@ -33,7 +33,8 @@ OUTLIER = 4.0  # robust standard deviations
 PASSES = 4
 VISIBLE = 0.2  # of the median amplitude: dimmer cells say nothing of their place
 LEAST_VISIBLE = 0.4  # of all cells
-LIKELY = 0.9  # agreement of the cells with the half-lit frame
+LIKELY = 0.9  # agreement of the cells with the frame that has a band lit
+BAND = (0.27, 0.64)  # of the field
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ def _register_side(probing: Probing, side: int) -> tuple[PathRegistration, int]:
         waves.append(sign * _wave(probing, side, axis, period))
         periods.append(period)
     crosstalk = np.eye(n)
-    coarse = _half_lit(probing, side, columns)
+    coarse = _band_lit(probing, columns)
     parts = [sign * (seen - off) for seen in coarse]
     whole = sign * lit
     for last in (False, True):  # first as the detectors see it, then without their crosstalk
@@ -175,16 +176,25 @@ def _wave(probing: Probing, side: int, axis: int, period: int) -> ComplexArray:
     return np.asarray(total * 2 / len(steps))
 
 
-def _half_lit(probing: Probing, side: int, columns: slice) -> list[FloatArray]:
-    """What the cells see [out, in] with the upper half of the field lit, and with its left half lit."""
-    height, middle = probing.panel.shape_px[0], (columns.start + columns.stop) // 2
+def _band_lit(probing: Probing, columns: slice) -> list[FloatArray]:
+    """What the cells see [out, in] with a band of the field lit across, and with one lit down it."""
+    height, width = probing.panel.shape_px[0], columns.stop - columns.start
+    (top, bottom), (left, right) = _band(height), _band(width)
     seen = []
-    for rows, across in ((slice(0, height // 2), columns), (slice(None), slice(columns.start, middle))):
+    for rows, across in (
+        (slice(top, bottom), columns),
+        (slice(None), slice(columns.start + left, columns.start + right)),
+    ):
         frame = np.zeros(probing.panel.shape_px, np.uint16)
         frame[rows, across] = probing.panel.n_levels - 1
         probing.show(frame)
         seen.append(probing.one_hot(rounds=ROUNDS))
     return seen
+
+
+def _band(pixels: int) -> tuple[int, int]:
+    """Where the band begins and ends: two edges, so that one dead channel cannot hide where they fall."""
+    return round(BAND[0] * pixels), round(BAND[1] * pixels)
 
 
 def _places(
@@ -196,7 +206,7 @@ def _places(
     shares: list[FloatArray],
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Places [n, n, 2] (y, x) of the cells in pixels, and which cells are bright enough to be believed."""
-    upper, left, whole = shares
+    across, down, whole = shares
     columns, name = half(probing.panel, side), ("left", "right")[side]
     bright = whole > VISIBLE * np.median(whole)
     for wave in waves:
@@ -208,18 +218,21 @@ def _places(
             device=probing.modulator.name, operation="register",
         )  # fmt: skip
     out = np.empty((*whole.shape, 2))
-    edges = (probing.panel.shape_px[0] / 2, (columns.start + columns.stop) / 2)
-    for axis, (part, edge) in enumerate(zip((upper, left), edges, strict=True)):
+    fields = ((0, probing.panel.shape_px[0]), (columns.start, columns.stop))
+    for axis, (part, (first, last)) in enumerate(zip((across, down), fields, strict=True)):
         place = _unwrapped(waves[axis], periods[axis], pitch[axis], axis, bright)
         lit = part / np.where(bright, whole, 1.0) > 0.5
-        turns = np.arange(-probing.panel.shape_px[axis] // periods[axis], 2 + 2 * int(edge) // periods[axis])
-        agree = [((place + t * periods[axis] < edge) == lit)[bright].mean() for t in turns]
+        begin, end = (first + edge for edge in _band(last - first))
+        turns = np.arange(-last // periods[axis], 2 + 2 * last // periods[axis])
+        moved = place + turns[:, None, None] * periods[axis]
+        agree = (((moved > begin) & (moved < end)) == lit)[:, bright].mean(axis=1)
         best = int(np.argmax(agree))
-        if agree[best] < LIKELY:
+        runner_up = float(np.delete(agree, best).max())
+        if agree[best] < LIKELY or agree[best] - runner_up < 0.5 / len(whole):
             raise DeviceFault(
-                f"no place of the {name} half's cells {('down', 'across')[axis]} agrees with what "
-                f"half-lit frames show: the best with {100 * agree[best]:.0f}% of the cells; "
-                f"allowed: {100 * LIKELY:.0f}% or more",
+                f"no one place of the {name} half's cells {('down', 'across')[axis]} agrees with what frames "
+                f"with a band lit show: the best with {100 * agree[best]:.1f}% of the cells, the next with "
+                f"{100 * runner_up:.1f}%; allowed: {100 * LIKELY:.0f}% or more, and clearly the best",
                 device=probing.modulator.name, operation="register",
             )  # fmt: skip
         out[..., axis] = place + turns[best] * periods[axis]

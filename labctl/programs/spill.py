@@ -22,7 +22,7 @@ LEAST_BLUR_PX = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Spill:
-    """Shares of a cell's area [n, n, 2] that show the cell before it and the one after: by rows, by columns."""
+    """Shares of a cell's area [n, n, 2] that show the cell before and the one after it, along both axes."""
 
     rows: FloatArray
     columns: FloatArray
