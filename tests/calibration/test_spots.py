@@ -38,8 +38,8 @@ def search(modulator, electronics, camera):
     return find_spots(modulator, electronics, camera, nominal_panel_record(modulator.spec, N, "test"))
 
 
-@pytest.mark.parametrize("shift_px", [(0.0, 0.0), (-31.4, 57.3)])
-def test_centres_are_found_to_hundredths_of_a_pixel(filmed, shift_px):
+def test_centres_are_found_to_hundredths_of_a_pixel(filmed):
+    shift_px = (-31.4, 57.3)
     modulator, electronics, camera, truth = filmed(shift_px=shift_px)
     found = search(modulator, electronics, camera)
     assert np.sqrt(((found.centre_px - truth) ** 2).mean()) < 0.02
