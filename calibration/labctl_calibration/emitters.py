@@ -20,7 +20,6 @@ from labctl_calibration.probing import Probing
 FloatArray = NDArray[np.float64]
 DRIVES = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 REPEATS = 4
-ALONE_REPEATS = 8
 DEAD, WEAK = 0.05, 0.5  # of the median channel's light
 MOST_DEAD = 0.25  # of the channels: with more a bench is to be repaired, not calibrated
 
@@ -72,7 +71,7 @@ def measure_emitters(probing: Probing, linearity: Linearity, sides: tuple[int, i
         seen = linearity.straightened(sign * probing.probe(drive, at="phi"), path).mean(axis=1)
         around = (seen[:-1:2] + seen[2::2]) / 2
         light = (seen[1::2] - around).reshape(REPEATS, n, len(DRIVES)).mean(axis=0)
-        alone[path] = sign * probing.one_hot(repeats=ALONE_REPEATS).mean(axis=0)
+        alone[path] = sign * probing.one_hot().mean(axis=0)
         fitted[path] = gram @ design.T @ light.T
         left = light.T - design @ fitted[path]
         errors[path] = np.sqrt(np.diag(gram)[:, None] * (left**2).sum(axis=0) / (len(DRIVES) - 3))

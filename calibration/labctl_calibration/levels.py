@@ -18,13 +18,12 @@ from labctl.devices import DeviceFault
 from labctl.programs import crosstalk
 from labctl_calibration.darks import Darks
 from labctl_calibration.emitters import Emitters
-from labctl_calibration.probing import Probing
+from labctl_calibration.probing import ROUNDS, Probing
 from labctl_calibration.registration import Registration
 
 FloatArray = NDArray[np.float64]
 KNOTS = 33
-REPEATS = 4
-END_REPEATS = 32  # of the dark and of the brightest frame: all shapes hang on them
+END_ROUNDS = 32  # of the dark and of the brightest frame: all shapes hang on them
 DARK_ROUNDS = 16
 BALANCE_PASSES = 6
 CLEAR = 0.05  # of the median span: dimmer cells count as dark
@@ -59,7 +58,7 @@ class Levels:
 
 
 def measure_levels(probing: Probing, darks: Darks, emitters: Emitters, registration: Registration) -> Levels:
-    """2 (K - 1) + 1 flat frames with n probes each.
+    """2 (K - 1) + 1 flat frames with 8 n probes each, more at the ends.
 
     Raises DeviceFault where no cell changes with the level.
     """
@@ -67,14 +66,14 @@ def measure_levels(probing: Probing, darks: Darks, emitters: Emitters, registrat
     knots = np.unique(np.rint(np.linspace(0, top, KNOTS)).astype(np.int64))
     spread = np.stack([crosstalk(path.neighbour) for path in registration.paths])
     probing.show_half(0, 0)
-    dark = probing.one_hot(repeats=END_REPEATS)
+    dark = probing.one_hot(rounds=END_ROUNDS)
     zero = balanced(probing.slopes(rounds=DARK_ROUNDS), spread)
     rise = np.zeros((2, n, n, len(knots)))
     for path, sign in ((0, 1), (1, -1)):
         side = registration.paths[path].side
         for k, level in enumerate(knots[1:], start=1):
             probing.show_half(side, int(level))
-            seen = probing.one_hot(repeats=END_REPEATS if k == len(knots) - 1 else REPEATS)
+            seen = probing.one_hot(rounds=END_ROUNDS if k == len(knots) - 1 else ROUNDS)
             rise[path, :, :, k] = np.linalg.solve(spread[path], sign * (seen - dark))
     rise *= emitters.swing[:, None, :, None]
     lives = ~np.isin(np.arange(n), emitters.dead)
@@ -86,7 +85,7 @@ def measure_levels(probing: Probing, darks: Darks, emitters: Emitters, registrat
         )  # fmt: skip
     usable = span[:, :, lives].min(axis=0)
     full_scale = float(np.quantile(usable, 1 - REACHABLE))
-    noise = darks.noise_units[:, None] * np.sqrt(2 / END_REPEATS)
+    noise = darks.noise_units[:, None] * np.sqrt(2 / END_ROUNDS)
     return Levels(
         knots=knots,
         shape=shape,

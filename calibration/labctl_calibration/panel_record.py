@@ -43,6 +43,7 @@ def measured_panel_record(
             "path_affine": np.stack([path.cells.affine for path in paths]),
             "path_distortion_px": np.array([path.cells.distortion_px for path in paths]),
             "path_residual_px": np.array([path.residual_px for path in paths]),
+            "point_spread_px": np.array([path.blur_px for path in paths]),
             "neighbour_share": np.stack([path.neighbour for path in paths]),
             "level_knots": levels.knots.astype(np.float64),
             "level_shape": levels.shape,

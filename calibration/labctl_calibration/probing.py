@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from labctl.devices import DeviceFault, LoopElectronics, LoopSpec, ModulatorSpec, WeightModulator
 
 FloatArray = NDArray[np.float64]
+ROUNDS = 8  # 48 emitters take 2.5 ms: a period or more of what panels flicker by
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,7 @@ class Probing:
         frame[:, half(self.panel, path)] = level
         self.show(frame)
 
-    def probe(
-        self, drive: FloatArray, *, at: Literal["phi", "emitter"] = "emitter", repeats: int = 1
-    ) -> FloatArray:
+    def probe(self, drive: FloatArray, *, at: Literal["phi", "emitter"] = "emitter") -> FloatArray:
         """Currents [B, n] of drives [B, n] (of full scale), in queues of what the sequencer holds.
 
         Raises DeviceFault where a detector clips.
@@ -68,7 +67,7 @@ class Probing:
         codes = np.rint(np.asarray(drive) * self.spec.probe_dac.max_code).astype(np.int64)
         parts = []
         for first in range(0, len(codes), self.spec.max_queue):
-            read = self.electronics.probe(codes[first : first + self.spec.max_queue], at=at, repeats=repeats)
+            read = self.electronics.probe(codes[first : first + self.spec.max_queue], at=at)
             if read.clipped.any():
                 rows = np.flatnonzero(read.clipped.any(axis=0))
                 raise DeviceFault(
@@ -81,9 +80,13 @@ class Probing:
         self._probes += len(codes)
         return np.concatenate(parts) * self.spec.offset_dac.units_per_code
 
-    def one_hot(self, *, repeats: int = 1) -> FloatArray:
-        """What every output sees of every emitter alone at full drive, [out, in]; n probes."""
-        return self.probe(np.eye(self.spec.n_channels), repeats=repeats).T
+    def one_hot(self, *, rounds: int = ROUNDS) -> FloatArray:
+        """What every output sees of every emitter alone at full drive, [out, in]; n probes a round.
+
+        Emitter after emitter, and all of them again: so the light's slow flicker averages out of each.
+        """
+        n = self.spec.n_channels
+        return np.asarray(self.probe(np.tile(np.eye(n), (rounds, 1))).reshape(rounds, n, n).mean(axis=0).T)
 
     def slopes(self, *, rounds: int = 1) -> FloatArray:
         """Current per unit of phi [out, in]: half the difference of phi = 1 and -1, emitters at their bias.

@@ -4,8 +4,8 @@ One path at a time (the other half at level 0). Square stripes with a period of 
 moved in five steps: that leaves harmonics 4, 6, 9, 11, ... beside the first, of which square stripes have no
 even ones, and a cell's own width takes out nearly all of the ninth. So the phase of the first is the cell's
 place, free of the panel's unknown response (which only makes harmonics) and of how much light the cell has.
-The place is known up to whole periods; from cell to cell the design tells them, a frame with half of the
-field lit settles the last one. Three frames with every third row lit give the detectors' crosstalk, which
+The place is known up to whole periods; from cell to cell the design tells them, frames with a band of the
+field lit settle the last one. Three frames with every third row lit give the detectors' crosstalk, which
 would bend the phases along the outputs, and take it out. Sign and direction of everything is read off, not
 assumed: swapped or mirrored planes are found.
 """
@@ -25,22 +25,24 @@ FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 STRIPE_CELLS = 1.5
 STEPS = 5
-REPEATS = 2
+ROUNDS = 4
 ROW_SHARE = 0.5  # of a cell's height that is lit where single rows are
 SEARCH = 512  # points of the search for the stripes' frequency over the cells
 WORST_PITCH = 0.25  # relative departure from the designed pitch that is searched
 OUTLIER = 4.0  # robust standard deviations
-ROUNDS = 4
+PASSES = 4
 VISIBLE = 0.2  # of the median amplitude: dimmer cells say nothing of their place
 LEAST_VISIBLE = 0.4  # of all cells
-LIKELY = 0.9  # agreement of the cells with the half-lit frame
+LIKELY = 0.9  # agreement of the cells with the frame that has a band lit
+BAND = (0.27, 0.64)  # of the field
 
 
 @dataclass(frozen=True, eq=False)
 class PathRegistration:
     """One sign path: map of its cells; residual_px rms of `used` cells' centroids (both axes) around it;
     neighbour [n, 2]: shares of a detector's signal in the earlier and the later one; side: panel half
-    (0 = left) that the path's cells lie on; shift_px [2] and turn_mrad against the design.
+    (0 = left) that the path's cells lie on; shift_px [2] and turn_mrad against the design; blur_px: standard
+    deviation of the optics' point spread, from the stripes' contrast.
     """
 
     cells: CellMap
@@ -51,6 +53,7 @@ class PathRegistration:
     shift_px: FloatArray
     turn_mrad: float
     mirrored: tuple[bool, bool]
+    blur_px: float
 
     @property
     def error_px(self) -> float:
@@ -95,7 +98,7 @@ class Registration:
 
 
 def register(probing: Probing) -> Registration:
-    """34 frames with n probes each. Raises DeviceFault where no cells answer or where no map fits."""
+    """34 frames with 4 n probes each. Raises DeviceFault where no cells answer or where no map fits."""
     sides = [_register_side(probing, side) for side in (0, 1)]
     signs = [sign for _, sign in sides]
     if signs[0] == signs[1]:
@@ -114,9 +117,9 @@ def _register_side(probing: Probing, side: int) -> tuple[PathRegistration, int]:
     top, columns = panel.n_levels - 1, half(panel, side)
     pitch = (panel.shape_px[0] // n, (panel.shape_px[1] // 2) // n)
     probing.show_half(side, 0)
-    off = probing.one_hot(repeats=REPEATS)
+    off = probing.one_hot(rounds=ROUNDS)
     probing.show_half(side, top)
-    lit = probing.one_hot(repeats=REPEATS) - off
+    lit = probing.one_hot(rounds=ROUNDS) - off
     sign = 1 if lit.sum() > 0 else -1
     waves, periods = [], []
     for axis in (0, 1):
@@ -124,7 +127,7 @@ def _register_side(probing: Probing, side: int) -> tuple[PathRegistration, int]:
         waves.append(sign * _wave(probing, side, axis, period))
         periods.append(period)
     crosstalk = np.eye(n)
-    coarse = _half_lit(probing, side, columns)
+    coarse = _band_lit(probing, columns)
     parts = [sign * (seen - off) for seen in coarse]
     whole = sign * lit
     for last in (False, True):  # first as the detectors see it, then without their crosstalk
@@ -147,6 +150,7 @@ def _register_side(probing: Probing, side: int) -> tuple[PathRegistration, int]:
             side=side,
             shift_px=cells.middle_px - middle,
             turn_mrad=1e3 * float(np.arctan2(turned[1, 0] - turned[0, 1], turned[0, 0] + turned[1, 1])),
+            blur_px=_blur(straight, periods, shares[-1], seen_well, cells),
             mirrored=(bool(cells.affine[0, 0] < 0), bool(cells.affine[1, 1] < 0)),
         ),
         sign,
@@ -168,20 +172,29 @@ def _wave(probing: Probing, side: int, axis: int, period: int) -> ComplexArray:
         frame[:, columns] = lit[:, None] if axis == 0 else lit[None, columns]
         probing.show(frame)
         # a cell at p sees most where the middle of a bright stripe, step + bright / 2, is at p
-        total += probing.one_hot(repeats=REPEATS) * np.exp(2j * np.pi * (step + bright / 2) / period)
+        total += probing.one_hot(rounds=ROUNDS) * np.exp(2j * np.pi * (step + bright / 2) / period)
     return np.asarray(total * 2 / len(steps))
 
 
-def _half_lit(probing: Probing, side: int, columns: slice) -> list[FloatArray]:
-    """What the cells see [out, in] with the upper half of the field lit, and with its left half lit."""
-    height, middle = probing.panel.shape_px[0], (columns.start + columns.stop) // 2
+def _band_lit(probing: Probing, columns: slice) -> list[FloatArray]:
+    """What the cells see [out, in] with a band of the field lit across, and with one lit down it."""
+    height, width = probing.panel.shape_px[0], columns.stop - columns.start
+    (top, bottom), (left, right) = _band(height), _band(width)
     seen = []
-    for rows, across in ((slice(0, height // 2), columns), (slice(None), slice(columns.start, middle))):
+    for rows, across in (
+        (slice(top, bottom), columns),
+        (slice(None), slice(columns.start + left, columns.start + right)),
+    ):
         frame = np.zeros(probing.panel.shape_px, np.uint16)
         frame[rows, across] = probing.panel.n_levels - 1
         probing.show(frame)
-        seen.append(probing.one_hot(repeats=REPEATS))
+        seen.append(probing.one_hot(rounds=ROUNDS))
     return seen
+
+
+def _band(pixels: int) -> tuple[int, int]:
+    """Where the band begins and ends: two edges, so that one dead channel cannot hide where they fall."""
+    return round(BAND[0] * pixels), round(BAND[1] * pixels)
 
 
 def _places(
@@ -193,7 +206,7 @@ def _places(
     shares: list[FloatArray],
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Places [n, n, 2] (y, x) of the cells in pixels, and which cells are bright enough to be believed."""
-    upper, left, whole = shares
+    across, down, whole = shares
     columns, name = half(probing.panel, side), ("left", "right")[side]
     bright = whole > VISIBLE * np.median(whole)
     for wave in waves:
@@ -205,18 +218,21 @@ def _places(
             device=probing.modulator.name, operation="register",
         )  # fmt: skip
     out = np.empty((*whole.shape, 2))
-    edges = (probing.panel.shape_px[0] / 2, (columns.start + columns.stop) / 2)
-    for axis, (part, edge) in enumerate(zip((upper, left), edges, strict=True)):
+    fields = ((0, probing.panel.shape_px[0]), (columns.start, columns.stop))
+    for axis, (part, (first, last)) in enumerate(zip((across, down), fields, strict=True)):
         place = _unwrapped(waves[axis], periods[axis], pitch[axis], axis, bright)
         lit = part / np.where(bright, whole, 1.0) > 0.5
-        turns = np.arange(-probing.panel.shape_px[axis] // periods[axis], 2 + 2 * int(edge) // periods[axis])
-        agree = [((place + t * periods[axis] < edge) == lit)[bright].mean() for t in turns]
+        begin, end = (first + edge for edge in _band(last - first))
+        turns = np.arange(-last // periods[axis], 2 + 2 * last // periods[axis])
+        moved = place + turns[:, None, None] * periods[axis]
+        agree = (((moved > begin) & (moved < end)) == lit)[:, bright].mean(axis=1)
         best = int(np.argmax(agree))
-        if agree[best] < LIKELY:
+        runner_up = float(np.delete(agree, best).max())
+        if agree[best] < LIKELY or agree[best] - runner_up < 0.5 / len(whole):
             raise DeviceFault(
-                f"no place of the {name} half's cells {('down', 'across')[axis]} agrees with what "
-                f"half-lit frames show: the best with {100 * agree[best]:.0f}% of the cells; "
-                f"allowed: {100 * LIKELY:.0f}% or more",
+                f"no one place of the {name} half's cells {('down', 'across')[axis]} agrees with what frames "
+                f"with a band lit show: the best with {100 * agree[best]:.1f}% of the cells, the next with "
+                f"{100 * runner_up:.1f}%; allowed: {100 * LIKELY:.0f}% or more, and clearly the best",
                 device=probing.modulator.name, operation="register",
             )  # fmt: skip
         out[..., axis] = place + turns[best] * periods[axis]
@@ -259,8 +275,8 @@ def _fitted(
     keep, affine, distortion = good.reshape(-1).copy(), np.eye(2), 0.0
     middle, rms = np.zeros(2), 0.0
     ones, none = np.ones(len(q)), np.zeros_like(q)
-    for _ in range(ROUNDS):
-        bent = bend @ affine.T  # of the round before: magnification and turn are known to a percent by then
+    for _ in range(PASSES):
+        bent = bend @ affine.T  # of the pass before: magnification and turn are known to a percent by then
         for_y = np.column_stack([ones, q, np.zeros(len(q)), none, bent[:, 0]])[keep]
         for_x = np.column_stack([np.zeros(len(q)), none, ones, q, bent[:, 1]])[keep]
         found = np.linalg.lstsq(np.vstack([for_y, for_x]), p[keep].T.reshape(-1), rcond=None)[0]
@@ -274,6 +290,22 @@ def _fitted(
     return CellMap(n, plain.pitch_px, middle, affine, distortion), int(keep.sum()), rms
 
 
+def _blur(
+    waves: list[ComplexArray],
+    periods: list[int],
+    whole: FloatArray,
+    bright: NDArray[np.bool_],
+    cells: CellMap,
+) -> float:
+    """Blur (px): what the stripes' contrast lacks beside a cell's own width, mean of both axes."""
+    squares = []
+    for wave, period, size in zip(waves, periods, cells.cell_size_px, strict=True):
+        sharp = 2 / np.pi * np.sinc(size / period)
+        contrast = float(np.median(np.abs(wave[bright]) / whole[bright]))
+        squares.append(np.log(sharp / contrast) * period**2 / (2 * np.pi**2))
+    return float(np.sqrt(max(np.mean(squares), 0.0)))
+
+
 def _crosstalk(probing: Probing, cells: CellMap, columns: slice, off: FloatArray, sign: int) -> FloatArray:
     """Detectors' crosstalk [n, n] (tridiagonal, 1 on the diagonal): every third row of cells lit in turn."""
     n, shape = cells.n, probing.panel.shape_px
@@ -283,7 +315,7 @@ def _crosstalk(probing: Probing, cells: CellMap, columns: slice, off: FloatArray
     for first in range(3):
         frame = np.where((row >= 0) & (row % 3 == first), probing.panel.n_levels - 1, 0)
         probing.show(frame.astype(np.uint16))
-        light = sign * (probing.one_hot(repeats=REPEATS) - off).sum(axis=1)
+        light = sign * (probing.one_hot(rounds=ROUNDS) - off).sum(axis=1)
         for source in range(first, n, 3):
             for other in (source - 1, source + 1):
                 if 0 <= other < n and light[source] > 0:

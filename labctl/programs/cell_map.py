@@ -61,15 +61,23 @@ class CellMap:
         )
 
     def designed(self) -> FloatArray:
-        """q of every cell [n, n, 2]."""
-        steps = np.arange(self.n) + 0.5 - self.n / 2
-        rows, columns = np.meshgrid(steps * self.pitch_px[0], steps * self.pitch_px[1], indexing="ij")
-        return np.stack([rows, columns], axis=2)
+        """q of every cell's centre [n, n, 2]."""
+        index = np.arange(self.n) + 0.5
+        return self._designed(np.stack(np.meshgrid(index, index, indexing="ij"), axis=2))
 
     def centres(self) -> FloatArray:
         """Places of the cells' centres on the panel [n, n, 2] (y, x), px."""
-        q = self.designed()
-        bent = q * (1 + self.per_square_px * (q**2).sum(axis=2, keepdims=True))
+        return self._placed(self.designed())
+
+    def places(self, cells: FloatArray) -> FloatArray:
+        """Places (y, x) on the panel, px, of (row, column) [..., 2] in cells, 0 .. n over the field."""
+        return self._placed(self._designed(cells))
+
+    def _designed(self, cells: FloatArray) -> FloatArray:
+        return np.asarray((cells - self.n / 2) * self.pitch_px)
+
+    def _placed(self, q: FloatArray) -> FloatArray:
+        bent = q * (1 + self.per_square_px * (q**2).sum(axis=-1, keepdims=True))
         return np.asarray(self.middle_px + bent @ self.affine.T)
 
     def cells(self, points_px: FloatArray) -> FloatArray:

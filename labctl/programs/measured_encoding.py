@@ -1,11 +1,12 @@
 """Weights to light levels on a panel that was measured: each pixel by where the optics have the cells, each
 cell by its own response.
 
-A cell's two planes give zero + span_pos s_pos(level) - span_neg s_neg(level) of their own, and each output's
-detectors see a little of their neighbours' light. Levels are chosen so that what is seen is fraction x
-full_scale, zeros included: where the planes leak differently, or a neighbouring output's weight is seen, the
-other plane gets the little light that balances it. The plane that carries a weight takes the next brighter
-level, the other one takes what is too much off again: near dark its levels are much finer.
+A cell's two planes give zero + span_pos s_pos(level) - span_neg s_neg(level) of their own; neighbouring
+cells' light spills in, and each output's detectors see a little of their neighbours'. Levels are chosen so
+that what is seen is fraction x full_scale, zeros included: where the planes leak differently, or a
+neighbouring weight is seen, the other plane gets the little light that balances it. The plane that carries a
+weight takes the next brighter level, the other one takes what is too much off again: near dark its levels are
+much finer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from labctl.devices import CalibrationRecord, Coercion, ModulatorSpec, ProgramError
 from labctl.programs.cell_map import CellMap
 from labctl.programs.encoded_frame import MIN_CELL_PX, EncodedFrame
+from labctl.programs.spill import spill_of
 
 FloatArray = NDArray[np.float64]
 PASSES = 8
@@ -27,10 +29,10 @@ def encode_measured(fractions: FloatArray, spec: ModulatorSpec, record: Calibrat
     """Signed fractions [n, n] in -1 .. 1 to a frame, by a measured panel record.
 
     The record gives `cell_px` [2], `path_middle_px` [2, 2], `path_affine` [2, 2, 2], `path_distortion_px` [2]
-    (`CellMap`), `neighbour_share` [2, n, 2] (`crosstalk`), `level_knots` [K], `level_shape` [2, n, n, K],
-    `span_units` [2, n, n], `zero_units` [n, n] and `full_scale_units` [1]. Fractions that a cell cannot reach
-    are clipped: `realised` has what it shows, a coercion says how many and the worst. Raises ProgramError for
-    cells under 10 x 10 pixels.
+    (`CellMap`), `point_spread_px` [2] (`Spill`), `neighbour_share` [2, n, 2] (`crosstalk`), `level_knots`
+    [K], `level_shape` [2, n, n, K], `span_units` [2, n, n], `zero_units` [n, n] and `full_scale_units` [1].
+    Fractions that a cell cannot reach are clipped: `realised` has what it shows, a coercion says how many and
+    the worst. Raises ProgramError for cells under 10 x 10 pixels.
     """
     zero = record.array("zero_units")
     if fractions.shape != zero.shape:
@@ -38,25 +40,29 @@ def encode_measured(fractions: FloatArray, spec: ModulatorSpec, record: Calibrat
     full_scale = float(record.array("full_scale_units")[0])
     tables = _tables(record, spec.n_levels)
     spread = [crosstalk(share) for share in record.array("neighbour_share")]
+    maps = [CellMap.of_record(record, path) for path in (0, 1)]
+    blur = record.array("point_spread_px")
+    spills = [spill_of(cells, float(blur[path])) for path, cells in enumerate(maps)]
+    span = record.array("span_units")
+    per_span = np.where(span > 0, 1 / np.where(span > 0, span, 1.0), 0.0)
+    at_zero = spread[0] @ np.maximum(zero, 0.0) - spread[1] @ np.maximum(-zero, 0.0)
     asked, seen = fractions * full_scale, np.zeros_like(zero)
-    own = asked  # of a cell's own light, so that what is seen of all is what is asked
+    own = asked  # of a cell's own planes, so that what is seen of all is what is asked
     levels, light = np.zeros((2, *zero.shape), np.uint16), np.zeros((2, *zero.shape))
     for _ in range(PASSES):
         _choose(own - zero, tables, levels, light)
-        seen = spread[0] @ (light[0] + np.maximum(zero, 0.0)) - spread[1] @ (
-            light[1] + np.maximum(-zero, 0.0)
-        )
+        gets = [span[path] * spills[path].seen(light[path] * per_span[path]) for path in (0, 1)]
+        seen = at_zero + spread[0] @ gets[0] - spread[1] @ gets[1]
         own = own + (asked - seen)
     realised = seen / full_scale
     frame = np.zeros(spec.shape_px, np.uint16)
-    for path in (0, 1):
-        cells = CellMap.of_record(record, path)
+    for cells, shown in zip(maps, levels, strict=True):
         height, width = cells.cell_size_px
         if min(height, width) < MIN_CELL_PX:
             raise ProgramError(
                 f"cells of {height:.1f} x {width:.1f} pixels; allowed: at least {MIN_CELL_PX} x {MIN_CELL_PX}"
             )
-        paint(frame, cells, levels[path])
+        paint(frame, cells, shown)
     short = np.abs(realised - fractions)
     missing = short > SHORT
     if not missing.any():

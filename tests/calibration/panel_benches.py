@@ -54,8 +54,17 @@ def opened(unit_seed, *, profile="unit", change=None, noise_scale=1.0, **overrid
 
 
 def brought_up(unit_seed, **how) -> tuple[OpticalBench, WeightModulator, PanelBringUp]:
+    """With what was told on the way, and what the bench was like right after, in `bench.told`."""
     bench, modulator, electronics = opened(unit_seed, **how)
-    return bench, modulator, bring_up_panel(modulator, electronics)
+    said = []
+    found = bring_up_panel(modulator, electronics, tell=lambda *what: said.append(what))
+    bench.told = {
+        "said": said,
+        "frames": bench.frames_shown,
+        "time_s": bench.now_us * 1e-6,
+        "dark": not modulator.shown().any(),
+    }
+    return bench, modulator, found
 
 
 once = functools.cache(brought_up)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from labctl_calibration.panel_bringup import STEPS, bring_up_panel
+from labctl_calibration import bring_up_panel, calibrate_open_loop
+from labctl_calibration.panel_bringup import STEPS
+from labctl_sim_devices import ElectronicsTwin
 
 from labctl.devices import DeviceFault
-from labctl.programs import encode_frame
+from labctl.engines import Batch, OpticalLoopEngine
+from labctl.programs import encode, encode_frame, place
 
 N = 48
+LEVELS_BAR = 0.01  # of full scale, rms: a 4-bit step is .14
 
 
 def live(found):
@@ -72,7 +76,30 @@ def test_frames_made_by_the_record_give_the_weights_that_were_asked(panels, unit
     assert note.count == (~reached).sum()
 
 
-LEVELS_BAR = 0.04
+def test_an_engine_with_the_record_has_the_weights_it_was_given(panels, one_segment, toy):
+    """In network units, whatever light a full-scale weight gives: gains make up for it."""
+    bench, modulator, found = panels.once(1)
+    network = toy(sizes=(2, 3, 2))  # on channels 0 to 6, which live
+    placed = place([encode(w, 4) for w in network.weights()], N)
+    program, segment = one_segment(placed, gain=0.1)
+    electronics = ElectronicsTwin("electronics", bench)
+    electronics.open()
+    engine = OpticalLoopEngine(modulator, electronics, found.record, calibrate_open_loop)
+    engine.load(program)
+    used = slice(0, 7)
+    error = (engine.measured_weights() - placed.weights)[used, used] / placed.scale_out[used, None]
+    assert np.sqrt((error**2).mean()) < 0.015  # the open-loop measurement's own noise is in it
+    knobs = engine.solve(
+        segment,
+        Batch(
+            inject=np.zeros((4, 2)), start=np.zeros((4, N)), labels=None, sample_id=np.arange(4), step_id=0
+        ),
+    ).applied
+    np.testing.assert_allclose(knobs.gain[:, used], 0.1, rtol=0.02)
+    asked = 0.1 * placed.scale_out[used] / found.levels.full_scale_units
+    scale = [electronics.spec.state_gain] * 2 + [electronics.spec.hidden_gain] * 5
+    given = [float(s.value(code)) for s, code in zip(scale, knobs.gain_codes[0, used], strict=True)]
+    np.testing.assert_allclose(given, asked, rtol=0.02)
 
 
 def test_the_designed_bench_comes_out_as_designed(panels):
@@ -87,16 +114,16 @@ def test_the_designed_bench_comes_out_as_designed(panels):
 
 
 def test_progress_findings_and_devices_time_are_told(panels):
-    said = []
-    bench, modulator, electronics = panels.opened(2)
-    found = bring_up_panel(modulator, electronics, tell=lambda *what: said.append(what))
-    assert [what for what, _, _ in said] == [*STEPS, "done"]
-    assert said[-1][1:] == (len(STEPS), len(STEPS))
-    assert any("input channel" in finding and "dead" in finding for finding in found.findings)
-    assert found.used.frames == bench.frames_shown
-    assert found.used.modelled_s == pytest.approx(bench.now_us * 1e-6, rel=1e-6)
-    assert found.used.modelled_s < 4
-    assert not modulator.shown().any()
+    bench, _, found = panels.once(1)
+    told = bench.told
+    assert [what for what, _, _ in told["said"]] == [*STEPS, "done"]
+    assert told["said"][-1][1:] == (len(STEPS), len(STEPS))
+    for words in ("input channel 8 dead", "is shifted by", "compress by", "reach it"):
+        assert sum(words in finding for finding in found.findings) >= 1, words
+    assert found.used.frames == told["frames"]
+    assert found.used.modelled_s == pytest.approx(told["time_s"], rel=1e-6)
+    assert found.used.modelled_s < 3
+    assert told["dark"]
     assert not bench.damage.events
     assert found.record.kind == "panel (measured)"
 

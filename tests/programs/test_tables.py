@@ -148,3 +148,14 @@ def test_dac_codes_beyond_the_range_are_clipped_and_told():
 def test_a_value_that_is_no_number_has_no_code(bad):
     with pytest.raises(ProgramError, match=f"bias is {bad}; allowed: finite numbers"):
         to_codes(np.array([[0.1, bad]]), Converter(14, 3.8), "bias")
+
+
+def test_what_the_light_gives_less_the_gain_gives_more(weights):
+    """A weight fraction of 1 that gives a quarter of the current needs four times the gain; the law stays."""
+    plain = encode_tables(segment(0.16), weights, SPEC)
+    dim = encode_tables(segment(0.16), weights, SPEC, full_scale_units=0.25)
+    values = [SPEC.gain_value(tables.gain_codes, tables.gain_range) for tables in (plain, dim)]
+    ratio = values[1] / values[0]
+    np.testing.assert_allclose(ratio, 4.0, rtol=0.06)
+    np.testing.assert_allclose(dim.gain, plain.gain, rtol=0.06)
+    np.testing.assert_array_equal(dim.leak_codes, plain.leak_codes)
