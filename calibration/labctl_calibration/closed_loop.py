@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from labctl.devices import DeviceFault, LoopElectronics, SettleCodes
 from labctl.physics import FittedCurve, FittedMap
+from labctl.programs import RowTrims
 from labctl_calibration.effective_map import EffectiveMap
 
 FloatArray = NDArray[np.float64]
@@ -29,6 +30,8 @@ LOOP_GAIN = 0.5  # of the gain at which the linear loop would begin to oscillate
 STEP_ID = 2**31 - 4096  # draws of their own, shared with no diffusion step
 WORST_LEAK = (0.5, 2.0)
 ITERATIONS = 80
+CONSTANT_SETTLES, CONSTANT_ROWS, CONSTANT_GAIN = 64, 4, 4.0
+CLEAR_OF_RANGE = 0.97  # of full scale: a clipped reading says nothing of its state
 MOST_SLOPE = 0.05  # of the curve beyond its knee
 
 
@@ -51,11 +54,59 @@ class Rows:
 def measure_rows(electronics: LoopElectronics, light: EffectiveMap, *, seed: int = 0) -> Rows:
     """Fit the electronics around the frame on display. Raises DeviceFault for rows that do not answer."""
     scale, constant, offset = _open_rows(electronics)
-    gains, biases, z = _equilibria(electronics, light, seed)
+    gains, biases, z = equilibria(electronics, light, seed=seed, count=EQUILIBRIA)
     wanted = torch.from_numpy((scale + constant) * z - biases - offset)
-    fitted = _fit(torch.from_numpy(light.powers), torch.from_numpy(z), wanted, torch.from_numpy(gains))
+    powers, limit = torch.from_numpy(light.powers), electronics.spec.adc.range_units
+    fitted = _fit(powers, torch.from_numpy(z), wanted, torch.from_numpy(gains), limit)
     curve, gain_scale, light_offset, residual = fitted
     return Rows(scale, constant, offset, gain_scale, light_offset, curve, residual)
+
+
+def loop_constant(
+    electronics: LoopElectronics, light: EffectiveMap, curve: FittedCurve, trims: RowTrims
+) -> FloatArray:
+    """P_0 of the frame on display [n]: what is constant in front of each row's gain.
+
+    It differs from frame to frame: a constant in f, which no equilibrium of one frame tells from P_0, comes
+    through every frame's own weights. A few rows at a time get a large gain, against which offsets and mains
+    behind it are small, and biases that cancel what they should see; all others hold random states without
+    gain. `curve` and `trims` are in the electronics' order of channels.
+    """
+    spec = electronics.spec
+    n = spec.n_channels
+    code = spec.hidden_gain.code(np.full(1, CONSTANT_GAIN))[0]
+    gain = float(spec.hidden_gain.value(np.array([code]))[0])
+    rng = np.random.Generator(np.random.Philox(key=303))
+    groups = [np.arange(first, min(first + CONSTANT_ROWS, n)) for first in range(0, n, CONSTANT_ROWS)]
+    batch = len(groups) * CONSTANT_SETTLES
+    codes, asked = np.zeros((batch, n), np.int64), rng.uniform(-BIAS_UNITS, BIAS_UNITS, (batch, n))
+    tested = np.zeros((batch, n), np.bool_)
+    for k, rows in enumerate(groups):
+        tested[k * CONSTANT_SETTLES : (k + 1) * CONSTANT_SETTLES, rows] = True
+    codes[tested] = code
+    leak = trims.leak_scale + trims.leak_offset
+    held = np.where(tested, 0.0, (asked + trims.offset_units) / leak)
+    asked = np.where(tested, -gain * trims.gain_scale * _light(light, curve, held), asked)
+    top = 0.9 * spec.dac.range_units
+    bias = np.rint(np.clip(asked, -top, top) / spec.dac.units_per_code).astype(np.int64)
+    z = _settled(electronics, bias, codes, np.full((1, n), spec.max_leak_code), STEP_ID + 2)
+    acting = leak * z - bias * spec.dac.units_per_code - trims.offset_units
+    left = acting / (trims.gain_scale * gain) - _light(light, curve, z)
+    good = tested & (np.abs(z) < CLEAR_OF_RANGE * spec.adc.range_units)
+    if (good.sum(axis=0) < CONSTANT_SETTLES // 8).any():
+        row = int(good.sum(axis=0).argmin())
+        raise DeviceFault(
+            f"row {row} leaves the ADC's range in most settles at gain {gain:.3g}; allowed: offsets below "
+            f"{spec.adc.range_units / gain:.2g} full-scale weights",
+            device=electronics.name, operation="loop_constant",
+        )  # fmt: skip
+    return np.asarray(np.where(good, left, 0.0).sum(axis=0) / good.sum(axis=0))
+
+
+def _light(light: EffectiveMap, curve: FittedCurve, z: FloatArray) -> FloatArray:
+    """y [B, n] of states by the map, without P_0."""
+    phi = curve(torch.from_numpy(z)).numpy()
+    return np.asarray(sum(phi**k @ power.T for k, power in enumerate(light.powers, start=1)))
 
 
 def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -84,19 +135,19 @@ def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, Fl
     return scale, constant, offset
 
 
-def _equilibria(
-    electronics: LoopElectronics, light: EffectiveMap, seed: int
+def equilibria(
+    electronics: LoopElectronics, light: EffectiveMap, *, seed: int, count: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """(gains [B, 1], biases and states [B, n]) of settles under random biases at two gains, in units."""
     spec = electronics.spec
     n = spec.n_channels
     slowest = float(np.abs(np.linalg.eigvals(light.powers[0])).max())
     wanted = LOOP_GAIN / max(slowest, 1e-3)
-    half = np.where(np.arange(EQUILIBRIA) % 2, wanted, wanted / 3)[:, None]
-    code = spec.hidden_gain.code(np.broadcast_to(half, (EQUILIBRIA, n)))
+    half = np.where(np.arange(count) % 2, wanted, wanted / 3)[:, None]
+    code = spec.hidden_gain.code(np.broadcast_to(half, (count, n)))
     gain = spec.hidden_gain.value(code)[:, :1]
     rng = np.random.Generator(np.random.Philox(key=seed + 202))
-    units = rng.uniform(-BIAS_UNITS, BIAS_UNITS, (EQUILIBRIA, n)) * rng.uniform(0.1, 1.0, (EQUILIBRIA, 1))
+    units = rng.uniform(-BIAS_UNITS, BIAS_UNITS, (count, n)) * rng.uniform(0.1, 1.0, (count, 1))
     bias = np.rint(units / spec.dac.units_per_code).astype(np.int64)
     leak = np.full((1, n), spec.max_leak_code)
     z = _settled(electronics, bias, code, leak, STEP_ID + 1)
@@ -126,7 +177,7 @@ def _settled(
 
 
 def _fit(
-    powers: torch.Tensor, z: torch.Tensor, wanted: torch.Tensor, gains: torch.Tensor
+    powers: torch.Tensor, z: torch.Tensor, wanted: torch.Tensor, gains: torch.Tensor, limit: float
 ) -> tuple[FittedCurve, FloatArray, FloatArray, FloatArray]:
     """Curve, gain scales and light offsets for gain_scale gain (P f(z) + P_0) = `wanted`, by L-BFGS."""
     n = z.shape[1]
@@ -137,7 +188,7 @@ def _fit(
             ("light", n, 0.0), ("knee", 1, 0.0), ("mix", 1, 0.0),
         )
     }  # fmt: skip
-    inside = (z.abs() < 3.7).all(dim=1)  # a clipped reading says nothing of its state
+    inside = (z.abs() < CLEAR_OF_RANGE * limit).all(dim=1)
     z, wanted, gains = z[inside], wanted[inside], gains[inside]
 
     def curve() -> FittedCurve:

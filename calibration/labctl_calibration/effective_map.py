@@ -21,13 +21,14 @@ QUEUE = 2048
 
 @dataclass(frozen=True, eq=False)
 class EffectiveMap:
-    """powers [K, n, n] with standard errors [K, n, n], and the rms residual of every output [n].
+    """powers [K, n, n] with standard errors [K, n, n], constant and rms residual of every output [n].
 
     Units: photocurrent of a full-scale weight at phi = 1. probes: how many patterns were driven.
     """
 
     powers: FloatArray
     error: FloatArray
+    constant: FloatArray
     residual: FloatArray
     probes: int
 
@@ -74,6 +75,7 @@ def measure_map(
     return EffectiveMap(
         powers=found[:-1].reshape(shape).transpose(0, 2, 1).copy(),
         error=error.reshape(shape).transpose(0, 2, 1).copy(),
+        constant=found[-1],
         residual=residual,
         probes=probes,
     )

@@ -72,6 +72,10 @@ class DigitalEngine:
         """W [n, n], network units; of several matrices the last settle's."""
         return self._weights[self._shown]
 
+    def light(self, z: FloatArray, rows: slice, columns: slice) -> FloatArray:
+        """y [B, r] of rows: W tanh(z) over `columns`."""
+        return np.asarray(np.tanh(z[:, columns]) @ self.measured_weights()[rows, columns].T)
+
     def solve(self, segment: LoopSegment, batch: Batch, *, audit: int = 0) -> FixedPointResult:
         """Fixed points of one segment; `audit` is ignored: a host has no settle time."""
         if self._program is None:

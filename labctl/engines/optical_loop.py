@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from labctl.devices import (
@@ -29,13 +30,14 @@ from labctl.engines.host_model import residual
 from labctl.engines.ledgers import chain_ledgers, frames_ledger, step_ledger
 from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
-from labctl.physics import Stream, cycling, row_peaks, settle_times
+from labctl.physics import FittedMap, Stream, cycling, row_peaks, settle_times
 from labctl.programs import (
     ChainUpdate,
     CodedTables,
     EncodedFrame,
     LoopProgram,
     LoopSegment,
+    PlacedWeights,
     RowTrims,
     encode_chain,
     encode_frame,
@@ -46,6 +48,7 @@ from labctl.programs import (
 )
 
 FloatArray = NDArray[np.float64]
+LightOf = Callable[[LoopElectronics, NDArray[np.int64]], FittedMap]
 SETTLE_BAND = 0.01  # of full scale (conventions, section 4)
 REFERENCE_TAU = 80.0  # the state that settle times are measured against
 NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own standard deviations
@@ -88,6 +91,7 @@ class _Measured:
     record: CalibrationRecord
     weights: FloatArray
     read_noise: dict[str, ReadNoise]
+    light: FittedMap | None
 
 
 class OpticalLoopEngine:
@@ -128,7 +132,9 @@ class OpticalLoopEngine:
         self._shown = 0
         self._upload_us = 0.0
         self._buffers = np.empty((2, 0, electronics.spec.n_channels), np.int64)
-        self.trims: RowTrims | None = None  # None: rows as the data sheet has them
+        self._channel_trims: RowTrims | None = None
+        self.trims: RowTrims | None = None  # of the program's rows; None: rows as the data sheet has them
+        self._light_of: LightOf | None = None
         self.camera: CameraReadout | None = None  # None: states from the electronics' ADC
 
     @property
@@ -173,7 +179,10 @@ class OpticalLoopEngine:
             record = self._nulled(self._after_show(self._electronics))
             weights = record.array("effective_fractions") * matrix.scale_out[:, None] / self._full_scale_units
             self._shown = len(self._matrices)
-            self._matrices.append(_Measured(frame, receipt.checksum, record, weights, {}))
+            light = None
+            if self._light_of is not None and self._order is not None:
+                light = self._light_of(self._electronics, self._order)
+            self._matrices.append(_Measured(frame, receipt.checksum, record, weights, {}, light))
             if self.camera is not None:
                 self.camera.load(self._electronics)
                 for _, tables in self._tables:
@@ -183,10 +192,30 @@ class OpticalLoopEngine:
                     self.read_noise[segment.kind] = self._measure_read_noise(program, segment)
         self._show(program.segments[0].matrix)
 
+    def use_bench(self, trims: RowTrims, light_of: LightOf) -> None:
+        """Take the channels' measured errors out of every table, and have `light_of` measure at every load what
+        the frame makes of states: it is given the electronics and the channel of every row.
+        """
+        self._channel_trims, self._light_of = trims, light_of
+        self.use_order(np.arange(self.n_channels) if self._order is None else self._order)
+
+    def light(self, z: FloatArray, rows: slice, columns: slice) -> FloatArray:
+        """y [B, r] of rows from states [B, n], network units: measured W over tanh of `columns`; on a measured
+        bench its own map, over the curves of all channels.
+        """
+        program = self._loaded()
+        measured = self._matrices[self._shown]
+        if measured.light is None:
+            return np.asarray(np.tanh(z[:, columns]) @ measured.weights[rows, columns].T)
+        seen = measured.light(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()[:, rows]
+        return np.asarray(seen * program.matrices[self._shown].scale_out[rows])
+
     def use_order(self, order: NDArray[np.int64]) -> None:
         """Put a program's row i on channel order[i], from the next load on."""
         self._order = order
         self._electronics = OrderedElectronics(self._channels, order)
+        if self._channel_trims is not None:
+            self.trims = self._channel_trims.on(order)
 
     def _frame_of(self, fractions: FloatArray) -> EncodedFrame:
         """The frame for fractions [n, n] in the program's rows."""
@@ -195,6 +224,12 @@ class OpticalLoopEngine:
         row_of = np.argsort(self._order)
         frame = encode_frame(fractions[np.ix_(row_of, row_of)], self._modulator.spec, self._panel_record)
         return replace(frame, realised=frame.realised[np.ix_(self._order, self._order)])
+
+    def show(self, weights: PlacedWeights) -> CalibrationRecord:
+        """Put one matrix on display and null its offsets, for measurements; the next load shows its own."""
+        self._matrices, self._program = [], None
+        self._modulator.show(self._frame_of(weights.fractions).levels)
+        return self._nulled(self._after_show(self._electronics))
 
     def _nulled(self, record: CalibrationRecord) -> CalibrationRecord:
         """The record with its null moved by what only the closed loop shows, where that was measured."""
@@ -436,6 +471,10 @@ class OpticalLoopEngine:
             if known is segment:
                 return tables
         return self._encoded(program, segment)
+
+    def tables_of(self, program: LoopProgram) -> tuple[CodedTables, ...]:
+        """What this bench would be given for each segment of a program; nothing is shown."""
+        return tuple(self._encoded(program, segment) for segment in program.segments)
 
     def _encoded(self, program: LoopProgram, segment: LoopSegment) -> CodedTables:
         return encode_tables(

@@ -120,6 +120,10 @@ class FixedPointEngine(Protocol):
         """W [n, n] in network units as this engine knows it (measured on a device)."""
         ...
 
+    def light(self, z: FloatArray, rows: slice, columns: slice) -> FloatArray:
+        """y [B, r] of rows as this engine knows it, from states z [B, n]: W phi(z), placed in `columns`."""
+        ...
+
     def solve(self, segment: LoopSegment, batch: Batch, *, audit: int = 0) -> FixedPointResult:
         """Settle a batch; measure the settle time of the first `audit` samples."""
         ...

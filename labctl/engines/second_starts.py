@@ -45,6 +45,10 @@ class SecondStarts:
         """The engine's."""
         self._engine.load(program)
 
+    def light(self, z: FloatArray, rows: slice, columns: slice) -> FloatArray:
+        """The engine's own."""
+        return self._engine.light(z, rows, columns)
+
     def measured_weights(self) -> FloatArray:
         """The engine's."""
         return self._engine.measured_weights()

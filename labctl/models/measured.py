@@ -24,7 +24,9 @@ from labctl.models.network import RowTableNetwork, coefficients, for_samples
 from labctl.physics import CurveTable, FittedMap
 from labctl.programs import PlacedWeights, full_scale_code
 
-PASSES: Final = 3  # through the layers: what leaks back is a few percent, each pass takes as much off the error
+PASSES: Final = (
+    3  # through the layers: what leaks back is a few percent, each pass takes as much off the error
+)
 
 
 class MeasuredNetwork(RowTableNetwork):

@@ -42,6 +42,13 @@ class FittedCurve:
         one = torch.ones(n_channels, dtype=dtype)
         return cls(one, one, 0 * one, 0 * one, torch.tensor(2.5, dtype=dtype), torch.tensor(0.0, dtype=dtype))
 
+    def on(self, channels: Tensor) -> FittedCurve:
+        """The curves of `channels` [n], in that order."""
+        return FittedCurve(
+            self.reach[channels], self.scale[channels], self.shift[channels], self.slope[channels], self.knee,
+            self.mix,
+        )  # fmt: skip
+
     def __call__(self, z: Tensor) -> Tensor:
         """f of states [..., n]."""
         y = self.scale * z + self.shift

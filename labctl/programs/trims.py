@@ -29,6 +29,13 @@ class RowTrims:
     offset_units: FloatArray
     light_offset_units: FloatArray
 
+    def on(self, channels: NDArray[np.int64]) -> RowTrims:
+        """The errors of `channels` [n], in that order."""
+        return RowTrims(
+            self.leak_scale[channels], self.leak_offset[channels], self.gain_scale[channels],
+            self.offset_units[channels], self.light_offset_units[channels],
+        )  # fmt: skip
+
     def leak_to_set(self, leak: FloatArray) -> FloatArray:
         """The leak [n] to ask for, in 0 .. 1."""
         return np.clip((leak - self.leak_offset) / self.leak_scale, 0.0, 1.0)

@@ -80,8 +80,7 @@ class LoopMachine:
         while not last:
             segment = self._segment("evaluate", sigma)
             result, last = self._solve(segment, x, x), segment.last
-            w_out = self._engine.measured_weights()[placement.state, placement.last_hidden]
-            summed += np.tanh(result.z[:, placement.last_hidden]) @ w_out.T
+            summed += self._engine.light(result.z, placement.state, placement.last_hidden)
         c_skip, c_out, _ = self._network.preconditioning.coefficients(sigma)
         tables = self._network.rows(sigma)
         row = 0 if self._labels is None else self._labels

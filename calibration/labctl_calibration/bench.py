@@ -1,0 +1,61 @@
+"""A bench as its records have it, in the form that engines and compensation use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labctl.devices import CalibrationRecord, LoopElectronics
+from labctl.physics import FittedCurve, FittedMap
+from labctl.programs import RowTrims
+from labctl_calibration.closed_loop import loop_constant
+from labctl_calibration.effective_map import measure_map
+from labctl_calibration.rows_record import curve_of, trims_of
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """The panel's record, the rows' errors and the curve of every channel, the gain errors [n], the light of a
+    full-scale weight, channels from best to worst [n], and the ids of the records.
+    """
+
+    panel: CalibrationRecord
+    trims: RowTrims
+    curve: FittedCurve
+    gain_scale: FloatArray
+    full_scale_units: float
+    channels: NDArray[np.int64]
+    record_ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, panel: CalibrationRecord, rows: CalibrationRecord, ids: tuple[str, ...]) -> Bench:
+        """From the two records of a bring-up."""
+        return cls(
+            panel=panel,
+            trims=trims_of(rows),
+            curve=curve_of(rows),
+            gain_scale=rows.array("gain_scale"),
+            full_scale_units=float(panel.array("full_scale_units")[0]),
+            channels=panel.array("channel_order").astype(np.int64),
+            record_ids=ids,
+        )
+
+    def map_of(self, electronics: LoopElectronics, order: NDArray[np.int64], *, probes: int) -> FittedMap:
+        """Measure what the frame on display makes of states, in units of a full-scale weight.
+
+        `electronics` are in the program's order: row i is on channel order[i].
+
+        What the null left of the frame's offset, and of the closed loop's own, is the map's constant.
+        """
+        light, curve = measure_map(electronics, probes=probes), self.curve.on(torch.from_numpy(order))
+        left = loop_constant(electronics, light, curve, self.trims.on(order))
+        return FittedMap(
+            torch.from_numpy(light.powers / self.full_scale_units),
+            curve,
+            torch.from_numpy(left / self.full_scale_units),
+        )
