@@ -16,11 +16,12 @@ from labctl_calibration.effective_map import measure_map
 from labctl_calibration.rows_record import curve_of, trims_of
 
 FloatArray = NDArray[np.float64]
+LOAD_PROBES = 1600  # of every load: the map that the host forms its last layer with
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """The panel's record, the rows' errors and the curve of every channel, the gain errors [n], the light of a
+    """The panel's record, errors of the rows and the curve of every channel, gain errors [n], the light of a
     full-scale weight, channels from best to worst [n], and the ids of the records.
     """
 

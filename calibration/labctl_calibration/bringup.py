@@ -1,8 +1,8 @@
 """Bring-up: from a bench that nobody has measured to two records, through the interfaces alone.
 
 First the panel's half (`panel_bringup`), then the rows with the loop closed, on a dense random frame, so that
-every row is tied to every other and what is found belongs to the bench, not to a program. Last, known answers:
-states that the records predict under biases the fit has not seen, against the states that settle.
+every row is tied to every other and what is found belongs to the bench, not to a program. Last, known
+answers: states that the records predict under biases the fit has not seen, against the states that settle.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class BringUp:
     rows: CalibrationRecord
     findings: tuple[str, ...]
     known_answer_units: float
+
+    def rows_resting_on(self, panel_id: str) -> CalibrationRecord:
+        """The rows' record, with the panel's as what it rests on."""
+        return replace(self.rows, upstream=(panel_id,))
 
 
 def bring_up(
@@ -103,8 +107,3 @@ def _known_answers(electronics: LoopElectronics, light: EffectiveMap, rows: Rows
         z = z + 0.5 * ((gain * fitted(z) + bias) / leak - z)
     inside = (np.abs(settled) < 0.97 * electronics.spec.adc.range_units).all(axis=1)
     return float(np.sqrt(np.mean((z.numpy() - settled)[inside] ** 2)))
-
-
-def with_upstream(record: CalibrationRecord, upstream: tuple[str, ...]) -> CalibrationRecord:
-    """The record, resting on others."""
-    return replace(record, upstream=upstream)

@@ -68,6 +68,9 @@ RIG = "optical-twin"
 RigOption = Annotated[str, typer.Option("--rig", help="A shipped rig (labctl rigs) or a rig file.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the run file.")]
 Protocol = Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped recipe or a recipe file.")]
+RecordsOption = Annotated[
+    Path, typer.Option("--records", metavar="DIR", help="Folder of calibration records.")
+]
 RunFile = Annotated[
     Path,
     typer.Argument(metavar="FILE", dir_okay=False, help="A run file, whole or still being written."),
@@ -120,6 +123,10 @@ def run(
     report: Annotated[bool, typer.Option(help="Write pictures and an HTML page beside the file.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the file's path and nothing else.")] = False,
+    records: RecordsOption = Path("calibrations"),
+    compensation: Annotated[
+        bool, typer.Option(help="Work by the records of a bring-up, where there are any of this rig.")
+    ] = True,
 ) -> None:
     """Run a protocol on a rig and write one file.
 
@@ -129,7 +136,10 @@ def run(
     """
     from labctl.cli.running import run_protocol
 
-    run_protocol(protocol, rig, settings or [], out, report=report, as_json=as_json, quiet=quiet)
+    run_protocol(
+        protocol, rig, settings or [], out, report=report, as_json=as_json, quiet=quiet,
+        records=records if compensation else None,
+    )  # fmt: skip
 
 
 @app.command(rich_help_panel=LOOK)
@@ -177,6 +187,23 @@ def check(rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig 
     from labctl.cli.checking import check_devices
 
     check_devices(rig)
+
+
+@app.command(rich_help_panel=BEFORE)
+def bringup(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],
+    records: RecordsOption = Path("calibrations"),
+) -> None:
+    """Measure a bench that nobody has measured, through its interfaces, and keep the records.
+
+    Darks, linearity, emitters, where every cell lies, panel levels, the loop's own errors; known answers.
+    Runs on this rig work by the newest records from then on.
+
+    [dim]Example:[/dim] labctl bringup optical-unit
+    """
+    from labctl.cli.bringing_up import bring_up_rig
+
+    bring_up_rig(rig, records)
 
 
 @app.command(rich_help_panel=AFTER)

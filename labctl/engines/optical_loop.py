@@ -193,15 +193,15 @@ class OpticalLoopEngine:
         self._show(program.segments[0].matrix)
 
     def use_bench(self, trims: RowTrims, light_of: LightOf) -> None:
-        """Take the channels' measured errors out of every table, and have `light_of` measure at every load what
-        the frame makes of states: it is given the electronics and the channel of every row.
+        """Take the channels' measured errors out of every table; have `light_of` measure at every load what
+        the frame makes of states, given the electronics and the channel of every row.
         """
         self._channel_trims, self._light_of = trims, light_of
         self.use_order(np.arange(self.n_channels) if self._order is None else self._order)
 
     def light(self, z: FloatArray, rows: slice, columns: slice) -> FloatArray:
-        """y [B, r] of rows from states [B, n], network units: measured W over tanh of `columns`; on a measured
-        bench its own map, over the curves of all channels.
+        """y [B, r] of rows from states [B, n], network units: measured W over tanh of `columns`; on a bench
+        that was brought up its own map, over the curves of all channels.
         """
         program = self._loaded()
         measured = self._matrices[self._shown]

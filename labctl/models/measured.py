@@ -33,8 +33,8 @@ class MeasuredNetwork(RowTableNetwork):
     """`network` (one replica) over `light`, the map measured with the frame of `weights` on display.
 
     Both are in the machine's order of rows. `network` has frozen codes, or floats that are to become codes of
-    `bits` bits. Its `rows` are what the machine is to be given. gain_limit [n]: the largest gain x scale_out that
-    the machine can give each hidden row; beyond it a gain stays there.
+    `bits` bits. Its `rows` are what the machine is to be given. gain_limit [n]: the largest gain x scale_out
+    that the machine can give each hidden row; beyond it a gain stays there.
     """
 
     def __init__(

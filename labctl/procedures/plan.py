@@ -59,7 +59,10 @@ TRANSIENT_POINTS = 128  # enough for a 95th percentile that a sample on a ridge 
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """One panel of a run, ready to go. `name` is its panel; `row` and `series` its place in a scan."""
+    """One panel of a run, ready to go. `name` is its panel; `row` and `series` its place in a scan.
+
+    order: the channel of every row, where the bench was brought up.
+    """
 
     name: str
     title: str
@@ -75,6 +78,7 @@ class Chain:
     pictures: PictureSet | None
     row: float | None = None
     series: str = ""
+    order: IntArray | None = None
 
     @property
     def toy(self) -> ToySet | None:
@@ -299,6 +303,8 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
     if rig.world is not None:
         rig.set_noise_scale(chain.recipe.noise_scale)
     rig.set_readout(chain.recipe.readout, chain.recipe.exposure_us)
+    if chain.order is not None:
+        engine.use_order(chain.order)
     engine.load(chain.program)
     implicit = [i for i, s in enumerate(chain.program.segments) if s.kind == "implicit"]
     if not implicit:

@@ -63,6 +63,11 @@ def replay(file: str | Path, *, out: str | Path = "runs", watcher: Watcher | Non
     """
     with RunReader(file) as old:
         header, path = old.header, old.path
+    if records := header.numerics.get("records"):
+        raise ConfigError(
+            f"{path}: ran on a bench compensated by records {records}, and measuring it passed time on the "
+            "bench; allowed: runs without compensation"
+        )
     protocol, config = _protocol(header, path), _rig(header, path)
     with Rig(config) as rig:
         made = run(protocol, rig, out=out, watcher=watcher)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from labctl.devices import Aborted, Outcome, RunLogError, Scalar, UserError
-from labctl.engines import FixedPointResult
+from labctl.engines import FixedPointResult, OpticalLoopEngine
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
 from labctl.procedures.background import BackgroundLog
+from labctl.procedures.compensating import compensated
 from labctl.procedures.drawn import judge_pictures
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, chains_of, check_state_noise, run_sampler
@@ -136,7 +137,9 @@ def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult
         _ = rig.engine  # a closed rig is refused now, not after a training
         used_us = 0.0 if rig.world is None else float(rig.world.now_us)
         _check_folder(out)
-        chains = chains_of(protocol, rig, watcher.training)
+        chains = [
+            compensated(chain, rig, watcher.training) for chain in chains_of(protocol, rig, watcher.training)
+        ]
         noises = []
         for done, chain in enumerate(chains):
             watcher.preparing("state noise", done, len(chains))
@@ -260,6 +263,8 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
     if rig.world is not None:
         rig.set_noise_scale(chain.recipe.noise_scale)
     rig.set_readout(chain.recipe.readout, chain.recipe.exposure_us)
+    if chain.order is not None and isinstance(rig.engine, OpticalLoopEngine):
+        rig.engine.use_order(chain.order)
     rig.engine.load(chain.program)
     log.frame_shown(getattr(rig.engine, "frame_checksum", ""))
     pending: list[SettleSeen] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,7 +14,11 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_calibration.bench import LOAD_PROBES, Bench
 from labctl_calibration.nominal import SPOT_PITCH_PX
+from labctl_calibration.panel_record import KIND as PANEL_KIND
+from labctl_calibration.rows_record import KIND as ROWS_KIND
+from labctl_calibration.store import RecordStore
 
 from labctl.devices import (
     CalibrationRecord,
@@ -37,11 +42,14 @@ AnyDevice = TypeVar("AnyDevice", bound=Device)
 class Rig:
     """One bench. Use as a context manager; `devices` are usable raw, `engine` runs programs.
 
-    A twin's world is `world` (None on a real bench).
+    A twin's world is `world` (None on a real bench). `records` are a bring-up's: where they hold any of these
+    devices, the engine works by them, and `bench` is what they say.
     """
 
-    def __init__(self, config: RigConfig) -> None:
+    def __init__(self, config: RigConfig, records: RecordStore | None = None) -> None:
         self.config = config
+        self.records = records
+        self.bench: Bench | None = None
         self.devices: dict[str, Device] = {}
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
@@ -223,7 +231,22 @@ class Rig:
         modulator, electronics = self.device(WeightModulator), self.device(LoopElectronics)
         serial = self.identities[modulator.name].serial
         record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
-        return OpticalLoopEngine(modulator, electronics, record, calibrate_open_loop, name=self.name)
+        bench = self.bench = self._brought_up(modulator.name, electronics.name)
+        if bench is None:
+            return OpticalLoopEngine(modulator, electronics, record, calibrate_open_loop, name=self.name)
+        engine = OpticalLoopEngine(modulator, electronics, bench.panel, calibrate_open_loop, name=self.name)
+        engine.use_bench(bench.trims, partial(bench.map_of, probes=LOAD_PROBES))
+        return engine
+
+    def _brought_up(self, modulator: str, electronics: str) -> Bench | None:
+        """The newest records of these two devices; None where either has none."""
+        if self.records is None:
+            return None
+        panel = self.records.newest(PANEL_KIND, self.identities[modulator].serial)
+        rows = self.records.newest(ROWS_KIND, self.identities[electronics].serial)
+        if panel is None or rows is None or rows.record.upstream != (panel.id,):
+            return None
+        return Bench.of(panel.record, rows.record, (panel.id, rows.id))
 
     def __enter__(self) -> Self:
         return self.open()
@@ -234,7 +257,10 @@ class Rig:
         self.close()
 
 
-def open_rig(name_or_path: str | Path | RigConfig) -> Rig:
-    """A rig, opened: a shipped name, a rig file or a configuration. Close it, or use `with`."""
+def open_rig(name_or_path: str | Path | RigConfig, *, records: str | Path | None = None) -> Rig:
+    """A rig, opened: a shipped name, a rig file or a configuration. Close it, or use `with`.
+
+    records: folder of a bring-up's records, which the engine then works by.
+    """
     config = name_or_path if isinstance(name_or_path, RigConfig) else load_rig(name_or_path)
-    return Rig(config).open()
+    return Rig(config, None if records is None else RecordStore(records)).open()
