@@ -31,6 +31,10 @@ FloatArray = NDArray[np.float64]
 Tell = Callable[[str, int, int], None]
 OWN_SAMPLES = 8192  # of the network itself, where its data are not at hand
 ITERATIONS, SAMPLES_PER_LEVEL = 1500, 16  # of each of the two trainings
+SIGMA_RANGE = (
+    0.05,
+    12.0,
+)  # every level that a sampler asks for counts alike: low ones are where gains are highest
 FREE_RATE, REFIT_RATE = 5e-3, 1e-2
 FREE_BITS = 9  # of the weights while they move: the rounding of the codes to come would drown the gradient
 
@@ -112,6 +116,9 @@ def _settings(trained: TrainSettings, *, free: bool) -> TrainSettings:
         update={
             "iterations": ITERATIONS,
             "samples_per_level": SAMPLES_PER_LEVEL,
+            "sigma_law": "loguniform",
+            "sigma_low": SIGMA_RANGE[0],
+            "sigma_high": SIGMA_RANGE[1],
             "learning_rate": FREE_RATE if free else REFIT_RATE,
         }
     )
