@@ -98,7 +98,7 @@ def encode_tables(
         gain_range=gain_range,
         bias_codes=bias_codes,
         gain=applied * gain_scale / weights.scale_out,
-        leak=leak_set if trims is None else np.where(segment.leak > 0, segment.leak, leak_set),
+        leak=leak_set if trims is None else np.where(segment.leak > 0, segment.leak, trims.comes(leak_set)),
         coercions=tuple(coercions),
         bias_ratio=ratio,
         bias_offset=offset,

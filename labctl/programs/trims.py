@@ -45,5 +45,8 @@ class RowTrims:
 
         Rows without any leak keep 1: they are integrators, whose offset is all there is to trim.
         """
-        comes = self.leak_scale * leak_set + self.leak_offset
-        return np.where(leak > 0, comes / np.where(leak > 0, leak, 1.0), 1.0)
+        return np.where(leak > 0, self.comes(leak_set) / np.where(leak > 0, leak, 1.0), 1.0)
+
+    def comes(self, leak_set: FloatArray) -> FloatArray:
+        """The leak [n] that acts where `leak_set` was given."""
+        return np.asarray(self.leak_scale * leak_set + self.leak_offset)
