@@ -56,6 +56,8 @@ def bring_up(
     n = spec.n_channels
     electronics.set_offset_null(np.zeros(n, np.int64))
     panel = bring_up_panel(modulator, electronics, tell=tell)
+    record = _at_median(panel.record)
+    full_scale_units = float(record.array("full_scale_units")[0])
 
     def say(what: str, done: int) -> None:
         if tell is not None:
@@ -64,7 +66,7 @@ def bring_up(
     say("rows, loop closed", 0)
     rng = np.random.Generator(np.random.Philox(key=n))
     dense = rng.choice([-1.0, -0.5, 0.5, 1.0], size=(n, n))
-    modulator.show(encode_frame(dense, modulator.spec, panel.record).levels)
+    modulator.show(encode_frame(dense, modulator.spec, record).levels)
     calibrate_open_loop(electronics)
     light = measure_map(electronics, probes=DENSE_PROBES)
     rows = measure_rows(electronics, light)
@@ -91,8 +93,21 @@ def bring_up(
         f"{KNOWN_ANSWERS} known answers: missed by {missed:.4f} units rms, {100 * missed / full_scale:.2f}% "
         "of full scale",
     )
-    record = rows_record(electronics.open(), rows, upstream=())
-    return BringUp(panel.record, record, (*panel.findings, *found), missed)
+    chosen = f"programs take {full_scale_units:.3f} units as full scale, what the median live cell gives"
+    by_rows = rows_record(electronics.open(), rows, upstream=())
+    return BringUp(record, by_rows, (*panel.findings, chosen, *found), missed)
+
+
+def _at_median(panel: CalibrationRecord) -> CalibrationRecord:
+    """The panel's record with the median live cell's light as full scale.
+
+    What nearly every cell reaches is a third of that, and gains would have to make up for it beyond their
+    range, noise with them. Programs put what matters on good channels; what weaker cells lack is in the map
+    that compensation trains through.
+    """
+    lives = panel.array("dead_channels") == 0
+    light = float(np.median(panel.array("span_units")[:, :, lives]))
+    return replace(panel, arrays={**panel.arrays, "full_scale_units": np.array([light])})
 
 
 def _known_answers(electronics: LoopElectronics, light: EffectiveMap, rows: Rows) -> float:

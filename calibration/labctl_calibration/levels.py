@@ -27,7 +27,7 @@ END_ROUNDS = 32  # of the dark and of the brightest frame: all shapes hang on th
 DARK_ROUNDS = 16
 BALANCE_PASSES = 6
 CLEAR = 0.05  # of the median span: dimmer cells count as dark
-REACHABLE = 0.5  # of the live cells that can show full scale on both paths
+REACHABLE = 0.98  # of the live cells that can show full scale on both paths
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,13 +30,13 @@ IntArray = NDArray[np.int64]
 
 
 class OrderedElectronics(LoopElectronics):
-    """`electronics`, already open, with row i on channel order[i] (a permutation [n])."""
+    """`electronics` with row i on channel order[i] (a permutation [n]). Closing it only zeroes
+    their trims."""
 
     def __init__(self, electronics: LoopElectronics, order: IntArray) -> None:
         super().__init__(electronics.name)
         self._inner, self._order = electronics, order
         self._row_of = np.argsort(order)
-        self.open()
 
     @property
     def spec(self) -> LoopSpec:
@@ -47,7 +47,8 @@ class OrderedElectronics(LoopElectronics):
         return self._inner.open()
 
     def _do_close(self) -> None:
-        """Nothing: the electronics are their owner's to close."""
+        """Trims at zero; the electronics themselves are their owner's to close."""
+        self._inner.set_offset_null(np.zeros(self.spec.n_channels, np.int64))
 
     def _do_snapshot(self) -> Mapping[str, Scalar]:
         return self._inner.snapshot()

@@ -214,6 +214,7 @@ class OpticalLoopEngine:
         """Put a program's row i on channel order[i], from the next load on."""
         self._order = order
         self._electronics = OrderedElectronics(self._channels, order)
+        self._electronics.open()
         if self._channel_trims is not None:
             self.trims = self._channel_trims.on(order)
 

@@ -32,6 +32,7 @@ from labctl_sim_devices import (
 
 from labctl.devices import Camera, InputDrive, LoopElectronics, SettleCodes, WeightModulator
 from labctl.engines import CameraReadout, DigitalEngine, FixedPointEngine, OpticalLoopEngine, SecondStarts
+from labctl.engines.channel_order import OrderedElectronics
 
 PROFILES = ("ideal", "adm", "nature2025")
 
@@ -87,6 +88,19 @@ def _device_case(profile, interface, implementation, suffix):
         return Subject(implementation("device-under-test", bench), bench)
 
     return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
+
+
+def _ordered_case(profile):
+    """Electronics behind a channel order: the identity, as the suite knows channels by number."""
+
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        inner = ElectronicsTwin("device-under-test", bench)
+        return Subject(OrderedElectronics(inner, np.arange(bench.profile.n_channels)), bench)
+
+    return Case(
+        f"electronics-in-order-{profile}", LoopElectronics, OrderedElectronics, make, {"profile": profile}
+    )
 
 
 def _optical_engine_case(profile, overrides, *, audited=False, **notes):
@@ -145,6 +159,7 @@ DEVICE_CASES = [
     for profile in PROFILES
 ]
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
+ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
 # state (units) with noise off (codes of bias, trim, ADC) and on (None: there is none); batch: what another
 # batching may change.
@@ -162,7 +177,7 @@ FIXTURES = {
     "device_case": DEVICE_CASES,
     "modulator_case": [c for c in DEVICE_CASES if c.interface is WeightModulator],
     "drive_case": [c for c in DEVICE_CASES if c.interface is InputDrive],
-    "loop_case": [c for c in DEVICE_CASES if c.interface is LoopElectronics],
+    "loop_case": [*(c for c in DEVICE_CASES if c.interface is LoopElectronics), ORDERED_CASE],
     "camera_case": [c for c in DEVICE_CASES if c.interface is Camera],
     "engine_case": ENGINE_CASES,
 }
@@ -177,7 +192,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture
 def all_cases():
     """Every case of every interface."""
-    return [*DEVICE_CASES, *ENGINE_CASES]
+    return [*DEVICE_CASES, ORDERED_CASE, *ENGINE_CASES]
 
 
 @pytest.fixture

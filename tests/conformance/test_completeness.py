@@ -62,7 +62,7 @@ def test_the_walk_would_see_a_newcomer(tmp_path, monkeypatch):
         "class Half(WeightModulator):\n    pass\n"
         "class Whole(PanelTwin):\n    pass\n"
         "class Engine:\n"
-        "    name = n_channels = load = measured_weights = solve = None\n"
+        "    name = n_channels = load = measured_weights = light = solve = None\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     try:

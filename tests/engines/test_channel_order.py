@@ -186,6 +186,4 @@ class TestLight:
         wanted = np.tanh(z[:, columns]) @ light[rows, columns].T
         np.testing.assert_allclose(bench.engine.light(z, rows, columns), wanted, atol=2e-3)
         audited = SecondStarts(bench.engine, 2)
-        np.testing.assert_array_equal(
-            audited.light(z, rows, columns), bench.engine.light(z, rows, columns)
-        )
+        np.testing.assert_array_equal(audited.light(z, rows, columns), bench.engine.light(z, rows, columns))
