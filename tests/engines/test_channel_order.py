@@ -80,7 +80,9 @@ def pair(twin, order):
     row_of = np.argsort(order)
     plain.show_fractions(fractions)
     other.show_fractions(fractions[np.ix_(row_of, row_of)])
-    return plain.electronics, OrderedElectronics(other.electronics, order)
+    ordered = OrderedElectronics(other.electronics, order)
+    ordered.open()
+    return plain.electronics, ordered
 
 
 def settle_codes(size=5):
@@ -138,9 +140,10 @@ def test_a_chain_is_in_rows(twin):
     codes = ChainCodes(
         bias=rng.integers(-1500, 1500, (2, 1, N)), gain=np.stack([settle.gain, settle.gain]),
         leak=np.repeat(settle.leak, 2, axis=0), gain_range=np.stack([settle.gain_range] * 2), rows=rows,
-        base=rng.integers(-register, register, (2, 1, 3)), register=rng.integers(-register, register, (size, 3)),
-        start=settle.start, inject_state=words, inject_register=words, start_state=words, start_register=words,
-        table=np.zeros(size, np.int64), step_ids=np.array([3, 4]), sample_id=np.arange(size),
+        base=rng.integers(-register, register, (2, 1, 3)),
+        register=rng.integers(-register, register, (size, 3)),
+        start=settle.start, inject_state=words, inject_register=words, start_state=words,
+        start_register=words, table=np.zeros(size, np.int64), step_ids=np.array([3, 4]), sample_id=np.arange(size),
     )  # fmt: skip
     ours, theirs = ordered.run_chain(codes), plain.run_chain(codes)
     np.testing.assert_allclose(ours.start, theirs.start, atol=2)
