@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 from labctl_calibration import calibrate_open_loop, nominal_panel_record
+from labctl_calibration.bringup import bring_up
+from labctl_calibration.store import RecordStore
 from labctl_sim_devices import (
     DamageRecord,
     ElectronicsTwin,
@@ -20,10 +23,13 @@ from labctl_sim_devices import (
     load_profile,
 )
 
+from labctl.devices import LoopElectronics, WeightModulator
 from labctl.devices.errors import DataError
 from labctl.engines import OpticalLoopEngine
 from labctl.models.fetch import load
 from labctl.programs import LoopProgram, LoopSegment, PlacedWeights, Settled
+from labctl.rig import load_rig
+from labctl.rig.rig import Rig
 from labctl.sampling import Preconditioning, RowTables
 
 torch.set_num_threads(1)
@@ -145,6 +151,23 @@ def twin():
     yield make
     for device in opened:
         device.close()
+
+
+@pytest.fixture(scope="session")
+def unit_bringup(tmp_path_factory):
+    """Rig optical-unit, brought up once: `found`, its records in `folder`, the bench's `truth` right after."""
+    with Rig(load_rig("optical-unit")) as rig:
+        modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
+        found = bring_up(modulator, electronics)
+        truth, full_scale = rig.world.truth(), electronics.spec.adc.range_units
+        serials = [rig.identities[device.name].serial for device in (modulator, electronics)]
+    store = RecordStore(tmp_path_factory.mktemp("optical-unit") / "records")
+    panel = store.put(found.panel)
+    rows = store.put(found.rows_resting_on(panel))
+    return SimpleNamespace(
+        found=found, folder=store.folder, ids=(panel, rows), truth=truth, full_scale_units=full_scale,
+        serials=serials,
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+"""The whole bring-up on shipped rigs: what it finds, what it finds nothing of, what it refuses."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from labctl_calibration import bringup as bringup_module
+from labctl_calibration.bringup import KNOWN_ANSWERS, WORST_ANSWER, bring_up
+from labctl_calibration.rows_record import curve_of, trims_of
+
+from labctl.devices import DeviceFault, LoopElectronics, WeightModulator
+from labctl.rig import load_rig
+from labctl.rig.rig import Rig
+
+N = 48
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """(what was found on the twin without faults, what was told, full scale in units)."""
+    told = []
+    with Rig(load_rig("optical-twin")) as rig:
+        electronics = rig.device(LoopElectronics)
+        found = bring_up(rig.device(WeightModulator), electronics, tell=lambda *what: told.append(what))
+        return found, told, electronics.spec.adc.range_units
+
+
+def test_a_drawn_unit_answers_as_its_records_say(unit_bringup):
+    """0.3% of full scale, rms over all rows and new biases; no truth is asked."""
+    assert unit_bringup.found.known_answer_units < 0.003 * unit_bringup.full_scale_units
+    assert f"{KNOWN_ANSWERS} known answers: missed by" in unit_bringup.found.findings[-1]
+
+
+def test_its_records_name_the_devices_and_rest_on_each_other(unit_bringup):
+    found = unit_bringup.found
+    rows = found.rows_resting_on("abc")
+    assert rows.upstream == ("abc",)
+    assert {found.panel.device_serial, rows.device_serial} == set(unit_bringup.serials)
+    assert found.panel.taken_at <= rows.taken_at
+
+
+def test_a_drawn_unit_is_measured_as_it_is(unit_bringup):
+    trims, loop = trims_of(unit_bringup.found.rows), unit_bringup.truth.law.loop
+    assert np.abs(trims.leak_scale - loop.leak_scale.numpy()).max() < 3e-3
+    assert np.abs(trims.leak_offset - loop.leak_offset.numpy()).max() < 3e-3
+    assert np.abs(trims.offset_units - (loop.scale * loop.offset).numpy()).max() < 0.015
+    assert np.corrcoef(trims.gain_scale, loop.scale.numpy())[0, 1] > 0.99
+
+
+def test_on_a_machine_without_faults_next_to_nothing_is_wrong(plain):
+    found, _, full_scale = plain
+    trims, curve = trims_of(found.rows), curve_of(found.rows)
+    assert np.abs(trims.leak_scale - 1).max() < 2e-3
+    assert np.abs(trims.leak_offset).max() < 2e-3
+    assert np.abs(trims.offset_units).max() < 3e-3
+    assert np.abs(trims.light_offset_units).max() < 0.02
+    z = torch.linspace(-3, 3, 61, dtype=torch.float64)[:, None].expand(-1, N)
+    acting = trims.gain_scale * curve(z).numpy()
+    assert np.abs(acting - np.tanh(z.numpy())).max() < 0.02
+    assert found.known_answer_units < 0.001 * full_scale
+    assert any("no dead input channel, no weak input channel" in line for line in found.findings)
+
+
+def test_what_is_told_on_the_way(plain):
+    _, told, _ = plain
+    steps = [what for what, _, _ in told]
+    assert steps[-3:] == ["rows, loop closed", "known answers", "done"]
+    assert all(0 <= done <= total for _, done, total in told)
+
+
+@pytest.mark.parametrize("change", [np.zeros_like, lambda levels: np.full_like(levels, 40)])
+def test_a_frame_that_never_changes_is_one_fault(panels, change):
+    """A lens cap, or a panel that hangs: nothing is made up out of noise."""
+    _, modulator, electronics = panels.opened(1, change=change)
+    with pytest.raises(DeviceFault) as caught:
+        bring_up(modulator, electronics)
+    assert "allowed" in str(caught.value)
+
+
+def test_records_that_do_not_describe_the_bench_are_refused(monkeypatch, panels):
+    """Known answers that are missed by more than 1% of full scale."""
+    _, modulator, electronics = panels.opened(1, profile="adm")
+    record = SimpleNamespace(record=None, findings=())
+    monkeypatch.setattr(bringup_module, "bring_up_panel", lambda *_, **__: record)
+    monkeypatch.setattr(bringup_module, "encode_frame", lambda *_: SimpleNamespace(
+        levels=np.zeros(modulator.spec.shape_px, np.uint16)))  # fmt: skip
+    monkeypatch.setattr(bringup_module, "measure_map", lambda *_, **__: None)
+    monkeypatch.setattr(bringup_module, "measure_rows", lambda *_: None)
+    full_scale = electronics.spec.adc.range_units
+    monkeypatch.setattr(
+        bringup_module, "_known_answers", lambda *_: 1.5 * WORST_ANSWER * full_scale
+    )
+    with pytest.raises(DeviceFault, match="states miss what the records predict by .* allowed"):
+        bring_up(modulator, electronics)
