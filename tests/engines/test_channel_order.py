@@ -143,7 +143,8 @@ def test_a_chain_is_in_rows(twin):
         base=rng.integers(-register, register, (2, 1, 3)),
         register=rng.integers(-register, register, (size, 3)),
         start=settle.start, inject_state=words, inject_register=words, start_state=words,
-        start_register=words, table=np.zeros(size, np.int64), step_ids=np.array([3, 4]), sample_id=np.arange(size),
+        start_register=words, table=np.zeros(size, np.int64),
+        step_ids=np.array([3, 4]), sample_id=np.arange(size),
     )  # fmt: skip
     ours, theirs = ordered.run_chain(codes), plain.run_chain(codes)
     np.testing.assert_allclose(ours.start, theirs.start, atol=2)

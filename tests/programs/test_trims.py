@@ -78,7 +78,7 @@ def test_gains_are_those_asked_within_half_a_code(weights, seed, full_scale):
         inside = (codes > 1) & (codes < scale.max_code)
         apart = np.abs(np.log(tables.gain[0, rows] / asked.gain[0, rows]))
         assert (apart[inside] <= step / 2 + 1e-9).all()
-        assert inside.any()
+    assert inside.any()  # of the hidden rows; the two rows u may both be beyond their scale
 
 
 @given(seed=st.integers(0, 2**16))
