@@ -68,7 +68,7 @@ class OpticalBench:
 
     @property
     def serial(self) -> str:
-        """Of the machine, whatever the day: unit seed and what its profile says; records of one are its own."""
+        """Of the machine, whatever the day: its unit seed and all that its profile says."""
         return f"{self.unit_seed}-{zlib.crc32(self.profile.model_dump_json().encode()):08x}"
 
     def scale_noise(self, factor: float) -> None:

@@ -90,8 +90,6 @@ def test_records_that_do_not_describe_the_bench_are_refused(monkeypatch, panels)
     monkeypatch.setattr(bringup_module, "measure_map", lambda *_, **__: None)
     monkeypatch.setattr(bringup_module, "measure_rows", lambda *_: None)
     full_scale = electronics.spec.adc.range_units
-    monkeypatch.setattr(
-        bringup_module, "_known_answers", lambda *_: 1.5 * WORST_ANSWER * full_scale
-    )
-    with pytest.raises(DeviceFault, match="states miss what the records predict by .* allowed"):
+    monkeypatch.setattr(bringup_module, "_known_answers", lambda *_: 1.5 * WORST_ANSWER * full_scale)
+    with pytest.raises(DeviceFault, match=r"states miss what the records predict by .* allowed"):
         bring_up(modulator, electronics)

@@ -133,8 +133,7 @@ def test_the_constant_of_another_frame(measured):
     loop = one.bench.truth().law.loop
     wanted = true_drive(one.bench.truth(), states()) - loop.scale.numpy() * moved * unit
     new, old = (
-        (fitted_drive(light, one.rows, c, states()) - wanted).mean(axis=0)
-        for c in (constant, np.zeros(N))
+        (fitted_drive(light, one.rows, c, states()) - wanted).mean(axis=0) for c in (constant, np.zeros(N))
     )
     assert rms(new) < 6e-3
     assert rms(old) > 2 * rms(new)

@@ -84,7 +84,9 @@ def test_the_same_seed_asks_the_same(twin):
 def test_too_few_probes_are_refused(twin, probes):
     bench = shown(twin, "adm")
     wanted = max(LEAST_PROBES, 2 * POWERS * N + 2)
-    with pytest.raises(ConfigError, match=f"probes is {probes}; .* 145 unknowns an output: allowed: {wanted}"):
+    with pytest.raises(
+        ConfigError, match=f"probes is {probes}; .* 145 unknowns an output: allowed: {wanted}"
+    ):
         measure_map(bench.electronics, probes=probes)
 
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from labctl_calibration.rows_record import rows_record, curve_of, trims_of
 from labctl_calibration.closed_loop import Rows
+from labctl_calibration.rows_record import curve_of, rows_record, trims_of
 from labctl_calibration.store import NAME_LENGTH, RecordStore
 
 from labctl.devices import CalibrationMissing, CalibrationRecord, DataError, Identity
