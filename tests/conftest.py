@@ -155,7 +155,11 @@ def twin():
 
 @pytest.fixture(scope="session")
 def unit_bringup(tmp_path_factory):
+<<<<<<< HEAD
     """Rig optical-unit, brought up once: `found`, records in `folder`, the bench's `truth` right after."""
+=======
+    """Rig optical-unit, brought up once: `found`, ids of its records, the bench's `truth` right after."""
+>>>>>>> test4
     with Rig(load_rig("optical-unit")) as rig:
         modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
         found = bring_up(modulator, electronics)
@@ -165,7 +169,7 @@ def unit_bringup(tmp_path_factory):
     panel = store.put(found.panel)
     rows = store.put(found.rows_resting_on(panel))
     return SimpleNamespace(
-        found=found, folder=store.folder, ids=(panel, rows), truth=truth, full_scale_units=full_scale,
+        found=found, ids=(panel, rows), truth=truth, full_scale_units=full_scale,
         serials=serials,
     )  # fmt: skip
 

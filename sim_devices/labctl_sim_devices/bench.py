@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
@@ -64,6 +65,11 @@ class OpticalBench:
         self.present = True
         self.frames_shown = 0
         self.scale_noise(noise_scale)
+
+    @property
+    def serial(self) -> str:
+        """Of the machine, whatever the day: its unit seed and all that its profile says."""
+        return f"{self.unit_seed}-{zlib.crc32(self.profile.model_dump_json().encode()):08x}"
 
     def scale_noise(self, factor: float) -> None:
         """Multiply every standard deviation of the profile's noise: loop and camera."""

@@ -131,7 +131,7 @@ class CameraTwin(Camera):
         self._require_bench("open")
         self._settings = self._defaults()
         self._free_frames = 0
-        serial = f"SIM-CAM-{self._bench.unit_seed}"
+        serial = f"SIM-CAM-{self._bench.serial}"
         return Identity("labctl", "simulated camera", serial, "1", simulated=True)
 
     def _do_close(self) -> None:

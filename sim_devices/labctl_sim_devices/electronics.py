@@ -81,7 +81,7 @@ class ElectronicsTwin(LoopElectronics):
 
     def _do_open(self) -> Identity:
         self._require_bench("open")
-        serial = f"SIM-LOOP-{self._bench.unit_seed}"
+        serial = f"SIM-LOOP-{self._bench.serial}"
         return Identity("labctl", "simulated loop electronics", serial, "1", simulated=True)
 
     def _do_close(self) -> None:

@@ -30,7 +30,7 @@ class EmitterTwin(InputDrive):
 
     def _do_open(self) -> Identity:
         self._require_bench("open")
-        serial = f"SIM-LED-{self._bench.unit_seed}"
+        serial = f"SIM-LED-{self._bench.serial}"
         return Identity("labctl", "simulated emitters", serial, "1", simulated=True)
 
     def _do_close(self) -> None:

@@ -50,7 +50,7 @@ class PanelTwin(WeightModulator):
     def _do_open(self) -> Identity:
         self._require_bench("open")
         model, serial = self.MODEL
-        return Identity("labctl", model, f"{serial}-{self._bench.unit_seed}", "1", simulated=True)
+        return Identity("labctl", model, f"{serial}-{self._bench.serial}", "1", simulated=True)
 
     def _do_close(self) -> None:
         if self._bench.present:  # safe state: dark

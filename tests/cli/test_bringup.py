@@ -1,0 +1,70 @@
+"""`labctl bringup`, and runs that find its records."""
+
+from __future__ import annotations
+
+import pytest
+from labctl_calibration.store import RecordStore
+
+from labctl.rig import open_rig
+
+
+def test_a_rig_is_measured_and_runs_work_by_it_from_then_on(labctl, tmp_path) -> None:
+    ended = labctl("bringup", "optical-twin", "--records", "found")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("optical-twin")
+    for words in ("no dead input channel", "256 known answers: missed by", "% of full scale", "found"):
+        assert words in ended.out
+    assert "labctl run sample_moons --rig optical-twin --records found" in ended.out
+    assert "measuring registration" in ended.err
+    with open_rig("optical-twin", records=tmp_path / "found") as rig:
+        assert rig.bench is not None
+        store = RecordStore(tmp_path / "found")
+        assert [store.get(name).id for name in rig.bench.record_ids] == list(rig.bench.record_ids)
+
+
+def test_a_rig_without_a_bench_has_nothing_to_measure(labctl, tmp_path) -> None:
+    ended = labctl("bringup", "digital", "--records", "found")
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith("error: ")
+    assert "WeightModulator" in ended.err
+    assert not (tmp_path / "found").exists()
+
+
+def test_a_folder_that_is_a_file_is_named(labctl, tmp_path, unit_bringup, monkeypatch) -> None:
+    monkeypatch.setattr("labctl.cli.bringing_up.bring_up", lambda *_, **__: unit_bringup.found)
+    (tmp_path / "found").write_text("")
+    ended = labctl("bringup", "optical-unit", "--records", "found")
+    assert ended.code != 0
+    assert "found: cannot be written" in ended.err
+
+
+def test_a_changed_record_is_one_line(labctl, tmp_path, unit_bringup, quick) -> None:
+    store = RecordStore(tmp_path / "found")
+    name = store.put(unit_bringup.found.panel)
+    path = next(store.folder.glob("*.npz"))
+    path.write_bytes(path.read_bytes()[:-1])
+    ended = labctl("run", "sample_moons", "--rig", "optical-unit", "--records", "found", *quick)
+    assert ended.code == 2
+    assert name[:16] in ended.err
+    assert "sha256 differs" in ended.err
+
+
+@pytest.mark.slow
+def test_from_an_unknown_bench_to_samples(labctl) -> None:
+    """Bring-up, a compensated run, one more that finds it, and the same run without."""
+    assert labctl("bringup", "optical-unit", "--records", "found").code == 0
+    command = (
+        "run", "sample_moons", "--rig", "optical-unit", "--records", "found", "--set", "samples=2000",
+        "--no-report", "--json",
+    )  # fmt: skip
+    first, again, without = labctl(*command), labctl(*command), labctl(*command, "--no-compensation")
+    assert "re-fit to the bench" in first.err
+    assert "re-fit to the bench" not in again.err
+    assert "adapting" not in again.err
+
+    def distance(ended) -> float:
+        assert ended.code == 0, ended.err
+        (panel,) = ended.document["panels"]
+        return panel["metrics"]["energy_distance"]
+
+    assert 10 * max(distance(first), distance(again)) < distance(without)

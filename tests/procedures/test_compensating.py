@@ -1,0 +1,136 @@
+"""Runs on a bench that was brought up: adapted once, found again, refused where nobody knows how."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from labctl_calibration import compensation
+from labctl_calibration.store import RecordStore
+
+from labctl import load_protocol, open_rig, run
+from labctl.devices import ConfigError
+from labctl.models.checkpoint import load_network
+from labctl.procedures import Watcher, compensating
+from labctl.procedures.replaying import replay
+from labctl.runlog import RunReader
+
+SMALL = {"samples": 12, "audit": 0, "reference": 50}
+FEW = 10  # iterations of each training: that there is one, not what it reaches
+
+
+class Trainings(Watcher):
+    """What was trained."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def training(self, what: str, done: int, total: int) -> None:
+        self.seen.append(what)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    for module in (compensation, compensating):
+        monkeypatch.setattr(module, "ITERATIONS", FEW)
+
+
+@pytest.fixture
+def records(unit_bringup, tmp_path):
+    """The records of rig optical-unit in a folder of this test's own."""
+    store = RecordStore(tmp_path / "records")
+    panel = store.put(unit_bringup.found.panel)
+    store.put(unit_bringup.found.rows_resting_on(panel))
+    return store.folder
+
+
+def made(records, out, watcher=None, recipe="sample_moons", **settings):
+    with open_rig("optical-unit", records=records) as opened:
+        return run(load_protocol(recipe, {**SMALL, **settings}), opened, out=out, watcher=watcher)
+
+
+def test_a_network_is_adapted_once_and_then_found(records, unit_bringup, tmp_path):
+    told = Trainings()
+    first = made(records, tmp_path / "runs", told)
+    assert set(told.seen) == {"adapting the weights", "re-fit to the bench"}
+    (kept,) = records.glob("compensated-*.safetensors")
+    before = kept.read_bytes()
+    told = Trainings()
+    made(records, tmp_path / "runs", told)
+    assert told.seen == []
+    assert kept.read_bytes() == before
+    with RunReader(first.file) as file:
+        assert file.header.numerics["records"] == " ".join(unit_bringup.ids)
+
+
+def test_the_adapted_network_has_codes_of_the_same_bits_and_other_rows(records, tmp_path):
+    made(records, tmp_path / "runs")
+    (kept,) = records.glob("compensated-*.safetensors")
+    adapted, original = load_network(kept), load_network("moons-4bit")
+    assert (adapted.sizes, adapted.bits) == (original.sizes, original.bits)
+    assert not torch.equal(adapted.w3, original.w3)
+
+
+def test_another_network_is_another_compensation(records, tmp_path):
+    made(records, tmp_path / "runs")
+    told = Trainings()
+    made(records, tmp_path / "runs", told, "sample_checkerboard")
+    assert "re-fit to the bench" in told.seen
+    assert len(list(records.glob("compensated-*.safetensors"))) == 2
+
+
+def test_a_bench_without_records_runs_as_it_is(tmp_path):
+    told = Trainings()
+    empty = tmp_path / "none"
+    result = made(empty, tmp_path / "runs", told)
+    assert told.seen == []
+    assert not empty.exists()
+    with RunReader(result.file) as file:
+        assert "records" not in file.header.numerics
+
+
+def test_records_of_another_machine_are_not_used(records):
+    """Though both are twins of seed 1."""
+    with open_rig("optical-twin", records=records) as rig:
+        assert rig.bench is None
+        assert rig.engine.trims is None
+
+
+def test_rows_that_rest_on_another_panel_record_are_not_used(records, unit_bringup):
+    with open_rig("optical-unit", records=records) as rig:
+        assert rig.bench is not None
+        assert rig.bench.record_ids == unit_bringup.ids
+        assert rig.engine.trims is not None
+    RecordStore(records).put(replace(unit_bringup.found.panel, taken_at="2999-01-01T00:00:00+00:00"))
+    with open_rig("optical-unit", records=records) as rig:
+        assert rig.bench is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"stepping": "chain"}, "stepping is 'chain', and rig optical-unit is compensated; allowed: 'host'"),
+        ({"readout": "camera"}, "readout is 'camera', and rig optical-unit is compensated; allowed: 'adc'"),
+        ({"bits": "float"}, "bits is 'float'; compensation adapts coded networks; allowed: 1 to 9"),
+    ],
+)
+def test_what_compensation_does_not_know_is_refused(records, tmp_path, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        made(records, tmp_path / "runs", **settings)
+    assert not list((tmp_path / "runs").glob("*.nxs"))
+
+
+def test_machines_in_sequence_are_refused(records, tmp_path):
+    protocol = load_protocol("sample_fashion_latent", {"model": "fashion_x4", "samples": 12, "reference": 50})
+    with (
+        open_rig("optical-unit", records=records) as rig,
+        pytest.raises(ConfigError, match="4 machines in sequence, and rig optical-unit is compensated"),
+    ):
+        run(protocol, rig, out=tmp_path / "runs")
+
+
+def test_a_compensated_run_is_not_replayed(records, tmp_path):
+    result = made(records, tmp_path / "runs")
+    with pytest.raises(ConfigError, match=r"ran on a bench compensated by records .* allowed: runs without"):
+        replay(result.file, out=tmp_path / "again")
