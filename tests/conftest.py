@@ -155,11 +155,7 @@ def twin():
 
 @pytest.fixture(scope="session")
 def unit_bringup(tmp_path_factory):
-<<<<<<< HEAD
     """Rig optical-unit, brought up once: `found`, records in `folder`, the bench's `truth` right after."""
-=======
-    """Rig optical-unit, brought up once: `found`, ids of its records, the bench's `truth` right after."""
->>>>>>> test4
     with Rig(load_rig("optical-unit")) as rig:
         modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
         found = bring_up(modulator, electronics)

@@ -138,16 +138,6 @@ def test_a_chain_is_in_rows(twin):
     unit = 1 << plain.spec.chain.coefficient_fraction_bits
     words = np.array([unit // 2])
     codes = ChainCodes(
-<<<<<<< HEAD
-        bias=rng.integers(-1500, 1500, (2, 1, N)), gain=np.stack([settle.gain, settle.gain]),
-        leak=np.repeat(settle.leak, 2, axis=0), gain_range=np.stack([settle.gain_range] * 2), rows=rows,
-        base=rng.integers(-register, register, (2, 1, 3)),
-        register=rng.integers(-register, register, (size, 3)),
-        start=settle.start, inject_state=words, inject_register=words, start_state=words,
-        start_register=words, table=np.zeros(size, np.int64),
-        step_ids=np.array([3, 4]), sample_id=np.arange(size),
-    )  # fmt: skip
-=======
         bias=rng.integers(-1500, 1500, (2, 1, N)),
         gain=np.stack([settle.gain, settle.gain]),
         leak=np.repeat(settle.leak, 2, axis=0),
@@ -164,7 +154,6 @@ def test_a_chain_is_in_rows(twin):
         step_ids=np.array([3, 4]),
         sample_id=np.arange(size),
     )
->>>>>>> test4
     ours, theirs = ordered.run_chain(codes), plain.run_chain(codes)
     np.testing.assert_allclose(ours.start, theirs.start, atol=2)
     np.testing.assert_allclose(ours.register, theirs.register, atol=4 * scale)
