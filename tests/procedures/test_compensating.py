@@ -50,26 +50,23 @@ def made(records, out, watcher=None, recipe="sample_moons", **settings):
         return run(load_protocol(recipe, {**SMALL, **settings}), opened, out=out, watcher=watcher)
 
 
-def test_a_network_is_adapted_once_and_then_found(records, unit_bringup, tmp_path):
+def test_a_network_is_adapted_once_then_found_and_its_runs_are_not_replayed(records, unit_bringup, tmp_path):
     told = Trainings()
     first = made(records, tmp_path / "runs", told)
     assert set(told.seen) == {"adapting the weights", "re-fit to the bench"}
     (kept,) = records.glob("compensated-*.safetensors")
     before = kept.read_bytes()
+    adapted, original = load_network(kept), load_network("moons-4bit")
+    assert (adapted.sizes, adapted.bits) == (original.sizes, original.bits)
+    assert not torch.equal(adapted.w3, original.w3)
     told = Trainings()
     made(records, tmp_path / "runs", told)
     assert told.seen == []
     assert kept.read_bytes() == before
     with RunReader(first.file) as file:
         assert file.header.numerics["records"] == " ".join(unit_bringup.ids)
-
-
-def test_the_adapted_network_has_codes_of_the_same_bits_and_other_rows(records, tmp_path):
-    made(records, tmp_path / "runs")
-    (kept,) = records.glob("compensated-*.safetensors")
-    adapted, original = load_network(kept), load_network("moons-4bit")
-    assert (adapted.sizes, adapted.bits) == (original.sizes, original.bits)
-    assert not torch.equal(adapted.w3, original.w3)
+    with pytest.raises(ConfigError, match=r"ran on a bench compensated by .* allowed: runs without"):
+        replay(first.file, out=tmp_path / "again")
 
 
 def test_another_network_is_another_compensation(records, tmp_path):
@@ -128,9 +125,3 @@ def test_machines_in_sequence_are_refused(records, tmp_path):
         pytest.raises(ConfigError, match="4 machines in sequence, and rig optical-unit is compensated"),
     ):
         run(protocol, rig, out=tmp_path / "runs")
-
-
-def test_a_compensated_run_is_not_replayed(records, tmp_path):
-    result = made(records, tmp_path / "runs")
-    with pytest.raises(ConfigError, match=r"ran on a bench compensated by records .* allowed: runs without"):
-        replay(result.file, out=tmp_path / "again")
