@@ -65,7 +65,8 @@ class Recorder:
     def __init__(self, engine: OpticalLoopEngine) -> None:
         self.engine, self.asked = engine, []
         self.name, self.n_channels = engine.name, engine.n_channels
-        self.load, self.measured_weights = engine.load, engine.measured_weights
+        self.load, self.light = engine.load, engine.light
+        self.measured_weights = engine.measured_weights
 
     def solve(self, segment: LoopSegment, batch: Batch, *, audit: int = 0) -> FixedPointResult:
         """As the engine; a copy of the batch is kept."""
