@@ -20,7 +20,7 @@ from labctl.procedures.plan import Chain
 from labctl.rig import Rig
 from labctl.sampling import compile_program, placed
 
-PROBES = 6400 - LOAD_PROBES  # what a load measures again counts too
+PROBES = 6400 - LOAD_PROBES  # the first load's own count too
 
 
 def compensated(chain: Chain, rig: Rig, tell: Tell) -> Chain:
