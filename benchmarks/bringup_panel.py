@@ -151,6 +151,7 @@ SAYS = {
 
 
 def mountings(units: int) -> Iterator[str]:
+    """Rows of the page: each wrong mounting, on how many units it was told right, the worst placement (px)."""
     for name, (change, moved) in MOUNTINGS.items():
         right, worst = 0, 0.0
         for unit in range(1, units + 1):
@@ -164,6 +165,7 @@ def mountings(units: int) -> Iterator[str]:
 
 
 def main() -> None:
+    """Measure, print, write the page."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--units", type=int, default=20)
     parser.add_argument("--mountings", type=int, default=5)

@@ -11,7 +11,7 @@ is printed beside, without a bar.
 
     python benchmarks/camera.py [--samples 2000] [--protocol sample_moons]
 
-`bars.py` prints the same tables on its page; results/camera.md is an earlier run of this file alone.
+`bars.py` prints the same tables on its page.
 """
 
 from __future__ import annotations

@@ -15,36 +15,32 @@ from labctl_calibration.closed_loop import loop_constant
 from labctl_calibration.effective_map import measure_map
 from labctl_calibration.rows_record import curve_of, trims_of
 
-FloatArray = NDArray[np.float64]
 LOAD_PROBES = 1600  # of every load: the map that the host forms its last layer with
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """The panel's record, errors of the rows and the curve of every channel, gain errors [n], the light of a
-    full-scale weight, channels from best to worst [n], and the ids of the records.
-    """
+    """The panel's record, errors of the rows, the curve of every channel, and the ids of the records."""
 
     panel: CalibrationRecord
     trims: RowTrims
     curve: FittedCurve
-    gain_scale: FloatArray
-    full_scale_units: float
-    channels: NDArray[np.int64]
     record_ids: tuple[str, ...]
 
     @classmethod
     def of(cls, panel: CalibrationRecord, rows: CalibrationRecord, ids: tuple[str, ...]) -> Bench:
         """From the two records of a bring-up."""
-        return cls(
-            panel=panel,
-            trims=trims_of(rows),
-            curve=curve_of(rows),
-            gain_scale=rows.array("gain_scale"),
-            full_scale_units=float(panel.array("full_scale_units")[0]),
-            channels=panel.array("channel_order").astype(np.int64),
-            record_ids=ids,
-        )
+        return cls(panel, trims_of(rows), curve_of(rows), ids)
+
+    @property
+    def full_scale_units(self) -> float:
+        """Light of a full-scale weight."""
+        return float(self.panel.array("full_scale_units")[0])
+
+    @property
+    def channels(self) -> NDArray[np.int64]:
+        """Channels [n] from best to worst."""
+        return self.panel.array("channel_order").astype(np.int64)
 
     def map_of(self, electronics: LoopElectronics, order: NDArray[np.int64], *, probes: int) -> FittedMap:
         """Measure what the frame on display makes of states, in units of a full-scale weight.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from labctl.devices import CalibrationRecord, DeviceFault, LoopElectronics, WeightModulator
 from labctl.physics import FittedMap
 from labctl.programs import encode_frame
-from labctl_calibration.closed_loop import Rows, equilibria, measure_rows
+from labctl_calibration.closed_loop import CLEAR_OF_RANGE, Rows, equilibria, measure_rows
 from labctl_calibration.effective_map import EffectiveMap, measure_map
 from labctl_calibration.open_loop import calibrate_open_loop
 from labctl_calibration.panel_bringup import bring_up_panel
@@ -120,5 +120,5 @@ def _known_answers(electronics: LoopElectronics, light: EffectiveMap, rows: Rows
     z = torch.zeros_like(bias)
     for _ in range(400):
         z = z + 0.5 * ((gain * fitted(z) + bias) / leak - z)
-    inside = (np.abs(settled) < 0.97 * electronics.spec.adc.range_units).all(axis=1)
+    inside = (np.abs(settled) < CLEAR_OF_RANGE * electronics.spec.adc.range_units).all(axis=1)
     return float(np.sqrt(np.mean((z.numpy() - settled)[inside] ** 2)))

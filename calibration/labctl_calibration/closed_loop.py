@@ -32,6 +32,7 @@ WORST_LEAK = (0.5, 2.0)
 ITERATIONS = 80
 CONSTANT_SETTLES, CONSTANT_ROWS, CONSTANT_GAIN = 64, 4, 4.0
 CLEAR_OF_RANGE = 0.97  # of full scale: a clipped reading says nothing of its state
+MOST_BIAS = 0.9  # of the DAC: rails may stand a little inside it
 MOST_SLOPE = 0.05  # of the curve beyond its knee
 
 
@@ -74,6 +75,11 @@ def loop_constant(
     """
     spec = electronics.spec
     n = spec.n_channels
+    fitted = FittedMap(torch.from_numpy(light.powers), curve, torch.zeros(n, dtype=torch.float64))
+
+    def seen(z: FloatArray) -> FloatArray:
+        return np.asarray(fitted(torch.from_numpy(z)).numpy())
+
     code = spec.hidden_gain.code(np.full(1, CONSTANT_GAIN))[0]
     gain = float(spec.hidden_gain.value(np.array([code]))[0])
     rng = np.random.Generator(np.random.Philox(key=303))
@@ -86,12 +92,12 @@ def loop_constant(
     codes[tested] = code
     leak = trims.leak_scale + trims.leak_offset
     held = np.where(tested, 0.0, (asked + trims.offset_units) / leak)
-    asked = np.where(tested, -gain * trims.gain_scale * _light(light, curve, held), asked)
-    top = 0.9 * spec.dac.range_units
+    asked = np.where(tested, -gain * trims.gain_scale * seen(held), asked)
+    top = MOST_BIAS * spec.dac.range_units
     bias = np.rint(np.clip(asked, -top, top) / spec.dac.units_per_code).astype(np.int64)
     z = _settled(electronics, bias, codes, np.full((1, n), spec.max_leak_code), STEP_ID + 2)
     acting = leak * z - bias * spec.dac.units_per_code - trims.offset_units
-    left = acting / (trims.gain_scale * gain) - _light(light, curve, z)
+    left = acting / (trims.gain_scale * gain) - seen(z)
     good = tested & (np.abs(z) < CLEAR_OF_RANGE * spec.adc.range_units)
     if (good.sum(axis=0) < CONSTANT_SETTLES // 8).any():
         row = int(good.sum(axis=0).argmin())
@@ -101,12 +107,6 @@ def loop_constant(
             device=electronics.name, operation="loop_constant",
         )  # fmt: skip
     return np.asarray(np.where(good, left, 0.0).sum(axis=0) / good.sum(axis=0))
-
-
-def _light(light: EffectiveMap, curve: FittedCurve, z: FloatArray) -> FloatArray:
-    """y [B, n] of states by the map, without P_0."""
-    phi = curve(torch.from_numpy(z)).numpy()
-    return np.asarray(sum(phi**k @ power.T for k, power in enumerate(light.powers, start=1)))
 
 
 def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -31,12 +31,10 @@ FloatArray = NDArray[np.float64]
 Tell = Callable[[str, int, int], None]
 OWN_SAMPLES = 8192  # of the network itself, where its data are not at hand
 ITERATIONS, SAMPLES_PER_LEVEL = 1500, 16  # of each of the two trainings
-SIGMA_RANGE = (
-    0.05,
-    12.0,
-)  # every level that a sampler asks for counts alike: low ones are where gains are highest
+SIGMA_RANGE = (0.05, 12.0)  # uniform in ln sigma: low levels, where gains are highest, count like others
 FREE_RATE, REFIT_RATE = 5e-3, 1e-2
 FREE_BITS = 9  # of the weights while they move: the rounding of the codes to come would drown the gradient
+METHOD = (ITERATIONS, SAMPLES_PER_LEVEL, SIGMA_RANGE, FREE_RATE, REFIT_RATE, FREE_BITS)
 
 
 def channel_order(weights: PlacedWeights, channels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -61,7 +59,8 @@ def compensate(
     """The network adapted to the engine's bench, with codes of the same bits; `probes` in all.
 
     Puts the rows on their channels, and leaves them there. `source` None: samples of the network itself stand
-    for its data. Raises ConfigError for a network without codes, ProgramError for one that does not fit.
+    for its data. Raises ConfigError for a network without codes, ProgramError for one that does not fit, or
+    whose codes leave a row short of full scale.
     """
     codes = network.codes
     if codes is None:
@@ -74,7 +73,7 @@ def compensate(
     order = channel_order(weights, bench.channels)
     engine.use_order(order)
     limit = engine.electronics.spec.hidden_gain.high * bench.full_scale_units
-    limits = limit * bench.gain_scale[order]
+    limits = limit * bench.trims.gain_scale[order]
 
     def fitted(network: RowTableNetwork, what: str) -> RowTableNetwork:
         """Trained through the map of the frame that is on display."""
@@ -88,27 +87,11 @@ def compensate(
 
     teacher = network
     engine.show(weights)
-    free = fitted(freed(network), "adapting the weights")
+    free = fitted(network.freed(), "adapting the weights")
     coded = free.with_codes([[encode(matrix, bits) for matrix in free.weights()]])
     weights = placed(coded, engine.n_channels)
     engine.show(weights)
     return fitted(coded, "re-fit to the bench")
-
-
-def freed(network: RowTableNetwork) -> RowTableNetwork:
-    """A coded network with its weights as parameters again, computing the same."""
-    out = RowTableNetwork(
-        network.sizes,
-        n_classes=network.n_classes,
-        preconditioning=network.preconditioning,
-        width=network.width,
-        harmonics=network.harmonics,
-    )
-    state = dict(network.state_dict())
-    for layer, weights in enumerate(network.weights()):
-        state[f"raw_{layer}"] = torch.as_tensor(weights, dtype=torch.float32)[None]
-    out.load_state_dict({name: state[name] for name in out.state_dict()})
-    return out
 
 
 def _settings(trained: TrainSettings, *, free: bool) -> TrainSettings:

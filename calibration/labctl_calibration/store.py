@@ -84,13 +84,11 @@ class RecordStore:
         return self._read(path, None)
 
     def _read(self, path: Path, wanted: str | None) -> Stored:
-        text = path.read_bytes()
-        name = _sha256(text)
-        if wanted not in (None, name):
-            raise DataError(f"{path}: is not the record it was stored as: its sha256 is {name}")
-        head = _json(path)
+        head, name = _json(path), _sha256(path.read_bytes())
         if head.get("format") != FORMAT:
             raise DataError(f"{path}: format is {head.get('format')!r}; allowed: {FORMAT}")
+        if wanted not in (None, name) or not name.startswith(path.stem):
+            raise DataError(f"{path}: is not the record it was stored as: its sha256 is {name}")
         arrays = self.folder / f"{path.stem}.npz"
         try:
             data = arrays.read_bytes()

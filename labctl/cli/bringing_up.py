@@ -12,8 +12,7 @@ from labctl.cli.console import out
 from labctl.cli.live import progress
 from labctl.cli.sheet import print_path
 from labctl.devices import LoopElectronics, WeightModulator
-from labctl.rig import load_rig
-from labctl.rig.rig import Rig
+from labctl.rig import Rig, load_rig
 
 
 def bring_up_rig(rig_name: str, folder: Path) -> None:

@@ -21,12 +21,10 @@ from torch import Tensor
 
 from labctl.devices.errors import ProgramError
 from labctl.models.network import RowTableNetwork, coefficients, for_samples
-from labctl.physics import CurveTable, FittedMap
+from labctl.physics import CurveTable, FittedMap, summed
 from labctl.programs import PlacedWeights, full_scale_code
 
-PASSES: Final = (
-    3  # through the layers: what leaks back is a few percent, each pass takes as much off the error
-)
+PASSES: Final = 3  # through the layers: a few percent leak back, and each pass takes that off the error
 
 
 class MeasuredNetwork(RowTableNetwork):
@@ -49,14 +47,7 @@ class MeasuredNetwork(RowTableNetwork):
         codes = network.codes
         if codes is None and bits is None:
             raise ProgramError("a measured network of float weights needs the bits of its codes")
-        super().__init__(
-            network.sizes,
-            n_classes=network.n_classes,
-            preconditioning=network.preconditioning,
-            width=network.width,
-            harmonics=network.harmonics,
-            coded=None if codes is None else [codes],
-        )
+        super().__init__(network.sizes, **network.options(), coded=None if codes is None else [codes])
         self.load_state_dict(network.state_dict())
         self._placement = weights.placement
         self._curve = CurveTable(light.curve)
@@ -108,11 +99,7 @@ class MeasuredNetwork(RowTableNetwork):
         def row_light(layer: int) -> Tensor:
             rows = placement.block(layer)
             phi = self._curve(torch.cat([*blocks, rest], dim=-1))
-            out, raised = phi @ powers[0, rows].T, phi
-            for power in powers[1:, rows]:
-                raised = raised * phi
-                out = out + raised @ power.T
-            return (out + self._offset[rows]) * self._scale_out[rows]
+            return (summed(powers[:, rows], phi) + self._offset[rows]) * self._scale_out[rows]
 
         last = len(placement.sizes) - 1
         for _ in range(PASSES):

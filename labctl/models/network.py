@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -143,33 +143,50 @@ class RowTableNetwork(nn.Module):
 
     def with_codes(self, coded: Sequence[Sequence[CodedMatrix]]) -> RowTableNetwork:
         """The same row functions over frozen codes, one list of matrices per replica."""
-        other = RowTableNetwork(
-            self._sizes,
-            seeds=[0] * self.n_replicas,
-            n_classes=self._n_classes,
-            preconditioning=self._preconditioning,
-            width=self.width,
-            harmonics=self.harmonics,
-            coded=coded,
-        )
+        seeds = [0] * self.n_replicas
+        other = RowTableNetwork(self._sizes, seeds=seeds, **self.options(), coded=coded)
         wanted = other.state_dict()
         other.load_state_dict({name: value for name, value in self.state_dict().items() if name in wanted})
+        return other
+
+    def freed(self) -> RowTableNetwork:
+        """A coded network (one replica) with its weights as parameters again, computing the same.
+
+        Raises ProgramError where a row's largest code is not full scale: a float row's largest weight is 1.
+        """
+        self._single("freed")
+        for layer, matrix in enumerate(self.codes or []):
+            short = np.flatnonzero(np.abs(matrix.codes).max(axis=1) < matrix.full_scale)
+            if len(short):
+                raise ProgramError(
+                    f"matrix {layer + 1}, row {short[0]}: the largest code is "
+                    f"{np.abs(matrix.codes[short[0]]).max()}; allowed for free weights: "
+                    f"{matrix.full_scale}, as weight_scale 'row' gives"
+                )
+        other = RowTableNetwork(self._sizes, **self.options())
+        state = dict(self.state_dict())
+        for layer, weights in enumerate(self.weights()):
+            state[f"raw_{layer}"] = torch.as_tensor(weights, dtype=torch.float32)[None]
+        other.load_state_dict({name: state[name] for name in other.state_dict()})
         return other
 
     def replica(self, index: int) -> RowTableNetwork:
         """One replica as a network of its own (parameters copied)."""
         if not 0 <= index < self.n_replicas:
             raise IndexError(f"replica {index}: 0 to {self.n_replicas - 1} exist")
-        other = RowTableNetwork(
-            self._sizes,
-            n_classes=self._n_classes,
-            preconditioning=self._preconditioning,
-            width=self.width,
-            harmonics=self.harmonics,
-            coded=None if self._coded is None else [self._coded[index]],
-        )
+        coded = None if self._coded is None else [self._coded[index]]
+        other = RowTableNetwork(self._sizes, **self.options(), coded=coded)
         other.load_state_dict({name: value[index : index + 1] for name, value in self.state_dict().items()})
         return other
+
+    def options(self) -> dict[str, Any]:
+        """What makes another network of the same shape, beside sizes, seeds and codes."""
+        return {
+            "n_classes": self._n_classes,
+            "preconditioning": self._preconditioning,
+            "width": self.width,
+            "harmonics": self.harmonics,
+        }
 
     # -- what it is ---------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from labctl.physics.bench import BenchLaw, LightPath, LoopErrors
 from labctl.physics.curve import ElectronicsCurve
-from labctl.physics.fitted import CurveTable, FittedCurve, FittedMap
+from labctl.physics.fitted import CurveTable, FittedCurve, FittedMap, summed
 from labctl.physics.loop import ExponentialStep, LoopLaw, delayed_map, saturate, settle_fast, trajectory
 from labctl.physics.noise import LoopNoise
 from labctl.physics.philox import Stream
@@ -27,5 +27,6 @@ __all__ = [
     "saturate",
     "settle_fast",
     "settle_times",
+    "summed",
     "trajectory",
 ]

@@ -113,13 +113,17 @@ class FittedMap:
 
     def light(self, phi: Tensor) -> Tensor:
         """y [..., n] of driven values phi [..., n], as an open-loop probe has them."""
-        out = phi @ self.powers[0].T
-        raised = phi
-        for power in self.powers[1:]:
-            raised = raised * phi
-            out = out + raised @ power.T
-        return out
+        return summed(self.powers, phi)
 
     def __call__(self, z: Tensor) -> Tensor:
         """y [..., n] of states z [..., n], with the offset that only the closed loop has."""
         return self.light(self.curve(z)) + self.offset
+
+
+def summed(powers: Tensor, phi: Tensor) -> Tensor:
+    """sum_k P_k phi^k [..., r] of driven values phi [..., n] through powers [K, r, n], k = 1 .. K."""
+    out, raised = phi @ powers[0].T, phi
+    for power in powers[1:]:
+        raised = raised * phi
+        out = out + raised @ power.T
+    return out

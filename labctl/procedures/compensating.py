@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from labctl_calibration.bench import LOAD_PROBES, Bench
-from labctl_calibration.compensation import ITERATIONS, channel_order, compensate
+from labctl_calibration.compensation import ITERATIONS, METHOD, channel_order, compensate
 
 from labctl.devices import ConfigError
 from labctl.engines import OpticalLoopEngine
@@ -64,7 +64,9 @@ def _found_or_made(
 ) -> RowTableNetwork:
     """The adapted network from the store, under program and records, or made now and kept there."""
     store = rig.records
-    key = _key(original, bench)
+    settings = chain.subject.card.get("settings")
+    trained = TrainSettings(**(settings if isinstance(settings, dict) else {}))
+    key = _key(original, bench, trained)
     path = None if store is None else store.folder / f"compensated-{key[:16]}.safetensors"
     if path is not None and path.is_file():
         return load_network(path)
@@ -74,7 +76,7 @@ def _found_or_made(
         original,
         chain.subject.source,
         probes=PROBES,
-        settings=TrainSettings(**_settings(chain)),
+        settings=trained,
         tell=tell,
     )
     if path is not None:
@@ -83,14 +85,9 @@ def _found_or_made(
     return network
 
 
-def _settings(chain: Chain) -> dict[str, Any]:
-    settings = chain.subject.card.get("settings")
-    return dict(settings) if isinstance(settings, dict) else {}
-
-
-def _key(network: RowTableNetwork, bench: Bench) -> str:
+def _key(network: RowTableNetwork, bench: Bench, trained: TrainSettings) -> str:
     """What a compensation is kept under: the network as it came, the records, how it is done."""
-    digest = hashlib.sha256(f"{bench.record_ids} {PROBES} {ITERATIONS}".encode())
+    digest = hashlib.sha256(f"{bench.record_ids} {PROBES} {METHOD} {trained.model_dump_json()}".encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value.numpy()).tobytes())

@@ -58,6 +58,7 @@ class LoopMachine:
         """The root of z = c + g D(z; sigma), in x units."""
         c_skip, c_out, _ = self._network.preconditioning.coefficients(sigma)
         state, z, last = self._program.placement.state, start, False
+        cut = len(self._program.matrices) > 1
         while not last:
             segment = self._segment("implicit", sigma)
             if np.abs(segment.leak[state] - (1 - g * c_skip)).max() > 1e-6:  # same sigma, another step
@@ -65,11 +66,12 @@ class LoopMachine:
                     f"the scheme asks for implicit at sigma {sigma:.6g} with g {g:.6g}, the program has "
                     f"another g there: it was compiled for another sampler"
                 )
-            others = self._given.sum(axis=0) - self._given[segment.matrix]
-            inject = c + g * c_out * others if len(self._given) > 1 else c
+            inject = c
+            if cut:
+                inject = c + g * c_out * (self._given.sum(axis=0) - self._given[segment.matrix])
             result = self._solve(segment, inject, z)
             z, last = result.z[:, state] / segment.inject_scale, segment.last
-            if len(self._given) > 1:
+            if cut:
                 self._given[segment.matrix] = self._share(segment, inject, result) / (g * c_out)
         return np.asarray(z)
 

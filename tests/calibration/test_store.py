@@ -104,6 +104,9 @@ def test_a_changed_file_is_refused(tmp_path, suffix):
     if suffix == "npz":
         with pytest.raises(DataError, match="sha256 differs"):
             store.newest("panel", "A1")
+    else:
+        with pytest.raises(DataError, match="not the record it was stored as"):
+            store.newest("panel", "A2")
 
 
 def test_a_record_without_its_arrays_is_refused(tmp_path):

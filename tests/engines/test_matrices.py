@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from labctl.devices import ConfigError, ProgramError, UnsupportedFeature
-from labctl.engines import Batch
+from labctl.engines import Batch, DigitalEngine
+from labctl.models.checkpoint import load_network
 from labctl.models.network import RowTableNetwork
 from labctl.procedures import load_protocol, run
 from labctl.procedures.plan import chains_of
@@ -46,6 +47,30 @@ def test_the_ideal_loop_makes_the_whole_networks_samples(network, how):
     with open_rig("optical-ideal") as rig:
         made, host, _ = on_rig(rig, network, how)
     assert np.sqrt(np.mean((made - host) ** 2)) < 0.01
+
+
+@pytest.mark.parametrize("name", ["fashion_x4", "mnist_x4"])
+@pytest.mark.parametrize("steps", [4, 8])
+def test_two_sweeps_leave_less_than_the_scheme_on_the_shipped_networks(name, steps):
+    """To the whole network's own midpoint chain, against that chain's distance to the network's ODE."""
+    network, ids = load_network(name), np.arange(100)
+    labels = ids % network.n_classes
+    x = start_noise(ids, network.sizes[0], seed=1, sigma_max=10.0)
+    how = Sampler(scheme("implicit-midpoint"), sigmas("flow", steps, 10.0, 0.06))
+    program = compile_program(network, how, 48, sweeps=2)
+    engine = DigitalEngine(48, tolerance=1e-7)
+    engine.load(program)
+    made = how.run(
+        LoopMachine(engine, network, program, labels=labels, sample_id=ids), x, sample_id=ids, seed=1
+    )
+    host = HostMachine(network, labels=labels)
+    whole = how.run(host, x, sample_id=ids, seed=1)
+    exact = Sampler(scheme("heun"), sigmas("flow", 64, 10.0, 0.06)).run(host, x, sample_id=ids, seed=1)
+
+    def rms(a, b):
+        return np.sqrt(np.mean((a - b) ** 2))
+
+    assert rms(made, whole) < rms(whole, exact)
 
 
 def test_frames_are_paid_for_where_they_are_shown(network, how):

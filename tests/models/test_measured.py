@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from labctl_calibration.compensation import channel_order, freed
+from labctl_calibration.compensation import channel_order
 
 from labctl.devices.errors import ProgramError
 from labctl.models.measured import MeasuredNetwork
 from labctl.models.network import HIDDEN_GAIN, RowTableNetwork
 from labctl.models.refit import code_network
 from labctl.physics import FittedCurve, FittedMap
+from labctl.programs import encode
 from labctl.sampling import placed
 
 N = 24
@@ -69,12 +70,20 @@ def test_float_weights_over_the_designed_machine_are_the_network_at_those_bits(n
 def test_freed_codes_compute_the_same(network):
     coded = code_network(network, 4)
     x, sigma = inputs()
-    free = freed(coded)
+    free = coded.freed()
     assert free.codes is None
     np.testing.assert_allclose(f_of(free, x, sigma), f_of(coded, x, sigma), atol=1e-5)
     again = code_network(free, 4)
     for ours, theirs in zip(again.codes, coded.codes, strict=True):
         np.testing.assert_array_equal(ours.codes, theirs.codes)
+
+
+def test_rows_short_of_full_scale_are_not_freed(network):
+    """A float row's largest weight is 1: such a row would come back scaled up, in silence."""
+    shared = network.with_codes([[encode(w * np.linspace(0.3, 1, len(w))[:, None], 4, "global")
+                                  for w in network.weights()]])  # fmt: skip
+    with pytest.raises(ProgramError, match=r"matrix 1, row 0: the largest code is 2; allowed .*: 7"):
+        shared.freed()
 
 
 def test_leakage_and_curves_are_computed_as_the_machine_would(network):
