@@ -25,12 +25,12 @@ from labctl.devices import (
     joined_chains,
     joined_readouts,
 )
-from labctl.engines.channel_order import OrderedElectronics
+from labctl.engines.display import Display, LightOf, ReadNoise, Shown
 from labctl.engines.host_model import residual
 from labctl.engines.ledgers import chain_ledgers, frames_ledger, step_ledger
 from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
-from labctl.physics import FittedMap, Stream, cycling, row_peaks, settle_times
+from labctl.physics import Stream, cycling, row_peaks, settle_times
 from labctl.programs import (
     ChainUpdate,
     CodedTables,
@@ -40,7 +40,6 @@ from labctl.programs import (
     PlacedWeights,
     RowTrims,
     encode_chain,
-    encode_frame,
     encode_tables,
     injected,
     preset,
@@ -48,7 +47,6 @@ from labctl.programs import (
 )
 
 FloatArray = NDArray[np.float64]
-LightOf = Callable[[LoopElectronics, NDArray[np.int64]], FittedMap]
 SETTLE_BAND = 0.01  # of full scale (conventions, section 4)
 REFERENCE_TAU = 80.0  # the state that settle times are measured against
 NOISE_SIGMAS = 5.0  # a window's halves may differ by so many of their own standard deviations
@@ -72,26 +70,6 @@ class _Settled:
     readout: LoopReadout
     notes: tuple[Coercion, ...]
     camera: CameraRead | None = None
-
-
-@dataclass(frozen=True)
-class ReadNoise:
-    """Measured at load, worst watched row: sd inside a window, rms difference of its halves (units)."""
-
-    spread: float = 0.0
-    half_difference: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """One matrix of the program as measured at load: its frame, the record of it, W as the light shows it."""
-
-    frame: EncodedFrame
-    checksum: str
-    record: CalibrationRecord
-    weights: FloatArray
-    read_noise: dict[str, ReadNoise]
-    light: FittedMap | None
 
 
 class OpticalLoopEngine:
@@ -118,23 +96,14 @@ class OpticalLoopEngine:
                 "pulse-width planes outlast the loop's settling: it would find each plane's fixed point",
                 device=modulator.name, operation="build OpticalLoopEngine",
             )  # fmt: skip
-        self._modulator, self._channels = modulator, electronics
-        self._electronics = electronics  # in the program's order of rows
-        self._order: NDArray[np.int64] | None = None
-        self._panel_record, self._after_show = panel_record, after_show
-        self._full_scale_units = 1.0
-        if "full_scale_units" in panel_record.arrays:
-            self._full_scale_units = float(panel_record.array("full_scale_units")[0])
+        self._display = Display(modulator, electronics, panel_record, after_show)
         self._name = name
         self._program: LoopProgram | None = None
         self._tables: list[tuple[LoopSegment, CodedTables]] = []
-        self._matrices: list[_Measured] = []
+        self._matrices: list[Shown] = []
         self._shown = 0
         self._upload_us = 0.0
         self._buffers = np.empty((2, 0, electronics.spec.n_channels), np.int64)
-        self._channel_trims: RowTrims | None = None
-        self.trims: RowTrims | None = None  # of the program's rows; None: rows as the data sheet has them
-        self._light_of: LightOf | None = None
         self.camera: CameraReadout | None = None  # None: states from the electronics' ADC
 
     @property
@@ -145,12 +114,17 @@ class OpticalLoopEngine:
     @property
     def n_channels(self) -> int:
         """Variables of the loop."""
-        return self._electronics.spec.n_channels
+        return self.electronics.spec.n_channels
 
     @property
     def electronics(self) -> LoopElectronics:
-        """The loop electronics, for studies that need its timing."""
-        return self._electronics
+        """The loop electronics, in the program's order of rows."""
+        return self._display.electronics
+
+    @property
+    def trims(self) -> RowTrims | None:
+        """What brings each of the program's rows to the data sheet; None: as the data sheet has them."""
+        return self._display.trims
 
     def load(self, program: LoopProgram) -> None:
         """Show W, check what the panel says it shows, measure offsets and weights, measure read noise.
@@ -167,24 +141,17 @@ class OpticalLoopEngine:
             raise UnsupportedFeature(
                 f"spots are calibrated for one frame, the program shows {len(program.matrices)}; "
                 "allowed: states read by the ADC",
-                device=self._electronics.name, operation="load a program of several matrices",
+                device=self.electronics.name, operation="load a program of several matrices",
             )  # fmt: skip
         self._tables = [(segment, self._encoded(program, segment)) for segment in program.segments]
         self._program = program
         self._matrices = []
         for matrix in program.matrices:
-            frame = self._frame_of(matrix.fractions)
-            receipt = self._modulator.show(frame.levels)
-            self._upload_us = receipt.duration_us
-            record = self._nulled(self._after_show(self._electronics))
-            weights = record.array("effective_fractions") * matrix.scale_out[:, None] / self._full_scale_units
             self._shown = len(self._matrices)
-            light = None
-            if self._light_of is not None and self._order is not None:
-                light = self._light_of(self._electronics, self._order)
-            self._matrices.append(_Measured(frame, receipt.checksum, record, weights, {}, light))
+            self._matrices.append(self._display.show(matrix))
+            self._upload_us = self._matrices[-1].upload_us
             if self.camera is not None:
-                self.camera.load(self._electronics)
+                self.camera.load(self.electronics)
                 for _, tables in self._tables:
                     self.camera.require_leak(tables.leak_codes)
             for segment in program.segments:  # the first of each kind on this matrix
@@ -193,11 +160,17 @@ class OpticalLoopEngine:
         self._show(program.segments[0].matrix)
 
     def use_bench(self, trims: RowTrims, light_of: LightOf) -> None:
-        """Take the channels' measured errors out of every table; have `light_of` measure at every load what
-        the frame makes of states, given the electronics and the channel of every row.
-        """
-        self._channel_trims, self._light_of = trims, light_of
-        self.use_order(np.arange(self.n_channels) if self._order is None else self._order)
+        """Work by a bring-up from the next load on: `Display.use_bench`."""
+        self._display.use_bench(trims, light_of)
+
+    def use_order(self, order: NDArray[np.int64]) -> None:
+        """Put a program's row i on channel order[i], from the next load on."""
+        self._display.use_order(order)
+
+    def show(self, weights: PlacedWeights) -> CalibrationRecord:
+        """Put one matrix on display and null its offsets, for measurements; the next load shows its own."""
+        self._matrices, self._program = [], None
+        return self._display.put(weights)[2]
 
     def light(self, z: FloatArray, rows: slice, columns: slice) -> FloatArray:
         """y [B, r] of rows from states [B, n], network units: measured W over tanh of `columns`; on a bench
@@ -210,44 +183,11 @@ class OpticalLoopEngine:
         seen = measured.light(torch.from_numpy(np.asarray(z, dtype=np.float64))).numpy()[:, rows]
         return np.asarray(seen * program.matrices[self._shown].scale_out[rows])
 
-    def use_order(self, order: NDArray[np.int64]) -> None:
-        """Put a program's row i on channel order[i], from the next load on."""
-        self._order = order
-        self._electronics = OrderedElectronics(self._channels, order)
-        self._electronics.open()
-        if self._channel_trims is not None:
-            self.trims = self._channel_trims.on(order)
-
-    def _frame_of(self, fractions: FloatArray) -> EncodedFrame:
-        """The frame for fractions [n, n] in the program's rows."""
-        if self._order is None:
-            return encode_frame(fractions, self._modulator.spec, self._panel_record)
-        row_of = np.argsort(self._order)
-        frame = encode_frame(fractions[np.ix_(row_of, row_of)], self._modulator.spec, self._panel_record)
-        return replace(frame, realised=frame.realised[np.ix_(self._order, self._order)])
-
-    def show(self, weights: PlacedWeights) -> CalibrationRecord:
-        """Put one matrix on display and null its offsets, for measurements; the next load shows its own."""
-        self._matrices, self._program = [], None
-        self._modulator.show(self._frame_of(weights.fractions).levels)
-        return self._nulled(self._after_show(self._electronics))
-
-    def _nulled(self, record: CalibrationRecord) -> CalibrationRecord:
-        """The record with its null moved by what only the closed loop shows, where that was measured."""
-        if self.trims is None:
-            return record
-        moved = self.trims.light_offset_units / self._electronics.spec.offset_dac.units_per_code
-        codes = record.array("null_codes") + np.rint(moved)
-        self._electronics.set_offset_null(codes.astype(np.int64))
-        return replace(record, arrays={**record.arrays, "null_codes": codes})
-
     def _show(self, matrix: int) -> None:
         """Put another of the program's matrices on display, with the offset null that belongs to it."""
         if matrix == self._shown:
             return
-        wanted = self._matrices[matrix]
-        self._upload_us = self._modulator.show(wanted.frame.levels).duration_us
-        self._electronics.set_offset_null(wanted.record.array("null_codes").astype(np.int64))
+        self._upload_us = self._display.show_again(self._matrices[matrix])
         self._shown = matrix
 
     @property
@@ -283,7 +223,7 @@ class OpticalLoopEngine:
         program = self._loaded()
         self._show(segment.matrix)
         started = time.perf_counter()
-        spec = self._electronics.spec
+        spec = self.electronics.spec
         tables = self._coded(segment)
         codes, bias_clipped, notes = self._codes(program, segment, tables, batch)
         readout, read, queues = self._settled(codes, wait_us)
@@ -310,32 +250,32 @@ class OpticalLoopEngine:
         program = self._loaded()
         self._show(segments[0].matrix)
         started = time.perf_counter()
-        spec, state = self._electronics.spec, program.placement.state
+        spec, state = self.electronics.spec, program.placement.state
         if self.camera is not None:
             raise UnsupportedFeature(
                 "states read by camera come to the host after each settle; allowed: stepping by the host",
-                device=self._electronics.name, operation="run a chain",
+                device=self.electronics.name, operation="run a chain",
             )  # fmt: skip
         if spec.chain is None:
             raise UnsupportedFeature(
                 "the electronics have no sequencer; allowed: stepping by the host",
-                device=self._electronics.name, operation="run a chain",
+                device=self.electronics.name, operation="run a chain",
             )  # fmt: skip
         if len(segments) > spec.chain.depth:
             raise ProgramError(
-                f"{self._electronics.name}: the chain has {len(segments)} settles; allowed: 1 to "
+                f"{self.electronics.name}: the chain has {len(segments)} settles; allowed: 1 to "
                 f"{spec.chain.depth}, what the sequencer holds"
             )
         if self.trims is not None:
             raise UnsupportedFeature(
                 "the sequencer gives every row the same injection, and the rows' measured errors differ; "
                 "allowed: stepping by the host, or no compensation",
-                device=self._electronics.name, operation="run a chain",
+                device=self.electronics.name, operation="run a chain",
             )  # fmt: skip
         if len({segment.matrix for segment in segments}) > 1:
             raise UnsupportedFeature(
                 "the sequencer cannot change the panel's frame; allowed: a chain on one matrix",
-                device=self._electronics.name, operation="run a chain",
+                device=self.electronics.name, operation="run a chain",
             )  # fmt: skip
         tables = [self._coded(segment) for segment in segments]
         start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
@@ -344,7 +284,7 @@ class OpticalLoopEngine:
             labels=batch.labels, sample_id=batch.sample_id, first_step=batch.step_id, noise=noise,
         )  # fmt: skip
         queues = _queues(len(start_codes), spec.max_queue)
-        ran = joined_chains([self._electronics.run_chain(chain_part(chain, part)) for part in queues])
+        ran = joined_chains([self.electronics.run_chain(chain_part(chain, part)) for part in queues])
         ledgers = chain_ledgers(spec, chain, ran.settles, len(queues), self._frame_us())
         out = []
         for k, (segment, coded) in enumerate(zip(segments, tables, strict=True)):
@@ -379,7 +319,7 @@ class OpticalLoopEngine:
         program = self._loaded()
         segment, readout, codes = settled.segment, settled.readout, settled.codes
         rows = program.watched(segment)
-        unit = self._electronics.spec.adc.units_per_code
+        unit = self.electronics.spec.adc.units_per_code
         z = readout.counts * unit if settled.camera is None else settled.camera.z
         halves = readout.half_counts[1, :, rows] - readout.half_counts[0, :, rows]
         step_norm = row_peaks(halves * unit)
@@ -412,13 +352,13 @@ class OpticalLoopEngine:
         self, codes: SettleCodes, wait_us: float | None
     ) -> tuple[LoopReadout, CameraRead | None, int]:
         """Settle in queues of what the sequencer (and the camera) holds; how many queues that took."""
-        spec, camera = self._electronics.spec, self.camera
+        spec, camera = self.electronics.spec, self.camera
         if camera is None:
             parts = _queues(len(codes.bias), spec.max_queue)
-            run = [self._electronics.settle(_queue(codes, part), wait_us=wait_us) for part in parts]
+            run = [self.electronics.settle(_queue(codes, part), wait_us=wait_us) for part in parts]
             return joined_readouts(run), None, len(parts)
         parts = _queues(len(codes.bias), min(spec.max_queue, camera.max_queue))
-        filmed = [camera.settle(self._electronics, _queue(codes, part), wait_us) for part in parts]
+        filmed = [camera.settle(self.electronics, _queue(codes, part), wait_us) for part in parts]
         readout = joined_readouts([beside for beside, _ in filmed])
         period_us = camera.period_us(readout.wait_us, readout.window_us)
         timed = replace(readout, window_us=period_us - readout.wait_us)  # exposure, and the sensor's read-out
@@ -439,7 +379,7 @@ class OpticalLoopEngine:
         """
         program = self._loaded()
         self._show(segment.matrix)
-        spec, state = self._electronics.spec, program.placement.state
+        spec, state = self.electronics.spec, program.placement.state
         band = SETTLE_BAND * spec.adc.range_units
         noise = NOISE_SIGMAS * self.read_noise[segment.kind].half_difference
         long_step = AUDIT_STEP + AUDIT_STEP // 2 + batch.step_id  # draws of its own
@@ -453,10 +393,10 @@ class OpticalLoopEngine:
     def _settled_u(self, segment: LoopSegment, batch: Batch) -> FloatArray:
         """u [B, d] after 80 tau."""
         program = self._loaded()
-        spec, state = self._electronics.spec, program.placement.state
+        spec, state = self.electronics.spec, program.placement.state
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         parts = [
-            self._electronics.settle(_queue(codes, part), wait_us=REFERENCE_TAU * spec.tau_us)
+            self.electronics.settle(_queue(codes, part), wait_us=REFERENCE_TAU * spec.tau_us)
             for part in _queues(len(codes.bias), spec.max_queue)
         ]
         return np.concatenate([p.counts[:, state] for p in parts]) * spec.adc.units_per_code
@@ -479,8 +419,8 @@ class OpticalLoopEngine:
 
     def _encoded(self, program: LoopProgram, segment: LoopSegment) -> CodedTables:
         return encode_tables(
-            segment, program.matrix_of(segment), self._electronics.spec, self.trims,
-            full_scale_units=self._full_scale_units,
+            segment, program.matrix_of(segment), self.electronics.spec, self.trims,
+            full_scale_units=self._display.full_scale_units,
         )  # fmt: skip
 
     def _residual(
@@ -492,7 +432,7 @@ class OpticalLoopEngine:
         rows: slice,
     ) -> FloatArray:
         """The host model's |F(z) - z| on the watched rows, with the knobs as applied."""
-        spec = self._electronics.spec
+        spec = self.electronics.spec
         program = self._loaded()
         columns = next(c for r, c in program.placement.blocks if r == rows)
         bias = tables.bias_acting(codes.bias[:, rows] * spec.dac.units_per_code, rows)
@@ -509,7 +449,7 @@ class OpticalLoopEngine:
         Bias and start stand in buffers that the next call fills again: fresh pages would cost more than all
         else that the host does in a step.
         """
-        spec = self._electronics.spec
+        spec = self.electronics.spec
         state = program.placement.state
         row = slice(0, 1) if batch.labels is None else batch.labels
         own = tables.bias_to_set(segment.bias[row, state] + segment.inject_scale * batch.inject, state)
@@ -545,7 +485,7 @@ class OpticalLoopEngine:
         tolerance = max(segment.end.tolerance, NOISE_SIGMAS * noise.half_difference)
         still = step_norm <= tolerance
         outcome = np.where(still, np.uint8(Outcome.CONVERGED), np.uint8(Outcome.MAX_TIME))
-        band = SETTLE_BAND * self._electronics.spec.adc.range_units
+        band = SETTLE_BAND * self.electronics.spec.adc.range_units
         outcome[still & cycling(spread, noise.spread, band)] = Outcome.LIMIT_CYCLE
         if bias_clipped.any():
             outcome[bias_clipped.any(axis=1)] = Outcome.SATURATED
@@ -564,7 +504,7 @@ class OpticalLoopEngine:
         """
         if count == 0:
             return np.empty(0), np.empty(0)
-        spec = self._electronics.spec
+        spec = self.electronics.spec
         band = SETTLE_BAND * spec.adc.range_units
         noise = self.read_noise[segment.kind].spread
         repeats = min(MAX_TRACE_REPEATS, max(1, math.ceil((6 * noise / band) ** 2)))
@@ -577,7 +517,7 @@ class OpticalLoopEngine:
         for repeat in range(repeats):
             step_id = AUDIT_STEP + (codes.step_id << 8) + repeat
             queue = replace(_queue(codes, slice(0, count)), step_id=step_id)
-            readout = self._electronics.settle(queue, wait_us=reference_us, trace=True)
+            readout = self.electronics.settle(queue, wait_us=reference_us, trace=True)
             trace, time_us = _trace(readout)
             final = final + readout.counts[:, rows] * (unit / repeats)
             seen = seen + trace[:, :, rows] * (unit / repeats)
@@ -610,7 +550,7 @@ class OpticalLoopEngine:
 
     def _window_statistics(self, program: LoopProgram, segment: LoopSegment) -> ReadNoise:
         """Settle 64 typical injections (unit variance in u) for 80 tau; 95th percentile, worst row."""
-        spec = self._electronics.spec
+        spec = self.electronics.spec
         repeats, n = 64, spec.n_channels
         d = program.placement.sizes[0]
         sample = np.arange(repeats)
@@ -623,7 +563,7 @@ class OpticalLoopEngine:
             step_id=AUDIT_STEP - 1,  # draws of its own, shared with no diffusion step
         )
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
-        readout = self._electronics.settle(codes, wait_us=REFERENCE_TAU * spec.tau_us)
+        readout = self.electronics.settle(codes, wait_us=REFERENCE_TAU * spec.tau_us)
         rows, unit = program.watched(segment), spec.adc.units_per_code
         difference = (readout.half_counts[1] - readout.half_counts[0])[:, rows] * unit
         return ReadNoise(
