@@ -1,18 +1,22 @@
 """A network made to fit the bench it runs on: rows on good channels, weights, biases and gains adapted to it.
 
 With the program's own frame on display, open-loop probes say what it does to light; that map and the
-electronics' measured curves predict what the machine computes. Through them the network is trained to compute
-what the codes were meant to: its own F at noised data. First with free weights; these are coded again, shown
-and probed again; then, with the codes frozen, biases and gains alone are re-fitted to what is really there.
+electronics' measured curves predict what the machine computes. Through them the network is trained to
+compute what it was meant to: the teacher's F at noised data. First with free weights, then with weights that
+feel their coming codes. The codes are the nearest to these or, of the free weights, those that cost F least:
+whichever re-fits better. They are shown and probed again, and the network runs on them: what its own settles
+say of every row corrects the map. Then, with the codes frozen, biases and gains alone are re-fitted to that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
 from labctl.devices import ConfigError
 from labctl.engines import OpticalLoopEngine
@@ -21,20 +25,38 @@ from labctl.models.measured import MeasuredNetwork
 from labctl.models.network import RowTableNetwork
 from labctl.models.points import PointTable
 from labctl.models.reference import converged_samples, start_noise
-from labctl.models.refit import refit_settings
 from labctl.models.training import TrainSettings, optimise
-from labctl.programs import PlacedWeights, encode
+from labctl.physics import FittedCurve, FittedMap
+from labctl.programs import CodedMatrix, PlacedWeights, encode, search_codes
 from labctl.sampling import placed
 from labctl_calibration.bench import Bench
+from labctl_calibration.operating import corrected, operated
 
 FloatArray = NDArray[np.float64]
 Tell = Callable[[str, int, int], None]
 OWN_SAMPLES = 8192  # of the network itself, where its data are not at hand
-ITERATIONS, SAMPLES_PER_LEVEL = 1500, 16  # of each of the two trainings
+SAMPLES_PER_LEVEL = 16
 SIGMA_RANGE = (0.05, 12.0)  # uniform in ln sigma: low levels, where gains are highest, count like others
-FREE_RATE, REFIT_RATE = 5e-3, 1e-2
-FREE_BITS = 9  # of the weights while they move: the rounding of the codes to come would drown the gradient
-METHOD = (ITERATIONS, SAMPLES_PER_LEVEL, SIGMA_RANGE, FREE_RATE, REFIT_RATE, FREE_BITS)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the trainings: its length and learning rate."""
+
+    what: str
+    iterations: int
+    rate: float
+
+
+FREE_BITS = 9  # of weights that move far: the rounding of the codes to come would drown the gradient
+FREE = Stage("adapting the weights", 1000, 5e-3)
+CODING = Stage("nearing the codes", 500, 1e-3)
+TRIAL = Stage("choosing the codes", 300, 1e-2)
+REFIT = Stage("re-fit to the bench", 1000, 1e-2)
+STAGES = (FREE, CODING, TRIAL, REFIT)
+MOMENT_LEVELS, MOMENT_SAMPLES = 24, 640
+SCALE_RANGE = (0.5, 1.5)  # of rows u
+METHOD = (STAGES, SAMPLES_PER_LEVEL, SIGMA_RANGE, FREE_BITS, MOMENT_LEVELS, MOMENT_SAMPLES)
 
 
 def channel_order(weights: PlacedWeights, channels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -53,58 +75,130 @@ def compensate(
     source: DataSource | None,
     *,
     probes: int,
-    settings: TrainSettings,
     tell: Tell,
+    teacher: RowTableNetwork | None = None,
 ) -> RowTableNetwork:
-    """The network adapted to the engine's bench, with codes of the same bits; `probes` in all.
+    """The network adapted to the engine's bench, with codes of the same bits.
 
-    Puts the rows on their channels, and leaves them there. `source` None: samples of the network itself stand
-    for its data. Raises ConfigError for a network without codes, ProgramError for one that does not fit, or
-    whose codes leave a row short of full scale.
+    Puts the rows on their channels, and leaves them there. `source` None: samples of the network itself
+    stand for its data. `teacher` is the network whose F is wanted, as before it was coded; None: the
+    network's own. `probes` in all: a third for the first map, a third for settles of the network on its new
+    codes; the last is what the engine measures by itself whenever it loads.
+
+    Raises ConfigError for a network without codes, ProgramError for one that does not fit, or whose codes
+    leave a row short of full scale.
     """
-    codes = network.codes
-    if codes is None:
+    if network.codes is None:
         raise ConfigError(
             "bits is 'float'; compensation adapts coded networks; allowed: 1 to 9, or none of it"
         )
-    bits = codes[0].bits
     data = source or own_samples(network)
     weights = placed(network, engine.n_channels)
     order = channel_order(weights, bench.channels)
     engine.use_order(order)
     limit = engine.electronics.spec.hidden_gain.high * bench.full_scale_units
-    limits = limit * bench.trims.gain_scale[order]
+    fitting = _Fitting(data, teacher or network, limit * bench.trims.gain_scale[order], tell)
+    engine.show(weights)
+    light = bench.map_of(engine.electronics, order, probes=probes // 3)
+    scale = input_scale(light.curve, weights.placement.state)
+    coded = _coded(fitting, network.with_input_scale(scale), weights, light)
+    seen = operated(engine, coded, fitting.teacher, data, settles=probes // 3)
+    light = corrected(engine.measured_map(), seen)
+    return fitting.trained(REFIT, coded, placed(coded, engine.n_channels), light).plain()
 
-    def fitted(network: RowTableNetwork, what: str) -> RowTableNetwork:
-        """Trained through the map of the frame that is on display."""
-        light = bench.map_of(engine.electronics, order, probes=probes // 2)
-        through = MeasuredNetwork(network, weights, light, bits=FREE_BITS, gain_limit=limits)
-        optimise(
-            through, data, _settings(settings, free=network.codes is None), seeds=(0,), teacher=teacher,
-            progress=lambda event: tell(what, event.done, event.total),
+
+def input_scale(curve: FittedCurve, state: slice) -> float:
+    """The scale of rows u at which their curves are nearest to tanh, whose amplitude weights can undo.
+
+    Hidden rows' gains and biases undo a scale; rows u hold what the host reads.
+    """
+    z = torch.linspace(-3.0, 3.0, 241, dtype=torch.float64)
+    density, wanted = torch.exp(-(z**2) / 2), torch.tanh(z)
+
+    def missed(scale: float) -> float:
+        f = curve(scale * z[:, None].expand(-1, len(curve.scale)))[:, state].mean(dim=1)
+        amplitude = (density * f * wanted).sum() / (density * f * f).sum()
+        return float((density * (amplitude * f - wanted) ** 2).sum())
+
+    return float(minimize_scalar(missed, bounds=SCALE_RANGE, method="bounded").x)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitting:
+    """What the trainings of a network have in common; gain_limit [n] is the machine's, with row scales."""
+
+    data: DataSource
+    teacher: RowTableNetwork
+    gain_limit: FloatArray
+    tell: Tell
+
+    def through(
+        self, network: RowTableNetwork, weights: PlacedWeights, light: FittedMap, bits: int = FREE_BITS
+    ) -> MeasuredNetwork:
+        """The network as the machine would compute it."""
+        return MeasuredNetwork(network, weights, light, bits=bits, gain_limit=self.gain_limit)
+
+    def trained(
+        self,
+        stage: Stage,
+        network: RowTableNetwork,
+        weights: PlacedWeights,
+        light: FittedMap,
+        bits: int = FREE_BITS,
+    ) -> MeasuredNetwork:
+        """The same, trained."""
+        through = self.through(network, weights, light, bits)
+        self.improve(stage, through)
+        return through
+
+    def improve(self, stage: Stage, through: MeasuredNetwork) -> float:
+        """Train a network in place; the mean loss of its last iterations."""
+        settings = TrainSettings(
+            objective=self.teacher.preconditioning.kind, iterations=stage.iterations,
+            samples_per_level=SAMPLES_PER_LEVEL, sigma_law="loguniform", sigma_low=SIGMA_RANGE[0],
+            sigma_high=SIGMA_RANGE[1], learning_rate=stage.rate, warmup=100,
         )  # fmt: skip
-        return through.plain()
-
-    teacher = network
-    engine.show(weights)
-    free = fitted(network.freed(), "adapting the weights")
-    coded = free.with_codes([[encode(matrix, bits) for matrix in free.weights()]])
-    weights = placed(coded, engine.n_channels)
-    engine.show(weights)
-    return fitted(coded, "re-fit to the bench")
+        losses = optimise(
+            through, self.data, settings, seeds=(0,), teacher=self.teacher,
+            progress=lambda event: self.tell(stage.what, event.done, event.total),
+        )  # fmt: skip
+        return float(losses[-1, 0])
 
 
-def _settings(trained: TrainSettings, *, free: bool) -> TrainSettings:
-    return refit_settings(trained).model_copy(
-        update={
-            "iterations": ITERATIONS,
-            "samples_per_level": SAMPLES_PER_LEVEL,
-            "sigma_law": "loguniform",
-            "sigma_low": SIGMA_RANGE[0],
-            "sigma_high": SIGMA_RANGE[1],
-            "learning_rate": FREE_RATE if free else REFIT_RATE,
-        }
+def _coded(
+    fitting: _Fitting, network: RowTableNetwork, weights: PlacedWeights, light: FittedMap
+) -> RowTableNetwork:
+    """The network with other codes, chosen through the map that was measured with its own."""
+    codes = network.codes
+    bits = FREE_BITS if codes is None else codes[0].bits
+    free = fitting.trained(FREE, network.freed(), weights, light)
+    tried = [free.plain().with_codes([searched_codes(free, fitting.data, bits)])] if bits > 1 else []
+    nearing = fitting.trained(CODING, free.plain(), weights, light, bits).plain()
+    tried.append(nearing.with_codes([[encode(matrix, bits) for matrix in nearing.weights()]]))
+    chosen, least = tried[0], np.inf
+    for candidate in tried if len(tried) > 1 else ():
+        shown = placed(candidate, weights.placement.n_channels)
+        through = fitting.through(candidate, shown, free.light_of(shown))
+        loss = fitting.improve(TRIAL, through)
+        if loss < least:
+            chosen, least = through.plain(), loss
+    return chosen
+
+
+def searched_codes(free: MeasuredNetwork, data: DataSource, bits: int) -> list[CodedMatrix]:
+    """Codes of a network's weights by what they cost its F on the machine: see `search_codes`."""
+    rng = np.random.Generator(np.random.Philox(key=505))
+    sigma = np.geomspace(*SIGMA_RANGE, MOMENT_LEVELS)
+    points, labels = data.draw(MOMENT_LEVELS * MOMENT_SAMPLES, rng)
+    noised = points.reshape(MOMENT_LEVELS, MOMENT_SAMPLES, -1)
+    noised = noised + sigma[:, None, None] * rng.standard_normal(noised.shape)
+    moments = free.moments(
+        torch.from_numpy(noised[None]).float(),
+        torch.from_numpy(sigma).float(),
+        None if labels is None else torch.from_numpy(labels).reshape(noised.shape[:2]),
     )
+    matrices = free.plain().weights()
+    return [search_codes(w, bits, m) for w, m in zip(matrices, moments, strict=True)]
 
 
 def own_samples(network: RowTableNetwork) -> DataSource:

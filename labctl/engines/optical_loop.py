@@ -30,7 +30,7 @@ from labctl.engines.host_model import residual
 from labctl.engines.ledgers import chain_ledgers, frames_ledger, step_ledger
 from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
-from labctl.physics import Stream, cycling, row_peaks, settle_times
+from labctl.physics import FittedMap, Stream, cycling, row_peaks, settle_times
 from labctl.programs import (
     ChainUpdate,
     CodedTables,
@@ -212,6 +212,17 @@ class OpticalLoopEngine:
         """
         self._loaded()
         return self._matrices[self._shown].weights
+
+    def measured_map(self) -> FittedMap:
+        """What the frame on display makes of states, in full-scale weights, as its load measured it.
+
+        Raises ProgramError on a bench that was not brought up: nothing of that was measured.
+        """
+        self._loaded()
+        light = self._matrices[self._shown].light
+        if light is None:
+            raise ProgramError(f"{self._name}: maps are measured on a bench that was brought up")
+        return light
 
     def solve(
         self, segment: LoopSegment, batch: Batch, *, audit: int = 0, wait_us: float | None = None

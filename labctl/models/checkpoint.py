@@ -67,6 +67,7 @@ class ModelCard(_Record):
     n_classes: int = 0
     preconditioning: Kind = "edm"
     sigma_data: float = 1.0
+    input_scale: float = 1.0
     width: int = 64
     harmonics: int = 4
     bits: int | None = None
@@ -102,6 +103,7 @@ def describe(network: RowTableNetwork, name: str, **fields: Any) -> ModelCard:
         n_classes=network.n_classes,
         preconditioning=network.preconditioning.kind,
         sigma_data=network.preconditioning.sigma_data,
+        input_scale=network.preconditioning.input_scale,
         width=network.width,
         harmonics=network.harmonics,
         bits=network.bits,
@@ -279,7 +281,7 @@ def _rebuild(path: Path, tensors: Tensors, card: ModelCard) -> RowTableNetwork:
         network = RowTableNetwork(
             card.sizes,
             n_classes=card.n_classes,
-            preconditioning=Preconditioning(card.preconditioning, card.sigma_data),
+            preconditioning=Preconditioning(card.preconditioning, card.sigma_data, card.input_scale),
             width=card.width,
             harmonics=card.harmonics,
             coded=coded,

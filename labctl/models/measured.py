@@ -12,6 +12,7 @@ frame is then predicted from the one that was measured, and measured again once 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from labctl.models.network import RowTableNetwork, coefficients, for_samples
 from labctl.physics import CurveTable, FittedMap, summed
 from labctl.programs import PlacedWeights, full_scale_code
 
+SIGN_VECTORS: Final = 4
 PASSES: Final = 3  # through the layers: a few percent leak back, and each pass takes that off the error
 
 
@@ -50,7 +52,7 @@ class MeasuredNetwork(RowTableNetwork):
         super().__init__(network.sizes, **network.options(), coded=None if codes is None else [codes])
         self.load_state_dict(network.state_dict())
         self._placement = weights.placement
-        self._curve = CurveTable(light.curve)
+        self._light, self._curve = light, CurveTable(light.curve)
         self._offset = light.offset.to(torch.float32)
         self._measured = light.powers.to(torch.float32)
         self._shown = torch.as_tensor(weights.fractions, dtype=torch.float32)
@@ -80,8 +82,15 @@ class MeasuredNetwork(RowTableNetwork):
         return self._measured + (fractions - self._shown) * self._carried[:, None, :]
 
     def _raw_groups(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        c_skip, c_out, _ = (c[..., None, None] for c in coefficients(self.preconditioning, sigma))
+        return self._settled(x, sigma, labels)[0], c_skip, c_out
+
+    def _settled(
+        self, x: Tensor, sigma: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """F [R, S, M, d], states [R, S, M, n] at rest, and the light that each matrix's rows get."""
         self._check_labels(labels)
-        c_skip, c_out, c_in = (c[..., None, None] for c in coefficients(self.preconditioning, sigma))
+        c_in = coefficients(self.preconditioning, sigma)[2][..., None, None]
         replicas, levels, members, _ = x.shape
         gains, biases = self._tables(sigma)
         row_gains: Sequence[Tensor] = [
@@ -101,11 +110,36 @@ class MeasuredNetwork(RowTableNetwork):
             phi = self._curve(torch.cat([*blocks, rest], dim=-1))
             return (summed(powers[:, rows], phi) + self._offset[rows]) * self._scale_out[rows]
 
+        lights: list[Tensor] = []
         last = len(placement.sizes) - 1
         for _ in range(PASSES):
+            lights = []
             for layer in range(1, last + 1):
-                blocks[layer] = row_gains[layer - 1] * row_light(layer) + row_biases[layer - 1]
-        return row_gains[-1] * row_light(0) + row_biases[-1], c_skip, c_out
+                lights.append(row_light(layer))
+                blocks[layer] = row_gains[layer - 1] * lights[-1] + row_biases[layer - 1]
+        lights.append(row_light(0))
+        raw = row_gains[-1] * lights[-1] + row_biases[-1]
+        return raw, torch.cat([*blocks, rest], dim=-1), lights
+
+    def moments(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> list[NDArray[np.float64]]:
+        """What errors of the weights cost F, matrix by matrix: M [rows, columns, columns] for `search_codes`.
+
+        M_r = sum over samples of s_r f f': f is the light of the matrix's inputs less what the row's own bias
+        and gain undo at each level and class; s_r the squared derivative of F by the row's light, summed over
+        F's components by random sign vectors (Hutchinson 1989). x [1, S, M, d], sigma [S], labels [S, M].
+        """
+        raw, states, lights = self._settled(x, sigma, labels)
+        squares = [torch.zeros_like(light) for light in lights]
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(SIGN_VECTORS):
+            signs = torch.randint(0, 2, raw.shape, generator=generator).to(raw.dtype) * 2 - 1
+            grads = torch.autograd.grad((raw * signs).sum(), lights, retain_graph=True)
+            squares = [total + grad.square() for total, grad in zip(squares, grads, strict=True)]
+        phi = self._curve(states.detach())[0].double()
+        return [
+            _moments(phi[..., columns], light.detach()[0].double(), square[0].double(), labels).numpy()
+            for (_, columns), light, square in zip(self._placement.blocks, lights, squares, strict=True)
+        ]
 
     def _reached(self, matrix: int, gain: Tensor) -> Tensor:
         """Gains [..., rows] of one matrix as far as the machine's knobs go; those of rows u go far enough."""
@@ -114,6 +148,30 @@ class MeasuredNetwork(RowTableNetwork):
         rows = self._placement.block(matrix + 1)
         return torch.minimum(gain, self._gain_limit[rows] / self._scale_out[rows])
 
+    def light_of(self, weights: PlacedWeights) -> FittedMap:
+        """The map to expect of another frame."""
+        shown = torch.as_tensor(weights.fractions, dtype=torch.float32)
+        powers = self._measured + (shown - self._shown) * self._carried[:, None, :]
+        return replace(self._light, powers=powers.double())
+
     def plain(self) -> RowTableNetwork:
         """The same parameters as an ordinary network, to be coded, saved or compiled."""
         return self.replica(0)
+
+
+def _moments(phi: Tensor, light: Tensor, squares: Tensor, labels: Tensor | None) -> Tensor:
+    """M [r, c, c] from inputs phi [S, M, c], light [S, M, r] and weights squares [S, M, r]."""
+    out = torch.zeros(light.shape[-1], phi.shape[-1], phi.shape[-1], dtype=phi.dtype)
+    for level in range(len(phi)):
+        kinds = torch.zeros(phi.shape[1], dtype=torch.int64) if labels is None else labels[level]
+        for kind in torch.unique(kinds):
+            of = kinds == kind
+            f, y, s = phi[level, of], light[level, of], squares[level, of]
+            total = s.sum(dim=0).clamp_min(1e-30)
+            mean, off = (s / total).T @ f, y - (s / total * y).sum(dim=0)
+            along = (s * off).T @ f  # what a change of the row's gain takes with it
+            out += torch.einsum("mr,mi,mj->rij", s, f, f)
+            out -= total[:, None, None] * mean[:, :, None] * mean[:, None, :]
+            size = (s * off.square()).sum(dim=0).clamp_min(1e-30)
+            out -= along[:, :, None] * along[:, None, :] / size[:, None, None]
+    return out

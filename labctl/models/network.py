@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -39,9 +40,10 @@ OUTPUT_BIAS: Final = 2.0
 def coefficients(preconditioning: Preconditioning, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(c_skip, c_out, c_in) for a tensor of noise levels: `Preconditioning.coefficients`, element-wise."""
     sd = preconditioning.sigma_data
-    c_in = (sigma * sigma + sd * sd).rsqrt()
+    unit = (sigma * sigma + sd * sd).rsqrt()
+    c_in = preconditioning.input_scale * unit
     if preconditioning.kind == "edm":
-        return sd * sd * c_in * c_in, sigma * sd * c_in, c_in
+        return sd * sd * unit * unit, sigma * sd * unit, c_in
     if preconditioning.kind == "flow":
         t = sigma / (1.0 + sigma)
         return 1.0 - t, t, c_in
@@ -168,6 +170,17 @@ class RowTableNetwork(nn.Module):
         for layer, weights in enumerate(self.weights()):
             state[f"raw_{layer}"] = torch.as_tensor(weights, dtype=torch.float32)[None]
         other.load_state_dict({name: state[name] for name in other.state_dict()})
+        return other
+
+    def with_input_scale(self, scale: float) -> RowTableNetwork:
+        """The same parameters over inputs u of another scale (one replica); it computes something else."""
+        self._single("with_input_scale")
+        preconditioning = replace(self._preconditioning, input_scale=scale)
+        coded = None if self._coded is None else [self._coded[0]]
+        other = RowTableNetwork(
+            self._sizes, **{**self.options(), "preconditioning": preconditioning}, coded=coded
+        )
+        other.load_state_dict(self.state_dict())
         return other
 
     def replica(self, index: int) -> RowTableNetwork:

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from labctl_calibration.bench import LOAD_PROBES, Bench
-from labctl_calibration.compensation import ITERATIONS, METHOD, channel_order, compensate
+from labctl_calibration.compensation import METHOD, channel_order, compensate
 
 from labctl.devices import ConfigError
 from labctl.engines import OpticalLoopEngine
 from labctl.models.checkpoint import describe, load_network, save_network
 from labctl.models.network import RowTableNetwork
-from labctl.models.training import TrainSettings
 from labctl.procedures.models_of import Tell
 from labctl.procedures.plan import Chain
 from labctl.rig import Rig
@@ -48,7 +47,7 @@ def compensated(chain: Chain, rig: Rig, tell: Tell) -> Chain:
     network = _found_or_made(original, chain, rig, engine, bench, tell)
     engine.use_order(order)
     program = compile_program(network, chain.sampler, engine.n_channels, tolerance=recipe.tolerance)
-    made_of = {"records": list(bench.record_ids), "probes": PROBES, "iterations": ITERATIONS}
+    made_of = {"records": list(bench.record_ids), "probes": PROBES}
     card: dict[str, Any] = {**chain.subject.card, "compensation": made_of}
     return replace(
         chain,
@@ -64,9 +63,8 @@ def _found_or_made(
 ) -> RowTableNetwork:
     """The adapted network from the store, under program and records, or made now and kept there."""
     store = rig.records
-    settings = chain.subject.card.get("settings")
-    trained = TrainSettings(**(settings if isinstance(settings, dict) else {}))
-    key = _key(original, bench, trained)
+    teacher = chain.subject.uncoded or original
+    key = _key(original, teacher, bench)
     path = None if store is None else store.folder / f"compensated-{key[:16]}.safetensors"
     if path is not None and path.is_file():
         return load_network(path)
@@ -76,8 +74,8 @@ def _found_or_made(
         original,
         chain.subject.source,
         probes=PROBES,
-        settings=trained,
         tell=tell,
+        teacher=teacher,
     )
     if path is not None:
         card = describe(network, path.stem, notes={"compensation": key, "records": list(bench.record_ids)})
@@ -85,12 +83,13 @@ def _found_or_made(
     return network
 
 
-def _key(network: RowTableNetwork, bench: Bench, trained: TrainSettings) -> str:
-    """What a compensation is kept under: the network as it came, the records, how it is done."""
-    digest = hashlib.sha256(f"{bench.record_ids} {PROBES} {METHOD} {trained.model_dump_json()}".encode())
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.numpy()).tobytes())
-    for weights in network.weights():
-        digest.update(np.ascontiguousarray(weights).tobytes())
+def _key(network: RowTableNetwork, teacher: RowTableNetwork, bench: Bench) -> str:
+    """What a compensation is kept under: the networks as they came, the records, how it is done."""
+    digest = hashlib.sha256(f"{bench.record_ids} {PROBES} {METHOD}".encode())
+    for one in (network, teacher):
+        for name, value in sorted(one.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value.numpy()).tobytes())
+        for weights in one.weights():
+            digest.update(np.ascontiguousarray(weights).tobytes())
     return digest.hexdigest()

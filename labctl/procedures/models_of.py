@@ -21,12 +21,16 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a chain runs: the network, its card, the data source (None where it is not at hand)."""
+    """What a chain runs: the network, its card, the data source (None where it is not at hand).
+
+    uncoded: the float network that its codes were made from, where that is at hand.
+    """
 
     network: RowTableNetwork
     card: dict[str, object]
     source: DataSource | None
     affine: Affine
+    uncoded: RowTableNetwork | None = None
 
 
 def subject_of(recipe: SampleRecipe, tell: Tell, *, dry: bool = False) -> Subject:
@@ -41,7 +45,7 @@ def subject_of(recipe: SampleRecipe, tell: Tell, *, dry: bool = False) -> Subjec
     checkpoint = _checkpoint(recipe)
     card = checkpoint.card
     source = TOY_SETS.get(card.dataset.name) if card.dataset is not None else None
-    network = checkpoint.network
+    network, uncoded = checkpoint.network, _uncoded(recipe, checkpoint)
     wanted = None if recipe.bits == "float" else int(recipe.bits)
     document: dict[str, object] = card.model_dump(mode="json")
     if card.bits != wanted:
@@ -63,7 +67,7 @@ def subject_of(recipe: SampleRecipe, tell: Tell, *, dry: bool = False) -> Subjec
         if card.dataset is not None
         else Affine((0.0,) * network.sizes[0], (1.0,) * network.sizes[0])
     )
-    return Subject(network, document, source, affine)
+    return Subject(network, document, source, affine, uncoded)
 
 
 def _checkpoint(recipe: SampleRecipe) -> Checkpoint:
@@ -77,6 +81,13 @@ def _checkpoint(recipe: SampleRecipe) -> Checkpoint:
     if recipe.weight_scale == "row" and coded in zoo:
         return load_checkpoint(coded)
     return load_checkpoint(name)
+
+
+def _uncoded(recipe: SampleRecipe, checkpoint: Checkpoint) -> RowTableNetwork | None:
+    if checkpoint.card.bits is None:
+        return checkpoint.network
+    # a coded network of the zoo lies beside the one it was made from
+    return load_checkpoint(recipe.model).network if recipe.model in list_zoo() else None
 
 
 def _cut(settings: TrainSettings, dry: bool) -> TrainSettings:
@@ -93,11 +104,12 @@ def _from_points(recipe: SampleRecipe, tell: Tell, dry: bool) -> Subject:
     network = train(
         source, _cut(settings, dry), seeds=(recipe.seed,), progress=_telling("training", tell)
     ).network.replica(0)
+    uncoded = network
     if recipe.bits != "float":
         refit = _cut(refit_settings(settings), dry)
         network = _coded(network, source, recipe, refit, recipe.seed, tell)
     card = describe(network, recipe.data, seed=recipe.seed, settings=settings.model_dump(mode="json"))
-    return Subject(network, card.model_dump(mode="json"), source, source.affine)
+    return Subject(network, card.model_dump(mode="json"), source, source.affine, uncoded)
 
 
 def _coded(

@@ -2,6 +2,7 @@
 
 from labctl.programs.cell_map import CellMap
 from labctl.programs.chain import ChainUpdate, encode_chain, injected, preset
+from labctl.programs.code_search import search_codes
 from labctl.programs.codes import CodedMatrix, encode, full_scale_code
 from labctl.programs.encoded_frame import EncodedFrame
 from labctl.programs.encoding import encode_frame
@@ -33,5 +34,6 @@ __all__ = [
     "injected",
     "place",
     "preset",
+    "search_codes",
     "to_codes",
 ]

@@ -17,17 +17,23 @@ Kind = Literal["edm", "flow", "vp"]
 
 @dataclass(frozen=True)
 class Preconditioning:
-    """What stands around the raw network F. `sigma_data` is the data's standard deviation (network units)."""
+    """What stands around the raw network F. `sigma_data` is the data's standard deviation (network units).
+
+    `input_scale` is what u's standard deviation is: 1 for a machine whose nonlinearity is tanh; another's may
+    be nearer to tanh at another scale.
+    """
 
     kind: Kind = "edm"
     sigma_data: float = 1.0
+    input_scale: float = 1.0
 
     def coefficients(self, sigma: float) -> tuple[float, float, float]:
-        """(c_skip, c_out, c_in) at noise level `sigma` > 0; u = c_in x has unit variance in every kind."""
+        """(c_skip, c_out, c_in) at noise level `sigma` > 0; u = c_in x deviates by input_scale."""
         sd = self.sigma_data
-        c_in = 1.0 / math.hypot(sigma, sd)
+        unit = 1.0 / math.hypot(sigma, sd)
+        c_in = self.input_scale * unit
         if self.kind == "edm":
-            return sd * sd * c_in * c_in, sigma * sd * c_in, c_in
+            return sd * sd * unit * unit, sigma * sd * unit, c_in
         if self.kind == "flow":  # x0 = x_t - t v, x_t = x / (1 + sigma), t = sigma / (1 + sigma)
             t = sigma / (1.0 + sigma)
             return 1.0 - t, t, c_in

@@ -12,7 +12,7 @@ from labctl_calibration.store import RecordStore
 from labctl import load_protocol, open_rig, run
 from labctl.devices import ConfigError
 from labctl.models.checkpoint import load_network
-from labctl.procedures import Watcher, compensating
+from labctl.procedures import Watcher
 from labctl.procedures.replaying import replay
 from labctl.runlog import RunReader
 
@@ -32,8 +32,9 @@ class Trainings(Watcher):
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    for module in (compensation, compensating):
-        monkeypatch.setattr(module, "ITERATIONS", FEW)
+    for name in ("FREE", "CODING", "TRIAL", "REFIT"):
+        stage = getattr(compensation, name)
+        monkeypatch.setattr(compensation, name, replace(stage, iterations=FEW))
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def made(records, out, watcher=None, recipe="sample_moons", **settings):
 def test_a_network_is_adapted_once_then_found_and_its_runs_are_not_replayed(records, unit_bringup, tmp_path):
     told = Trainings()
     first = made(records, tmp_path / "runs", told)
-    assert set(told.seen) == {"adapting the weights", "re-fit to the bench"}
+    assert set(told.seen) == {stage.what for stage in compensation.STAGES}
     (kept,) = records.glob("compensated-*.safetensors")
     before = kept.read_bytes()
     adapted, original = load_network(kept), load_network("moons-4bit")

@@ -1,0 +1,115 @@
+"""A map corrected where a program works: what its own settles say of every row.
+
+Open-loop probes know the frame under random light. In a run the emitters carry what the program has them
+carry, heat accordingly, and errors of many weights add up along the few directions that its states take. At
+rest each row obeys leak z = gain y + bias, so that every settle of the program measures y of all rows there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labctl.engines import Batch, OpticalLoopEngine
+from labctl.models.datasets import DataSource
+from labctl.models.network import RowTableNetwork
+from labctl.physics import FittedMap
+from labctl.sampling import Sampler, compile_program, scheme, sigmas
+
+FloatArray = NDArray[np.float64]
+STEPS, SIGMA_MAX, SIGMA_MIN = 8, 10.0, 0.06  # of the chain whose settles are looked at
+WAIT_TAU = 40.0
+PRIOR_WEIGHT, PRIOR_OFFSET = 0.01, 0.03  # of full scale: by how much a probed map may be wrong
+CLEAR_OF_RANGE = 0.97  # of the ADC: a clipped reading says nothing of its state
+
+
+@dataclass(frozen=True, eq=False)
+class Operated:
+    """Settles at rest: states z [B, n], light y [B, n] that they imply (a full-scale weight's), and how much
+    each says of it, in inverse standard deviations up to a factor [B, n] (0: nothing).
+    """
+
+    z: FloatArray
+    y: FloatArray
+    weight: FloatArray
+
+
+def operated(
+    engine: OpticalLoopEngine,
+    network: RowTableNetwork,
+    teacher: RowTableNetwork,
+    source: DataSource,
+    *,
+    settles: int,
+    seed: int = 0,
+) -> Operated:
+    """Load the network's own chain and settle `settles` noised data, an equal share at each of its levels.
+
+    Steps are injected what would put their roots at the data if the network computed the teacher's F. The
+    engine is left with that program loaded.
+    """
+    how = Sampler(scheme("implicit-midpoint"), sigmas("flow", STEPS, SIGMA_MAX, SIGMA_MIN))
+    program = compile_program(network, how, engine.n_channels)
+    engine.load(program)
+    share = -(-settles // len(program.segments))
+    rng = np.random.Generator(np.random.Philox(key=seed + 404))
+    seen, state = [], program.placement.state
+    for k, segment in enumerate(program.segments):
+        points, labels = source.draw(share, rng)
+        x = points + segment.sigma * rng.standard_normal(points.shape)
+        inject = x
+        if segment.kind == "implicit":
+            c_skip = network.preconditioning.coefficients(segment.sigma)[0]
+            g = (1 - float(segment.leak[state][0])) / c_skip  # rows u of a step have leak 1 - g c_skip
+            inject = x - g * _denoised(teacher, x, segment.sigma, labels)
+        start = np.zeros((share, engine.n_channels))
+        start[:, state] = segment.inject_scale * x
+        batch = Batch(inject, start, labels, np.arange(share), k)
+        result = engine.solve(segment, batch, wait_us=WAIT_TAU * engine.electronics.spec.tau_us)
+        gain, leak = np.asarray(result.applied.gain), np.asarray(result.applied.leak)
+        if len(gain) > 1:
+            gain = gain[labels]
+        gain = gain * program.matrix_of(segment).scale_out
+        bias = segment.bias_of(inject, labels, state)
+        limit = CLEAR_OF_RANGE * engine.electronics.spec.adc.range_units
+        counts = (gain > 1e-6) & (np.abs(result.z) < limit)
+        y = np.where(counts, (leak * result.z - bias) / np.where(counts, gain, 1.0), 0.0)
+        seen.append((result.z, y, np.where(counts, gain, 0.0)))
+    z, y, weight = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    return Operated(z, y, weight)
+
+
+def corrected(light: FittedMap, seen: Operated) -> FittedMap:
+    """The map with first powers and offsets moved to what was seen, as far as its own errors allow.
+
+    Ridge regression, row by row; the residuals' own size weighs what was seen against the prior.
+    """
+    phi = light.curve(torch.from_numpy(seen.z)).numpy()
+    design = np.concatenate([phi, np.ones((len(phi), 1))], axis=1)
+    prior = np.append(np.full(phi.shape[1], PRIOR_WEIGHT), PRIOR_OFFSET)
+    missed = seen.y - light(torch.from_numpy(seen.z)).numpy()
+    powers, offset = light.powers.clone(), light.offset.clone()
+    for row in range(phi.shape[1]):
+        weight = seen.weight[:, row]
+        known = weight > 0
+        if known.sum() < 2:
+            continue
+        a, b = design[known] * weight[known, None], missed[known, row] * weight[known]
+        change, variance = np.zeros(design.shape[1]), float((b**2).mean())
+        for _ in range(3):
+            change = np.linalg.solve(a.T @ a + np.diag(variance / prior**2), a.T @ b)
+            variance = float(((b - a @ change) ** 2).mean())
+        powers[0, row] += torch.from_numpy(change[:-1])
+        offset[row] += float(change[-1])
+    return replace(light, powers=powers, offset=offset)
+
+
+def _denoised(
+    network: RowTableNetwork, x: FloatArray, sigma: float, labels: NDArray[np.int64] | None
+) -> FloatArray:
+    of = None if labels is None else torch.from_numpy(labels)
+    with torch.no_grad():
+        return network.denoise(torch.from_numpy(x), sigma, of).numpy()
