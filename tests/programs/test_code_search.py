@@ -1,4 +1,4 @@
-"""Codes searched by output error: never worse than the nearest codes, exact where a search can be exhaustive."""
+"""Codes by output error: never worse than the nearest, exact where a search can be exhaustive."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def test_it_costs_no_more_than_the_nearest_codes(seed, bits, rows, columns, vari
     searched, nearest = search_codes(weights, bits, moments), encode(weights, bits)
     least = cost(nearest, weights, moments)
     ridge = 1e-3 * np.trace(moments, axis1=1, axis2=2) / columns  # the search's own, for idle directions
-    assert (
-        cost(searched, weights, moments) <= least + ridge * ((nearest.weights() - weights) ** 2).sum(1)
-    ).all()
+    idle = ridge * ((nearest.weights() - weights) ** 2).sum(axis=1)
+    assert (cost(searched, weights, moments) <= least + idle).all()
 
 
 def test_errors_of_inputs_that_move_together_cancel():
