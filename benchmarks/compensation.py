@@ -22,15 +22,20 @@ from labctl_calibration.compensation import STAGES, compensate
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore
+from pictures import AGREEMENT_DROP, FRECHET_RATIO, LOOP_SAMPLES, SIGMA_MAX, stepped
 
 from labctl.devices import LoopElectronics, WeightModulator
 from labctl.engines import OpticalLoopEngine
-from labctl.models.datasets import TOY_SETS
+from labctl.models.checkpoint import load_checkpoint
+from labctl.models.datasets import TOY_SETS, DataSource
 from labctl.models.network import RowTableNetwork
+from labctl.models.picture_sets import picture_set
 from labctl.rig import Rig, load_rig
+from labctl.sampling import start_noise
 
 SETS = ("moons", "gaussians_unequal")
-STEPS = 4
+PICTURES = ("fashion", "mnist")
+STEPS, SEED = 4, 1
 BARS = {6400: 0.95, 1600: 0.80}  # mean over units; the worst unit at 6,400 probes must reach .80
 WORST = 0.80
 VERSION = 3  # of compensation: cells of another are not these
@@ -73,7 +78,7 @@ def energies(name: str, unit: int, seed: int, probes: int) -> dict[str, float]:
 
     def made() -> dict[str, float]:
         with opened(unit) as rig:
-            network = _compensated(rig, coded, teacher, name, probes)
+            network = _compensated(rig, coded, teacher, TOY_SETS[name], probes)
             out = rig_energy(rig, network, name, seed, how)
             return {"e": out["e"], "converged": out["converged"]}
 
@@ -88,7 +93,7 @@ def energies(name: str, unit: int, seed: int, probes: int) -> dict[str, float]:
 
 
 def _compensated(
-    rig: Rig, coded: RowTableNetwork, teacher: RowTableNetwork, name: str, probes: int
+    rig: Rig, coded: RowTableNetwork, teacher: RowTableNetwork, source: DataSource | None, probes: int
 ) -> RowTableNetwork:
     bench, engine = rig.bench, rig.engine
     if not isinstance(bench, Bench) or not isinstance(engine, OpticalLoopEngine):
@@ -96,8 +101,68 @@ def _compensated(
     again = probes // 4  # what the load measures again is part of the budget
     engine.use_bench(bench.trims, partial(bench.map_of, probes=again))
     return compensate(
-        engine, bench, coded, TOY_SETS[name], probes=probes - again, teacher=teacher, tell=lambda *_: None,
+        engine, bench, coded, source, probes=probes - again, teacher=teacher, tell=lambda *_: None,
     )  # fmt: skip
+
+
+def pictured(name: str, unit: int | None, *, compensation: bool = True) -> dict[str, float]:
+    """FD* and class agreement of a set's shipped 4-bit network: of a unit as it came, or compensated by its
+    records; of the ideal machine where there is no unit.
+    """
+    key = {"row": "unit pictures", "set": name, "unit": unit, "n": LOOP_SAMPLES, "v": VERSION if unit else 1}
+
+    def work() -> dict[str, float]:
+        coded, pictures = load_checkpoint(f"{name}-4bit").network, picture_set(f"{name}-4bit")
+        labels = np.arange(LOOP_SAMPLES) * coded.n_classes // LOOP_SAMPLES
+        x = start_noise(np.arange(LOOP_SAMPLES), coded.sizes[0], seed=SEED, sigma_max=SIGMA_MAX)
+        if unit is None:
+            with open_named("optical-ideal", seed=SEED) as rig:
+                latents = stepped(rig, coded, x, labels, SEED)
+        elif not compensation:
+            with open_named("optical-unit", seed=unit, unit_seed=unit) as rig:
+                latents = stepped(rig, coded, x, labels, SEED)
+        else:
+            with opened(unit) as rig:
+                network = _compensated(rig, coded, load_checkpoint(name).network, None, 6400)
+                latents = stepped(rig, network, x, labels, SEED)
+        shown = pictures.decode(latents)
+        scores = pictures.scores(shown)
+        if scores is None:
+            raise SystemExit(f"{name}: no reference features are shipped")
+        return {"star": scores.frechet_star, "agreement": pictures.agreement(shown, labels)}
+
+    return cell(key if compensation else {**key, "naive": True, "v": 1}, work)
+
+
+def pictures_table(
+    say: Callable[[str], None], draw: Callable[[list[str], list[list[str]]], None], *, units: int
+) -> None:
+    """Pictures on every unit, as it came and compensated, beside the ideal machine's."""
+    say(f"## Pictures on drawn benches: {units} units, implicit midpoint N = 8, n = {LOOP_SAMPLES:,}")
+    say("")
+    say("The shipped 4-bit networks, compensated with samples of their own in place of the data")
+    say("")
+    rows = []
+    for name in PICTURES:
+        ideal = pictured(name, None)
+        came = [pictured(name, unit, compensation=False) for unit in range(1, units + 1)]
+        made = [pictured(name, unit) for unit in range(1, units + 1)]
+        drop = [ideal["agreement"] - one["agreement"] for one in made]
+        ratio = [one["star"] / ideal["star"] for one in made]
+        met = np.mean(drop) <= AGREEMENT_DROP and np.mean(ratio) <= FRECHET_RATIO
+        rows.append(
+            [name, f"{ideal['agreement']:.3f}, {ideal['star']:.3f}",
+             f"{np.mean([c['agreement'] for c in came]):.3f}, {np.mean([c['star'] for c in came]):.3f}",
+             f"{np.mean([c['agreement'] for c in made]):.3f}, {np.mean([c['star'] for c in made]):.3f}",
+             f"{np.mean(drop):+.3f} ({max(drop):+.3f})", f"{np.mean(ratio):.3f} ({max(ratio):.3f})",
+             f"<= {AGREEMENT_DROP}, <= {FRECHET_RATIO}: {'met' if met else 'NOT MET'}"]
+        )  # fmt: skip
+    draw(
+        ["set", "ideal: agreement, FD*", "as it came", "compensated", "drop, mean (worst)",
+         "FD* ratio, mean (worst)", "bar"],
+        rows,
+    )  # fmt: skip
+    say("")
 
 
 def table(
@@ -140,6 +205,7 @@ def _alone() -> None:
     parser.add_argument("--units", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--probes", type=int, nargs="+", default=sorted(BARS, reverse=True))
+    parser.add_argument("--pictures", type=int, default=20, help="units for pictures; 0: none")
     given = parser.parse_args()
     lines: list[str] = []
 
@@ -147,6 +213,8 @@ def _alone() -> None:
         lines.extend("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows])
 
     table(lines.append, draw, units=given.units, seeds=given.seeds, probes=tuple(given.probes))
+    if given.pictures:
+        pictures_table(lines.append, draw, units=given.pictures)
     text = "\n".join(lines) + "\n"
     print(text)
     (RESULTS / "compensation.md").write_text(text)

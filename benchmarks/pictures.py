@@ -13,18 +13,22 @@ from typing import Any
 
 import numpy as np
 from common import CACHE, cell, open_named
+from numpy.typing import NDArray
 
 from labctl.models.checkpoint import load_checkpoint, zoo_folder
 from labctl.models.classifier import load_classifier
 from labctl.models.fetch import is_present, load
 from labctl.models.metrics import path_error
+from labctl.models.network import RowTableNetwork
 from labctl.models.picture_making import train_pictures
 from labctl.models.picture_metrics import FeatureMoments, frechet_distance, frechet_star, nearest_pictures
 from labctl.models.picture_recipes import parse_picture_recipe
 from labctl.models.picture_sets import picture_set
 from labctl.models.recipe import shipped_recipes
+from labctl.rig import Rig
 from labctl.sampling import HostMachine, LoopMachine, Sampler, compile_program, scheme, sigmas, start_noise
 
+FloatArray, IntArray = NDArray[np.float64], NDArray[np.int64]
 SAMPLES, LOOP_SAMPLES, STEPS, SEEDS = 10_000, 5000, 8, (1, 2, 3)
 SIGMA_MAX, SIGMA_MIN = 10.0, 0.06
 # The bars: FD* of the net's ODE, FD* of the autoencoder alone, class agreement of the ODE's pictures.
@@ -78,12 +82,18 @@ def drawn(name: str, where: str, seed: int, count: int) -> tuple[np.ndarray, np.
     if where == "ode":
         how = Sampler(scheme("heun"), sigmas("flow", 64, SIGMA_MAX, SIGMA_MIN))
         return how.run(HostMachine(net, labels=labels), x, sample_id=ids, seed=seed), labels
-    how = Sampler(scheme("implicit-midpoint"), sigmas("flow", STEPS, SIGMA_MAX, SIGMA_MIN))
     with open_named(where, seed=seed) as rig:
-        program = compile_program(net, how, rig.engine.n_channels)
-        rig.engine.load(program)
-        machine = LoopMachine(rig.engine, net, program, labels=labels, sample_id=ids)
-        return how.run(machine, x, sample_id=ids, seed=seed), labels
+        return stepped(rig, net, x, labels, seed), labels
+
+
+def stepped(rig: Rig, net: RowTableNetwork, x: FloatArray, labels: IntArray, seed: int) -> FloatArray:
+    """Latents [B, L] that a rig's loop makes of start noise x [B, L]."""
+    ids = np.arange(len(x))
+    how = Sampler(scheme("implicit-midpoint"), sigmas("flow", STEPS, SIGMA_MAX, SIGMA_MIN))
+    program = compile_program(net, how, rig.engine.n_channels)
+    rig.engine.load(program)
+    machine = LoopMachine(rig.engine, net, program, labels=labels, sample_id=ids)
+    return how.run(machine, x, sample_id=ids, seed=seed)
 
 
 def scored(name: str, where: str, seed: int, count: int) -> dict[str, float]:
