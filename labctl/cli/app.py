@@ -238,6 +238,7 @@ def show(file: RunFile) -> None:
 def replay(
     file: RunFile,
     out: OutOption = Path("runs"),
+    records: RecordsOption = Path("calibrations"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Make a run again from its file, and compare.
@@ -249,7 +250,7 @@ def replay(
     """
     from labctl.cli.replaying import replay_file
 
-    replay_file(file, out, as_json=as_json)
+    replay_file(file, out, records, as_json=as_json)
 
 
 @app.command(rich_help_panel=AFTER)

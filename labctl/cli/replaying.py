@@ -15,12 +15,12 @@ from labctl.devices import ReplayDiffers
 from labctl.procedures import PanelMatch, Replay, replay
 
 
-def replay_file(file: Path, folder: Path, *, as_json: bool = False) -> None:
+def replay_file(file: Path, folder: Path, records: Path, *, as_json: bool = False) -> None:
     """Run again, say for each panel whether the bits are the same; ReplayDiffers where they are not."""
     session().out = folder
     with progress(quiet=as_json) as watcher:
         watcher.doing(f"replaying {file.name}")
-        found = replay(file, out=folder, watcher=watcher)
+        found = replay(file, out=folder, records=records, watcher=watcher)
     if as_json:
         print_json(_document(found))
         raise typer.Exit(0 if found.equal else ReplayDiffers.exit_code)

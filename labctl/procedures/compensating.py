@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from labctl_calibration.bench import LOAD_PROBES, Bench
 from labctl_calibration.compensation import METHOD, channel_order, compensate
+from labctl_calibration.store import RecordStore
 
 from labctl.devices import ConfigError
 from labctl.engines import OpticalLoopEngine
@@ -22,15 +24,26 @@ from labctl.sampling import compile_program, placed
 PROBES = 6400 - LOAD_PROBES  # the first load's own count too
 
 
-def compensated(chain: Chain, rig: Rig, tell: Tell) -> Chain:
-    """The chain with its network adapted to the rig's bench; as it is where the bench was not brought up.
+def compensated(chains: Sequence[Chain], rig: Rig, tell: Tell) -> list[Chain]:
+    """The chains with their networks adapted to the rig's bench; as they are where it was not brought up.
 
-    Raises ConfigError for what compensation does not know: chains on the sequencer, cameras, float networks,
-    machines in sequence.
+    Where a network had to be adapted now, the rig is opened anew: measuring passed time on the bench, and a
+    run should find it as any later one does. Raises ConfigError for what compensation does not know: chains
+    on the sequencer, cameras, float networks, machines in sequence.
     """
-    bench, engine, recipe = rig.bench, rig.engine, chain.recipe
-    if bench is None or not isinstance(engine, OpticalLoopEngine):
-        return chain
+    if rig.bench is None or rig.records is None:
+        return list(chains)
+    for chain in chains:
+        _require_known(chain, rig)
+    kept = [_kept_or_adapted(chain, rig, rig.bench, rig.records, tell) for chain in chains]
+    if any(now for _, now in kept):
+        rig.close()
+        rig.open()
+    return [_on_bench(chain, network, rig) for chain, (network, _) in zip(chains, kept, strict=True)]
+
+
+def _require_known(chain: Chain, rig: Rig) -> None:
+    recipe = chain.recipe
     for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
         if getattr(recipe, key) == refused:
             raise ConfigError(
@@ -42,11 +55,14 @@ def compensated(chain: Chain, rig: Rig, tell: Tell) -> Chain:
             f"{recipe.model or recipe.data} is {len(chain.program.matrices)} machines in sequence, and rig "
             f"{rig.name} is compensated; allowed: networks that fit the machine, or no compensation"
         )
-    original = chain.subject.network
-    order = channel_order(placed(original, engine.n_channels), bench.channels)
-    network = _found_or_made(original, chain, rig, engine, bench, tell)
+
+
+def _on_bench(chain: Chain, network: RowTableNetwork, rig: Rig) -> Chain:
+    """The chain with its adapted network, on the channels that go with it."""
+    bench, engine = _bench(rig)
+    order = channel_order(placed(chain.subject.network, engine.n_channels), bench.channels)
     engine.use_order(order)
-    program = compile_program(network, chain.sampler, engine.n_channels, tolerance=recipe.tolerance)
+    program = compile_program(network, chain.sampler, engine.n_channels, tolerance=chain.recipe.tolerance)
     made_of = {"records": list(bench.record_ids), "probes": PROBES}
     card: dict[str, Any] = {**chain.subject.card, "compensation": made_of}
     return replace(
@@ -58,29 +74,29 @@ def compensated(chain: Chain, rig: Rig, tell: Tell) -> Chain:
     )
 
 
-def _found_or_made(
-    original: RowTableNetwork, chain: Chain, rig: Rig, engine: OpticalLoopEngine, bench: Bench, tell: Tell
-) -> RowTableNetwork:
-    """The adapted network from the store, under program and records, or made now and kept there."""
-    store = rig.records
+def _bench(rig: Rig) -> tuple[Bench, OpticalLoopEngine]:
+    bench, engine = rig.bench, rig.engine
+    if bench is None or not isinstance(engine, OpticalLoopEngine):
+        raise ConfigError(f"rig {rig.name}: its records are not there any more; bring it up again")
+    return bench, engine
+
+
+def _kept_or_adapted(
+    chain: Chain, rig: Rig, bench: Bench, store: RecordStore, tell: Tell
+) -> tuple[RowTableNetwork, bool]:
+    """The adapted network from the store, or made now and kept there (True)."""
+    original = chain.subject.network
     teacher = chain.subject.uncoded or original
     key = _key(original, teacher, bench)
-    path = None if store is None else store.folder / f"compensated-{key[:16]}.safetensors"
-    if path is not None and path.is_file():
-        return load_network(path)
+    path = store.folder / f"compensated-{key[:16]}.safetensors"
+    if path.is_file():
+        return load_network(path), False
     network = compensate(
-        engine,
-        bench,
-        original,
-        chain.subject.source,
-        probes=PROBES,
-        tell=tell,
-        teacher=teacher,
+        _bench(rig)[1], bench, original, chain.subject.source, probes=PROBES, tell=tell, teacher=teacher
     )
-    if path is not None:
-        card = describe(network, path.stem, notes={"compensation": key, "records": list(bench.record_ids)})
-        save_network(network, path, card, overwrite=True)
-    return network
+    card = describe(network, path.stem, notes={"compensation": key, "records": list(bench.record_ids)})
+    save_network(network, path, card, overwrite=True)
+    return network, True
 
 
 def _key(network: RowTableNetwork, teacher: RowTableNetwork, bench: Bench) -> str:

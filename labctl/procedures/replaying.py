@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from labctl_calibration.store import RecordStore
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -55,21 +56,24 @@ class Replay:
         return all(panel.equal for panel in self.panels)
 
 
-def replay(file: str | Path, *, out: str | Path = "runs", watcher: Watcher | None = None) -> Replay:
+def replay(
+    file: str | Path,
+    *,
+    out: str | Path = "runs",
+    records: str | Path = "calibrations",
+    watcher: Watcher | None = None,
+) -> Replay:
     """Make a run again from protocol and rig as its file holds them, into a new file in `out`.
 
-    An unfinished run is made whole; what the old file holds is compared. Raises RunLogError for a file that
-    is no whole header, ConfigError where its protocol or rig makes no sense to this version.
+    An unfinished run is made whole; what the old file holds is compared. A compensated run needs the records
+    that it names, in the folder `records`. Raises RunLogError for a file that is no whole header, ConfigError
+    where its protocol or rig makes no sense to this version, CalibrationMissing where a record is not there.
     """
     with RunReader(file) as old:
         header, path = old.header, old.path
-    if records := header.numerics.get("records"):
-        raise ConfigError(
-            f"{path}: ran on a bench compensated by records {records}, and measuring it passed time on the "
-            "bench; allowed: runs without compensation"
-        )
+    ids = tuple(str(header.numerics.get("records", "")).split())
     protocol, config = _protocol(header, path), _rig(header, path)
-    with Rig(config) as rig:
+    with Rig(config, RecordStore(records) if ids else None, ids) as rig:
         made = run(protocol, rig, out=out, watcher=watcher)
     with RunReader(path) as old, RunReader(made.file) as new:
         missing = [name for name in old.panels if name not in new.panels]

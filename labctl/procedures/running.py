@@ -137,9 +137,7 @@ def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult
         _ = rig.engine  # a closed rig is refused now, not after a training
         used_us = 0.0 if rig.world is None else float(rig.world.now_us)
         _check_folder(out)
-        chains = [
-            compensated(chain, rig, watcher.training) for chain in chains_of(protocol, rig, watcher.training)
-        ]
+        chains = compensated(chains_of(protocol, rig, watcher.training), rig, watcher.training)
         noises = []
         for done, chain in enumerate(chains):
             watcher.preparing("state noise", done, len(chains))

@@ -43,12 +43,14 @@ class Rig:
     """One bench. Use as a context manager; `devices` are usable raw, `engine` runs programs.
 
     A twin's world is `world` (None on a real bench). `records` are a bring-up's: where they hold any of these
-    devices, the engine works by them, and `bench` is what they say.
+    devices, the engine works by the newest, or by those of `record_ids`, and `bench` is what they say.
     """
 
-    def __init__(self, config: RigConfig, records: RecordStore | None = None) -> None:
+    def __init__(
+        self, config: RigConfig, records: RecordStore | None = None, record_ids: tuple[str, ...] = ()
+    ) -> None:
         self.config = config
-        self.records = records
+        self.records, self._record_ids = records, record_ids
         self.bench: Bench | None = None
         self.devices: dict[str, Device] = {}
         self.identities: dict[str, Identity] = {}
@@ -239,9 +241,12 @@ class Rig:
         return engine
 
     def _brought_up(self, modulator: str, electronics: str) -> Bench | None:
-        """The newest records of these two devices; None where either has none."""
+        """The newest records of these two devices, or those asked for; None where either has none."""
         if self.records is None:
             return None
+        if self._record_ids:
+            of_panel, of_rows = (self.records.get(name).record for name in self._record_ids)
+            return Bench.of(of_panel, of_rows, self._record_ids)
         panel = self.records.newest(PANEL_KIND, self.identities[modulator].serial)
         rows = self.records.newest(ROWS_KIND, self.identities[electronics].serial)
         if panel is None or rows is None or rows.record.upstream != (panel.id,):

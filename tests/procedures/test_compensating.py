@@ -10,7 +10,7 @@ from labctl_calibration import compensation
 from labctl_calibration.store import RecordStore
 
 from labctl import load_protocol, open_rig, run
-from labctl.devices import ConfigError
+from labctl.devices import CalibrationMissing, ConfigError
 from labctl.models.checkpoint import load_network
 from labctl.procedures import Watcher
 from labctl.procedures.replaying import replay
@@ -51,7 +51,7 @@ def made(records, out, watcher=None, recipe="sample_moons", **settings):
         return run(load_protocol(recipe, {**SMALL, **settings}), opened, out=out, watcher=watcher)
 
 
-def test_a_network_is_adapted_once_then_found_and_its_runs_are_not_replayed(records, unit_bringup, tmp_path):
+def test_a_network_is_adapted_once_then_found_and_its_runs_are_replayed(records, unit_bringup, tmp_path):
     told = Trainings()
     first = made(records, tmp_path / "runs", told)
     assert set(told.seen) == {stage.what for stage in compensation.STAGES}
@@ -66,8 +66,20 @@ def test_a_network_is_adapted_once_then_found_and_its_runs_are_not_replayed(reco
     assert kept.read_bytes() == before
     with RunReader(first.file) as file:
         assert file.header.numerics["records"] == " ".join(unit_bringup.ids)
-    with pytest.raises(ConfigError, match=r"ran on a bench compensated by .* allowed: runs without"):
-        replay(first.file, out=tmp_path / "again")
+    assert replay(first.file, out=tmp_path / "again", records=records).equal
+    with pytest.raises(CalibrationMissing, match="has no calibration record"):
+        replay(first.file, out=tmp_path / "again", records=tmp_path / "elsewhere")
+
+
+def test_a_run_is_replayed_by_the_records_it_names_whatever_was_measured_since(
+    records, unit_bringup, tmp_path
+):
+    first = made(records, tmp_path / "runs")
+    newer = RecordStore(records).put(replace(unit_bringup.found.panel, taken_at="2999-01-01T00:00:00+00:00"))
+    assert newer not in unit_bringup.ids
+    for network in records.glob("compensated-*"):
+        network.unlink()  # adapted anew, and to the same bits
+    assert replay(first.file, out=tmp_path / "again", records=records).equal
 
 
 def test_another_network_is_another_compensation(records, tmp_path):
