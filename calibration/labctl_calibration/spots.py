@@ -40,7 +40,8 @@ BRIGHT = 0.5  # of a spot's light in the flat field
 @dataclass(frozen=True, eq=False)
 class SpotRegistration:
     """centre_px [2, n, 2] (y, x; pixel edges) of both paths' spots; origin_px [2, 2] and step_px [2, 2] of
-    the grid through them (channel 0, and per channel), residual_px rms around it. exposure_us it took.
+    the grid through them (channel 0, and per channel), residual_px rms around it. Taken at exposure_us with
+    every emitter at emitter_code.
     """
 
     centre_px: FloatArray
@@ -48,6 +49,13 @@ class SpotRegistration:
     step_px: FloatArray
     residual_px: float
     exposure_us: float
+    emitter_code: int
+
+    @property
+    def grid_px(self) -> FloatArray:
+        """Places on the fitted grid [2, n, 2]."""
+        along = np.arange(self.centre_px.shape[1])[None, :, None]
+        return np.asarray(self.origin_px[:, None] + along * self.step_px[:, None])
 
     @property
     def pitch_px(self) -> float:
@@ -143,7 +151,7 @@ def find_spots(
             "output 0 on the left (SFNC ReverseX, or the relay, turns it)",
             device=camera.name, operation="find_spots",
         )  # fmt: skip
-    return _gridded(np.stack(centres), exposure_us)
+    return _gridded(np.stack(centres), exposure_us, code)
 
 
 def _bright(camera: Camera, image: Callable[[int], FloatArray], top: int) -> tuple[int, float]:
@@ -193,7 +201,7 @@ def _light(image: FloatArray, centres: FloatArray) -> FloatArray:
     return np.array([image[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].sum() for y, x in centres])
 
 
-def _gridded(centres: FloatArray, exposure_us: float) -> SpotRegistration:
+def _gridded(centres: FloatArray, exposure_us: float, emitter_code: int) -> SpotRegistration:
     n = centres.shape[1]
     design = np.column_stack([np.ones(n), np.arange(n)])
     fitted = [np.linalg.lstsq(design, path, rcond=None)[0] for path in centres]
@@ -204,4 +212,5 @@ def _gridded(centres: FloatArray, exposure_us: float) -> SpotRegistration:
         step_px=np.stack([found[1] for found in fitted]),
         residual_px=float(np.sqrt((left**2).mean())),
         exposure_us=exposure_us,
+        emitter_code=emitter_code,
     )

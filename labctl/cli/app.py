@@ -206,6 +206,27 @@ def bringup(
     bring_up_rig(rig, records)
 
 
+@app.command(rich_help_panel=BEFORE)
+def align(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page; 0: any free one.")] = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for saved pictures.")] = Path(
+        "alignment"
+    ),
+    browser: Annotated[bool, typer.Option(help="Open the page in your browser.")] = True,
+) -> None:
+    """Align a bench by eye: a live view of its camera, with jog keys.
+
+    A page on this machine alone: the image with saturated pixels in red, grid and centroids over it, focus
+    and the numbers to watch. Press q in the page, or Ctrl-C, to end; emitters are off then.
+
+    [dim]Example:[/dim] labctl align optical-unit
+    """
+    from labctl.cli.aligning import align_rig
+
+    align_rig(rig, out, port=port, browser=browser)
+
+
 @app.command(rich_help_panel=AFTER)
 def runs(
     folder: Annotated[
