@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.devices import CalibrationRecord, DeviceFault, LoopElectronics, WeightModulator
+from labctl.devices import CalibrationRecord, Camera, DeviceFault, LoopElectronics, WeightModulator
 from labctl.physics import FittedMap
 from labctl.programs import encode_frame
+from labctl_calibration.camera_bringup import bring_up_camera
 from labctl_calibration.closed_loop import CLEAR_OF_RANGE, Rows, equilibria, measure_rows
 from labctl_calibration.effective_map import EffectiveMap, measure_map
 from labctl_calibration.open_loop import calibrate_open_loop
@@ -32,10 +33,14 @@ WORST_ANSWER = 0.01  # of full scale, rms: more means that the records do not de
 
 @dataclass(frozen=True, eq=False)
 class BringUp:
-    """The records of a bench, what was found in words, and how far known answers were missed (units, rms)."""
+    """The records of a bench, what was found in words, and how far known answers were missed (units, rms).
+
+    spots: of the camera; None without one, or where it does not see them (a finding says so).
+    """
 
     panel: CalibrationRecord
     rows: CalibrationRecord
+    spots: CalibrationRecord | None
     findings: tuple[str, ...]
     known_answer_units: float
 
@@ -45,7 +50,11 @@ class BringUp:
 
 
 def bring_up(
-    modulator: WeightModulator, electronics: LoopElectronics, *, tell: Tell | None = None
+    modulator: WeightModulator,
+    electronics: LoopElectronics,
+    camera: Camera | None = None,
+    *,
+    tell: Tell | None = None,
 ) -> BringUp:
     """Measure a bench; about ten seconds of device time. `tell(what, done, total)` hears of each step.
 
@@ -61,18 +70,22 @@ def bring_up(
 
     def say(what: str, done: int) -> None:
         if tell is not None:
-            tell(what, done, 3)
+            tell(what, done, 4)
 
-    say("rows, loop closed", 0)
+    spots = None
+    if camera is not None:
+        say("the camera's spots", 0)
+        spots = bring_up_camera(modulator, electronics, camera, record)
+    say("rows, loop closed", 1)
     rng = np.random.Generator(np.random.Philox(key=n))
     dense = rng.choice([-1.0, -0.5, 0.5, 1.0], size=(n, n))
     modulator.show(encode_frame(dense, modulator.spec, record).levels)
     calibrate_open_loop(electronics)
     light = measure_map(electronics, probes=DENSE_PROBES)
     rows = measure_rows(electronics, light)
-    say("known answers", 1)
+    say("known answers", 2)
     missed = _known_answers(electronics, light, rows)
-    say("done", 3)
+    say("done", 4)
     full_scale = spec.adc.range_units
     if not missed <= WORST_ANSWER * full_scale:
         raise DeviceFault(
@@ -95,7 +108,14 @@ def bring_up(
     )
     chosen = f"programs take {full_scale_units:.3f} units as full scale, what the median live cell gives"
     by_rows = rows_record(electronics.open(), rows, upstream=())
-    return BringUp(record, by_rows, (*panel.findings, chosen, *found), missed)
+    seen = () if spots is None else (spots.finding,)
+    return BringUp(
+        record,
+        by_rows,
+        None if spots is None else spots.record,
+        (*panel.findings, chosen, *seen, *found),
+        missed,
+    )
 
 
 def _at_median(panel: CalibrationRecord) -> CalibrationRecord:

@@ -32,7 +32,9 @@ KIND = "spots (measured)"
 FRAMES = 4
 TRIAL_LEVEL = 0.02  # of full emitter codes, to learn how bright a flat field is
 FILLED = 0.7  # of the counts above black, the brightest pixel
-THRESHOLD = 0.3  # of a bright pixel: where a spot begins
+# of a bright pixel, where a spot begins: low for units with outputs of a quarter of the light, higher where
+# the image is so soft that spots touch
+THRESHOLDS = (0.15, 0.3)
 SMALLEST = 0.25  # of the median spot's area: less is a hot pixel
 BRIGHT = 0.5  # of a spot's light in the flat field
 
@@ -76,6 +78,14 @@ class SpotRegistration:
             f"each within {self.residual_px:.3f} px rms of its place; the paths are "
             f"{(self.origin_px[1] - self.origin_px[0])[0]:.2f} px apart"
         )
+
+    def shift_px(self, design: CalibrationRecord) -> tuple[float, float]:
+        """How far down and right the spots lie from where `nominal_spot_record` has them (median)."""
+        pitch = float(design.array("spot_pitch_px")[0])
+        path, channel = np.mgrid[:2, : self.centre_px.shape[1]]
+        places = np.stack([path, channel], axis=2) + 0.5
+        off = np.median(self.centre_px - design.array("spot_origin_px") - pitch * places, axis=(0, 1))
+        return float(off[0]), float(off[1])
 
     def record(self, camera_serial: str) -> CalibrationRecord:
         """As `nominal_spot_record`, squares where the spots are; `spot_centre_px` has the centres."""
@@ -145,13 +155,34 @@ def find_spots(
     centres.append(_centres(image(code) - dark, n, camera, 1))
     show(np.zeros((n, n)))
     lit = _light(part, centres[0]) > BRIGHT * _light(flat, centres[0])
-    if lit[n // 2 :].mean() > lit[: n // 2].mean():
-        raise DeviceFault(
-            "the camera counts the outputs from the other end: its image is mirrored left to right; allowed: "
-            "output 0 on the left (SFNC ReverseX, or the relay, turns it)",
-            device=camera.name, operation="find_spots",
-        )  # fmt: skip
+    _require_in_order(lit, centres, camera)
     return _gridded(np.stack(centres), exposure_us, code)
+
+
+def _require_in_order(lit: NDArray[np.bool_], centres: list[FloatArray], camera: Camera) -> None:
+    """DeviceFault where the image is mirrored or outputs are counted from another one. `lit` [n]: spots of
+    the positive path that the first half of the outputs lights, from left to right.
+    """
+    n = len(lit)
+    wrong = ""
+    if lit[n // 2 :].mean() > lit[: n // 2].mean():
+        wrong = (
+            "the camera counts the outputs from the other end: its image is mirrored left to right; allowed: "
+            "output 0 on the left (SFNC ReverseX, or the relay, turns it)"
+        )
+    elif centres[1][:, 0].mean() < centres[0][:, 0].mean():
+        wrong = (
+            "the negative path's spots lie above the positive path's: the image is mirrored top to bottom, "
+            "or the sign planes are swapped; allowed: the positive path above (SFNC ReverseY turns the image)"
+        )
+    elif (lit != (np.arange(n) < n // 2)).any():
+        found = ", ".join(map(str, np.flatnonzero(lit != (np.arange(n) < n // 2))[:4]))
+        wrong = (
+            f"outputs 0 to {n // 2 - 1} light {int(lit.sum())} spots from the left, wrong are {found}: the "
+            f"panel's cells are shifted against the spots; allowed: the first {n // 2}"
+        )
+    if wrong:
+        raise DeviceFault(wrong, device=camera.name, operation="find_spots")
 
 
 def _bright(camera: Camera, image: Callable[[int], FloatArray], top: int) -> tuple[int, float]:
@@ -175,24 +206,26 @@ def _bright(camera: Camera, image: Callable[[int], FloatArray], top: int) -> tup
 def _centres(image: FloatArray, n: int, camera: Camera, path: int) -> FloatArray:
     """Centres of light [n, 2] of the patches in an image, from left to right."""
     level = float(np.quantile(image, 1 - 8 * n / image.size))  # among the 8 n brightest pixels: in the spots
-    labels, count = ndimage.label(image > THRESHOLD * level)
-    areas = np.bincount(labels.reshape(-1))[1:]
-    big = (
-        1 + np.flatnonzero(areas > SMALLEST * np.median(areas[areas > 4])) if (areas > 4).any() else areas[:0]
-    )
+    for threshold in THRESHOLDS:
+        labels, count = ndimage.label(image > threshold * level)
+        areas = np.bincount(labels.reshape(-1))[1:]
+        least = SMALLEST * np.median(areas[areas > 4]) if (areas > 4).any() else np.inf
+        big = 1 + np.flatnonzero(areas > least)
+        if len(big) == n:
+            break
     if level <= 0 or len(big) != n:
         raise DeviceFault(
             f"{len(big)} spots on path {path}, among {count} bright patches; allowed: {n}",
             device=camera.name, operation="find_spots",
         )  # fmt: skip
     # a spot's foot lies below the threshold: weigh a margin of two pixels around the patch as well
-    centres = []
-    for patch in ndimage.find_objects(labels):
-        rows, columns = (slice(max(s.start - 2, 0), s.stop + 2) for s in patch)
+    centres, patches = [], ndimage.find_objects(labels)
+    for k in big - 1:
+        rows, columns = (slice(max(s.start - 2, 0), s.stop + 2) for s in patches[k])
         weight = image[rows, columns]
         y, x = np.mgrid[rows, columns][:, : weight.shape[0], : weight.shape[1]] + 0.5
         centres.append([(weight * y).sum() / weight.sum(), (weight * x).sum() / weight.sum()])
-    found = np.asarray(centres)[big - 1]
+    found = np.asarray(centres)
     return np.asarray(found[np.argsort(found[:, 1])])
 
 

@@ -138,7 +138,7 @@ def run(
 
     run_protocol(
         protocol, rig, settings or [], out, report=report, as_json=as_json, quiet=quiet,
-        records=records if compensation else None,
+        records=records, compensated=compensation,
     )  # fmt: skip
 
 

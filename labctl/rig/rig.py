@@ -18,6 +18,7 @@ from labctl_calibration.bench import LOAD_PROBES, Bench
 from labctl_calibration.nominal import SPOT_PITCH_PX
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.rows_record import KIND as ROWS_KIND
+from labctl_calibration.spots import KIND as SPOTS_KIND
 from labctl_calibration.store import RecordStore
 
 from labctl.devices import (
@@ -43,12 +44,16 @@ class Rig:
     """One bench. Use as a context manager; `devices` are usable raw, `engine` runs programs.
 
     A twin's world is `world` (None on a real bench). `records` are a bring-up's: where they hold any of these
-    devices, the engine works by them, and `bench` is what they say.
+    devices, the engine works by them, and `bench` is what they say. Where `compensated` is False, only the
+    camera's read-out works by its record: where it has the spots is no property of a program.
     """
 
-    def __init__(self, config: RigConfig, records: RecordStore | None = None) -> None:
+    def __init__(
+        self, config: RigConfig, records: RecordStore | None = None, *, compensated: bool = True
+    ) -> None:
         self.config = config
         self.records = records
+        self.compensated = compensated
         self.bench: Bench | None = None
         self.devices: dict[str, Device] = {}
         self.identities: dict[str, Identity] = {}
@@ -189,7 +194,11 @@ class Rig:
     def _camera_readout(self, camera: Camera, exposure_us: float) -> CameraReadout:
         modulator, n = self.device(WeightModulator), self.config.n_channels
         panel_record = nominal_panel_record(modulator.spec, n, self.identities[modulator.name].serial)
-        spots = nominal_spot_record(camera.spec, n, self.identities[camera.name].serial)
+        if self.bench is not None:
+            panel_record = self.bench.panel
+        serial = self.identities[camera.name].serial
+        stored = None if self.records is None else self.records.newest(SPOTS_KIND, serial)
+        spots = nominal_spot_record(camera.spec, n, serial) if stored is None else stored.record
 
         def calibrate(electronics: LoopElectronics, camera: Camera, asked_us: float) -> CalibrationRecord:
             return calibrate_camera(
@@ -240,7 +249,7 @@ class Rig:
 
     def _brought_up(self, modulator: str, electronics: str) -> Bench | None:
         """The newest records of these two devices; None where either has none."""
-        if self.records is None:
+        if self.records is None or not self.compensated:
             return None
         panel = self.records.newest(PANEL_KIND, self.identities[modulator].serial)
         rows = self.records.newest(ROWS_KIND, self.identities[electronics].serial)
@@ -257,10 +266,14 @@ class Rig:
         self.close()
 
 
-def open_rig(name_or_path: str | Path | RigConfig, *, records: str | Path | None = None) -> Rig:
+def open_rig(
+    name_or_path: str | Path | RigConfig, *, records: str | Path | None = None, compensated: bool = True
+) -> Rig:
     """A rig, opened: a shipped name, a rig file or a configuration. Close it, or use `with`.
 
-    records: folder of a bring-up's records, which the engine then works by.
+    records: folder of a bring-up's records, which the engine then works by; where not `compensated`, the
+    camera's read-out alone.
     """
     config = name_or_path if isinstance(name_or_path, RigConfig) else load_rig(name_or_path)
-    return Rig(config, None if records is None else RecordStore(records)).open()
+    store = None if records is None else RecordStore(records)
+    return Rig(config, store, compensated=compensated).open()

@@ -12,12 +12,20 @@ def test_a_rig_is_measured_and_runs_work_by_it_from_then_on(labctl, tmp_path) ->
     ended = labctl("bringup", "optical-twin", "--records", "found")
     assert ended.code == 0, ended.err
     assert ended.out.startswith("optical-twin")
-    for words in ("no dead input channel", "256 known answers: missed by", "% of full scale", "found"):
+    for words in (
+        "no dead input channel",
+        "256 known answers: missed by",
+        "% of full scale",
+        "found",
+        "camera: 96 spots every",
+    ):
         assert words in ended.out
     assert "labctl run sample_moons --rig optical-twin --records found" in ended.out
     assert "measuring registration" in ended.err
     with open_rig("optical-twin", records=tmp_path / "found") as rig:
         assert rig.bench is not None
+        camera = rig.identities["camera"].serial
+        assert RecordStore(tmp_path / "found").newest("spots (measured)", camera) is not None
         store = RecordStore(tmp_path / "found")
         assert [store.get(name).id for name in rig.bench.record_ids] == list(rig.bench.record_ids)
 
