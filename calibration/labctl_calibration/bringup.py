@@ -1,8 +1,9 @@
 """Bring-up: from a bench that nobody has measured to two records, through the interfaces alone.
 
 First the panel's half (`panel_bringup`), then the rows with the loop closed, on a dense random frame, so that
-every row is tied to every other and what is found belongs to the bench, not to a program. Last, known
+every row is tied to every other and what is found belongs to the bench, not to a program. Then known
 answers: states that the records predict under biases the fit has not seen, against the states that settle.
+Last, what the bench is good for: a noise budget, and the gain at which it would oscillate.
 """
 
 from __future__ import annotations
@@ -14,15 +15,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.devices import CalibrationRecord, Camera, DeviceFault, LoopElectronics, WeightModulator
+from labctl.devices import (
+    CalibrationRecord,
+    Camera,
+    DeviceFault,
+    Identity,
+    LoopElectronics,
+    WeightModulator,
+)
 from labctl.physics import FittedMap
 from labctl.programs import encode_frame
 from labctl_calibration.camera_bringup import bring_up_camera
 from labctl_calibration.closed_loop import CLEAR_OF_RANGE, Rows, equilibria, measure_rows
 from labctl_calibration.effective_map import EffectiveMap, measure_map
+from labctl_calibration.gain_ramp import GainMargin, ramp_gain
+from labctl_calibration.noise_budget import NoiseBudget, measure_noise
 from labctl_calibration.open_loop import calibrate_open_loop
 from labctl_calibration.panel_bringup import bring_up_panel
 from labctl_calibration.rows_record import rows_record
+from labctl_calibration.store import RecordStore
 
 FloatArray = NDArray[np.float64]
 Tell = Callable[[str, int, int], None]
@@ -43,10 +54,22 @@ class BringUp:
     spots: CalibrationRecord | None
     findings: tuple[str, ...]
     known_answer_units: float
+    noise: NoiseBudget
+    margin: GainMargin
+    electronics: Identity
 
     def rows_resting_on(self, panel_id: str) -> CalibrationRecord:
         """The rows' record, with the panel's as what it rests on."""
         return replace(self.rows, upstream=(panel_id,))
+
+    def keep(self, store: RecordStore) -> None:
+        """Put every record into a store, each with what it rests on."""
+        panel = store.put(self.panel)
+        rows = store.put(self.rows_resting_on(panel))
+        if self.spots is not None:
+            store.put(replace(self.spots, upstream=(panel,)))
+        for record in (self.noise.record(self.electronics), self.margin.record(self.electronics)):
+            store.put(replace(record, upstream=(panel, rows)))
 
 
 def bring_up(
@@ -70,7 +93,7 @@ def bring_up(
 
     def say(what: str, done: int) -> None:
         if tell is not None:
-            tell(what, done, 4)
+            tell(what, done, 5)
 
     spots = None
     if camera is not None:
@@ -85,7 +108,6 @@ def bring_up(
     rows = measure_rows(electronics, light)
     say("known answers", 2)
     missed = _known_answers(electronics, light, rows)
-    say("done", 4)
     full_scale = spec.adc.range_units
     if not missed <= WORST_ANSWER * full_scale:
         raise DeviceFault(
@@ -93,6 +115,11 @@ def bring_up(
             f"{WORST_ANSWER * full_scale:.3g}",
             device=electronics.name, operation="bring up",
         )  # fmt: skip
+    say("noise", 3)
+    noise = measure_noise(modulator, electronics, light, rows)
+    say("gain margin", 4)
+    margin = ramp_gain(modulator, electronics, record, rows)
+    say("done", 5)
     curve = rows.curve
     found = (
         f"leaks are {rows.leak_scale.mean():.4f} of what is set (sd {rows.leak_scale.std():.4f}), and "
@@ -103,11 +130,13 @@ def bring_up(
         f"the electronics' curve saturates at {float(curve.reach.mean()):.3f} with slope "
         f"{float((curve.reach * curve.scale).mean()):.3f} at zero; equations of all rows hold within "
         f"{rows.residual.mean():.4f} units rms",
+        margin.finding,
         f"{KNOWN_ANSWERS} known answers: missed by {missed:.4f} units rms, {100 * missed / full_scale:.2f}% "
         "of full scale",
     )
     chosen = f"programs take {full_scale_units:.3f} units as full scale, what the median live cell gives"
-    by_rows = rows_record(electronics.open(), rows, upstream=())
+    identity = electronics.open()
+    by_rows = rows_record(identity, rows, upstream=())
     seen = () if spots is None else (spots.finding,)
     return BringUp(
         record,
@@ -115,6 +144,9 @@ def bring_up(
         None if spots is None else spots.record,
         (*panel.findings, chosen, *seen, *found),
         missed,
+        noise,
+        margin,
+        identity,
     )
 
 

@@ -25,15 +25,14 @@ def bring_up_rig(rig_name: str, folder: Path) -> None:
             found = bring_up(
                 rig.device(WeightModulator), rig.device(LoopElectronics), camera, tell=watcher.preparing
             )
-            store = RecordStore(folder)
-            panel_id = store.put(found.panel)
-            store.put(found.rows_resting_on(panel_id))
-            if found.spots is not None:
-                store.put(found.spots)
+            found.keep(RecordStore(folder))
     console = out()
     console.print(Text(config.name, "bold"))
     for line in found.findings:
         console.print(Text.assemble(("· ", "dim"), line), soft_wrap=True)
+    console.print()
+    for line in found.noise.findings:
+        console.print(Text(line), soft_wrap=True)
     console.print()
     print_path(console, "records", folder)
     console.print(Text(f"labctl run sample_moons --rig {rig_name} --records {folder}", "dim"), soft_wrap=True)
