@@ -26,23 +26,12 @@ PROBES = 6400 - LOAD_PROBES  # the first load's own count too
 def compensated(chain: Chain, rig: Rig, tell: Tell) -> Chain:
     """The chain with its network adapted to the rig's bench; as it is where the bench was not brought up.
 
-    Raises ConfigError for what compensation does not know: chains on the sequencer, cameras, float networks,
-    machines in sequence.
+    Raises what `require_compensable` does, and ConfigError for float networks.
     """
     bench, engine, recipe = rig.bench, rig.engine, chain.recipe
     if bench is None or not isinstance(engine, OpticalLoopEngine):
         return chain
-    for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
-        if getattr(recipe, key) == refused:
-            raise ConfigError(
-                f"{key} is {refused!r}, and rig {rig.name} is compensated; allowed: {allowed!r}, or no "
-                "compensation"
-            )
-    if len(chain.program.matrices) > 1:
-        raise ConfigError(
-            f"{recipe.model or recipe.data} is {len(chain.program.matrices)} machines in sequence, and rig "
-            f"{rig.name} is compensated; allowed: networks that fit the machine, or no compensation"
-        )
+    require_compensable(chain, rig)
     original = chain.subject.network
     order = channel_order(placed(original, engine.n_channels), bench.channels)
     network = _found_or_made(original, chain, rig, engine, bench, tell)
@@ -57,6 +46,26 @@ def compensated(chain: Chain, rig: Rig, tell: Tell) -> Chain:
         tables=engine.tables_of(program),
         order=order,
     )
+
+
+def require_compensable(chain: Chain, rig: Rig) -> None:
+    """ConfigError for what compensation does not know, on a rig with a bench: chains on the sequencer,
+    cameras, machines in sequence.
+    """
+    recipe = chain.recipe
+    if rig.bench is None:
+        return
+    for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
+        if getattr(recipe, key) == refused:
+            raise ConfigError(
+                f"{key} is {refused!r}, and rig {rig.name} is compensated; allowed: {allowed!r}, or no "
+                "compensation"
+            )
+    if len(chain.program.matrices) > 1:
+        raise ConfigError(
+            f"{recipe.model or recipe.data} is {len(chain.program.matrices)} machines in sequence, and rig "
+            f"{rig.name} is compensated; allowed: networks that fit the machine, or no compensation"
+        )
 
 
 def _found_or_made(

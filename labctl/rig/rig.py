@@ -16,8 +16,6 @@ from labctl_calibration import (
 )
 from labctl_calibration.bench import LOAD_PROBES, Bench
 from labctl_calibration.nominal import SPOT_PITCH_PX
-from labctl_calibration.panel_record import KIND as PANEL_KIND
-from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.spots import KIND as SPOTS_KIND
 from labctl_calibration.store import RecordStore
 
@@ -34,6 +32,7 @@ from labctl.devices import (
 )
 from labctl.engines import CameraReadout, DigitalEngine, OpticalLoopEngine
 from labctl.rig.config import RigConfig, WorldConfig, load_rig
+from labctl.rig.standing import Standing
 from labctl.rig.table import DRIVERS, WORLDS, load
 
 READOUTS = ("adc", "camera")
@@ -44,8 +43,9 @@ class Rig:
     """One bench. Use as a context manager; `devices` are usable raw, `engine` runs programs.
 
     A twin's world is `world` (None on a real bench). `records` are a bring-up's: where they hold any of these
-    devices, the engine works by them, and `bench` is what they say. Where `compensated` is False, only the
-    camera's read-out works by its record: where it has the spots is no property of a program.
+    devices, the engine works by them, and `bench` is what they say; `standing` is what there is of them.
+    Where `compensated` is False, only the camera's read-out works by its record: where it has the spots is no
+    property of a program.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Rig:
         self.records = records
         self.compensated = compensated
         self.bench: Bench | None = None
+        self.standing: Standing | None = None
         self.devices: dict[str, Device] = {}
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
@@ -249,12 +250,13 @@ class Rig:
 
     def _brought_up(self, modulator: str, electronics: str) -> Bench | None:
         """The newest records of these two devices; None where either has none."""
-        if self.records is None or not self.compensated:
+        if self.records is None:
             return None
-        panel = self.records.newest(PANEL_KIND, self.identities[modulator].serial)
-        rows = self.records.newest(ROWS_KIND, self.identities[electronics].serial)
-        if panel is None or rows is None or rows.record.upstream != (panel.id,):
+        serials = (self.identities[name].serial for name in (modulator, electronics))
+        self.standing = Standing.of(self.records, *serials)
+        if self.standing.pair is None or not self.compensated:
             return None
+        panel, rows = self.standing.pair
         return Bench.of(panel.record, rows.record, (panel.id, rows.id))
 
     def __enter__(self) -> Self:

@@ -57,6 +57,44 @@ def test_a_changed_record_is_one_line(labctl, tmp_path, unit_bringup, quick) -> 
     assert "sha256 differs" in ended.err
 
 
+def kept(unit_bringup, folder):
+    unit_bringup.found.keep(RecordStore(folder))
+
+
+def test_check_says_whether_a_rig_was_brought_up(labctl, tmp_path, unit_bringup) -> None:
+    ended = labctl("check", "optical-twin")
+    assert "· optical-twin" in ended.out
+    assert "not brought up: no records of it in calibrations; runs work by its design" in ended.out
+    kept(unit_bringup, tmp_path / "calibrations")
+    ended = labctl("check", "optical-unit")
+    assert f"brought up {unit_bringup.found.rows.taken_at[:10]}" in ended.out
+    assert "runs are compensated" in ended.out
+    # records of one machine say nothing of another
+    assert "not brought up" in labctl("check", "optical-twin").out
+
+
+def test_validate_says_whether_a_run_would_be_compensated(labctl, tmp_path, unit_bringup) -> None:
+    plan = ("validate", "sample_moons", "--rig", "optical-unit")
+    assert "not brought up: no records of it in calibrations" in labctl(*plan).out
+    kept(unit_bringup, tmp_path / "calibrations")
+    assert "optical-unit was brought up" in labctl(*plan).out
+    assert "runs are compensated" in labctl(*plan).out
+    assert "not used: runs work by the design" in labctl(*plan, "--no-compensation").out
+    refused = labctl(*plan, "--set", "stepping=chain")
+    assert refused.code == 2
+    assert "stepping is 'chain', and rig optical-unit is compensated" in refused.err
+    assert labctl(*plan, "--set", "stepping=chain", "--no-compensation").code == 0
+
+
+def test_records_that_do_not_belong_together_are_said(labctl, tmp_path, unit_bringup) -> None:
+    store = RecordStore(tmp_path / "calibrations")
+    store.put(unit_bringup.found.panel)
+    store.put(unit_bringup.found.rows_resting_on("another"))
+    ended = labctl("validate", "sample_moons", "--rig", "optical-unit")
+    assert "do not belong together" in ended.out
+    assert "brought up again" in ended.out
+
+
 @pytest.mark.slow
 def test_from_an_unknown_bench_to_samples(labctl) -> None:
     """Bring-up, a compensated run, one more that finds it, and the same run without."""
