@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from labctl_calibration.store import RecordStore
+from labctl_recipes import __file__ as recipes
+from labctl_sim_devices import PanelTwin
 
 from labctl.rig import open_rig
 
@@ -36,6 +41,57 @@ def test_a_rig_without_a_bench_has_nothing_to_measure(labctl, tmp_path) -> None:
     assert ended.err.splitlines()[-1].startswith("error: ")
     assert "WeightModulator" in ended.err
     assert not (tmp_path / "found").exists()
+
+
+def rig_file(folder, overrides):
+    """The drawn unit with other values in its profile."""
+    text = (Path(recipes).parent / "rigs" / "optical-unit.toml").read_text("utf-8")
+    (folder / "bench.toml").write_text(text.replace("unit_seed = 1", f"unit_seed = 1\n{overrides}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (f"overrides.truth = {{input_efficiency = {[[0.0] * 48] * 2}}}", "no light"),
+        (f"overrides.truth = {{input_efficiency = {[[0.01] * 48] * 2}}}", "not enough light"),
+    ],
+)  # fmt: skip
+def test_a_bench_in_the_dark_is_one_error(labctl, tmp_path, overrides, words) -> None:
+    rig_file(tmp_path, overrides)
+    ended = labctl("bringup", "bench.toml", "--records", "found")
+    assert ended.code == 3, ended.err
+    (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert words in line
+    assert "allowed" in line
+    assert not (tmp_path / "found").exists()
+
+
+def test_a_blank_panel_is_one_error(labctl, monkeypatch) -> None:
+    show = PanelTwin._do_show
+    monkeypatch.setattr(PanelTwin, "_do_show", lambda self, levels, wait: show(self, 0 * levels, wait))
+    ended = labctl("bringup", "optical-unit", "--records", "found")
+    assert ended.code == 3
+    assert "panel blank: light arrives, and 0 of 48 outputs change" in ended.err
+    assert ended.err.count("error: ") == 1
+
+
+def test_a_loop_that_oscillates_is_one_error_and_nothing_is_damaged(labctl, monkeypatch, tmp_path) -> None:
+    """The autouse check for damage looks at the twin; the gain is off before the error."""
+    monkeypatch.setattr("labctl_calibration.gain_ramp.FIRST", 3.5)
+    ended = labctl("bringup", "optical-twin", "--records", "found")
+    assert ended.code == 3
+    assert "oscillates at" in ended.err
+    assert "the gain was turned off at once and the rows are at rest; allowed" in ended.err
+    assert not (tmp_path / "found").exists()
+
+
+def test_a_camera_that_is_saturated_is_one_finding_and_the_rest_is_kept(labctl, tmp_path) -> None:
+    rig_file(tmp_path, "overrides.camera_light_percent = 60.0")
+    ended = labctl("bringup", "bench.toml", "--records", "found")
+    assert ended.code == 0, ended.err
+    assert ended.out.count("the camera's spots are not registered: camera: saturated: ") == 1
+    kinds = {json.loads(path.read_text())["kind"] for path in (tmp_path / "found").glob("*.json")}
+    assert kinds == {"panel (measured)", "rows (measured)", "noise budget", "gain margin"}
 
 
 def test_a_folder_that_is_a_file_is_named(labctl, tmp_path, unit_bringup, monkeypatch) -> None:
