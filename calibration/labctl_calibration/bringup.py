@@ -1,8 +1,9 @@
 """Bring-up: from a bench that nobody has measured to two records, through the interfaces alone.
 
 First the panel's half (`panel_bringup`), then the rows with the loop closed, on a dense random frame, so that
-every row is tied to every other and what is found belongs to the bench, not to a program. Last, known
+every row is tied to every other and what is found belongs to the bench, not to a program. Then known
 answers: states that the records predict under biases the fit has not seen, against the states that settle.
+Last, what the bench is good for: a noise budget, and the gain at which it would oscillate.
 """
 
 from __future__ import annotations
@@ -14,14 +15,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.devices import CalibrationRecord, DeviceFault, LoopElectronics, WeightModulator
+from labctl.devices import (
+    CalibrationRecord,
+    Camera,
+    DeviceFault,
+    Identity,
+    LoopElectronics,
+    WeightModulator,
+)
 from labctl.physics import FittedMap
 from labctl.programs import encode_frame
+from labctl_calibration.camera_bringup import bring_up_camera
 from labctl_calibration.closed_loop import CLEAR_OF_RANGE, Rows, equilibria, measure_rows
 from labctl_calibration.effective_map import EffectiveMap, measure_map
+from labctl_calibration.gain_ramp import GainMargin, ramp_gain
+from labctl_calibration.noise_budget import NoiseBudget, measure_noise
 from labctl_calibration.open_loop import calibrate_open_loop
 from labctl_calibration.panel_bringup import bring_up_panel
 from labctl_calibration.rows_record import rows_record
+from labctl_calibration.store import RecordStore
 
 FloatArray = NDArray[np.float64]
 Tell = Callable[[str, int, int], None]
@@ -32,20 +44,40 @@ WORST_ANSWER = 0.01  # of full scale, rms: more means that the records do not de
 
 @dataclass(frozen=True, eq=False)
 class BringUp:
-    """The records of a bench, what was found in words, and how far known answers were missed (units, rms)."""
+    """The records of a bench, what was found in words, and how far known answers were missed (units, rms).
+
+    spots: of the camera; None without one, or where it does not see them (a finding says so).
+    """
 
     panel: CalibrationRecord
     rows: CalibrationRecord
+    spots: CalibrationRecord | None
     findings: tuple[str, ...]
     known_answer_units: float
+    noise: NoiseBudget
+    margin: GainMargin
+    electronics: Identity
 
     def rows_resting_on(self, panel_id: str) -> CalibrationRecord:
         """The rows' record, with the panel's as what it rests on."""
         return replace(self.rows, upstream=(panel_id,))
 
+    def keep(self, store: RecordStore) -> None:
+        """Put every record into a store, each with what it rests on."""
+        panel = store.put(self.panel)
+        rows = store.put(self.rows_resting_on(panel))
+        if self.spots is not None:
+            store.put(replace(self.spots, upstream=(panel,)))
+        for record in (self.noise.record(self.electronics), self.margin.record(self.electronics)):
+            store.put(replace(record, upstream=(panel, rows)))
+
 
 def bring_up(
-    modulator: WeightModulator, electronics: LoopElectronics, *, tell: Tell | None = None
+    modulator: WeightModulator,
+    electronics: LoopElectronics,
+    camera: Camera | None = None,
+    *,
+    tell: Tell | None = None,
 ) -> BringUp:
     """Measure a bench; about ten seconds of device time. `tell(what, done, total)` hears of each step.
 
@@ -61,18 +93,21 @@ def bring_up(
 
     def say(what: str, done: int) -> None:
         if tell is not None:
-            tell(what, done, 3)
+            tell(what, done, 5)
 
-    say("rows, loop closed", 0)
+    spots = None
+    if camera is not None:
+        say("the camera's spots", 0)
+        spots = bring_up_camera(modulator, electronics, camera, record)
+    say("rows, loop closed", 1)
     rng = np.random.Generator(np.random.Philox(key=n))
     dense = rng.choice([-1.0, -0.5, 0.5, 1.0], size=(n, n))
     modulator.show(encode_frame(dense, modulator.spec, record).levels)
     calibrate_open_loop(electronics)
     light = measure_map(electronics, probes=DENSE_PROBES)
     rows = measure_rows(electronics, light)
-    say("known answers", 1)
+    say("known answers", 2)
     missed = _known_answers(electronics, light, rows)
-    say("done", 3)
     full_scale = spec.adc.range_units
     if not missed <= WORST_ANSWER * full_scale:
         raise DeviceFault(
@@ -80,6 +115,11 @@ def bring_up(
             f"{WORST_ANSWER * full_scale:.3g}",
             device=electronics.name, operation="bring up",
         )  # fmt: skip
+    say("noise", 3)
+    noise = measure_noise(modulator, electronics, light, rows)
+    say("gain margin", 4)
+    margin = ramp_gain(modulator, electronics, record, rows)
+    say("done", 5)
     curve = rows.curve
     found = (
         f"leaks are {rows.leak_scale.mean():.4f} of what is set (sd {rows.leak_scale.std():.4f}), and "
@@ -90,12 +130,24 @@ def bring_up(
         f"the electronics' curve saturates at {float(curve.reach.mean()):.3f} with slope "
         f"{float((curve.reach * curve.scale).mean()):.3f} at zero; equations of all rows hold within "
         f"{rows.residual.mean():.4f} units rms",
+        margin.finding,
         f"{KNOWN_ANSWERS} known answers: missed by {missed:.4f} units rms, {100 * missed / full_scale:.2f}% "
         "of full scale",
     )
     chosen = f"programs take {full_scale_units:.3f} units as full scale, what the median live cell gives"
-    by_rows = rows_record(electronics.open(), rows, upstream=())
-    return BringUp(record, by_rows, (*panel.findings, chosen, *found), missed)
+    identity = electronics.open()
+    by_rows = rows_record(identity, rows, upstream=())
+    seen = () if spots is None else (spots.finding,)
+    return BringUp(
+        record,
+        by_rows,
+        None if spots is None else spots.record,
+        (*panel.findings, chosen, *seen, *found),
+        missed,
+        noise,
+        margin,
+        identity,
+    )
 
 
 def _at_median(panel: CalibrationRecord) -> CalibrationRecord:

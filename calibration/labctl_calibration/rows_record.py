@@ -51,6 +51,17 @@ def trims_of(record: CalibrationRecord) -> RowTrims:
     )
 
 
+def trims_of_rows(rows: Rows) -> RowTrims:
+    """The same, of rows just measured."""
+    return RowTrims(
+        leak_scale=rows.leak_scale,
+        leak_offset=rows.leak_offset,
+        gain_scale=rows.gain_scale,
+        offset_units=rows.offset_units,
+        light_offset_units=rows.light_offset,
+    )
+
+
 def curve_of(record: CalibrationRecord) -> FittedCurve:
     """The electronics' curve of every channel."""
 

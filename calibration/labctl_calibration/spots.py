@@ -32,7 +32,9 @@ KIND = "spots (measured)"
 FRAMES = 4
 TRIAL_LEVEL = 0.02  # of full emitter codes, to learn how bright a flat field is
 FILLED = 0.7  # of the counts above black, the brightest pixel
-THRESHOLD = 0.3  # of a bright pixel: where a spot begins
+# of a bright pixel, where a spot begins: low for units with outputs of a quarter of the light, higher where
+# the image is so soft that spots touch
+THRESHOLDS = (0.15, 0.3)
 SMALLEST = 0.25  # of the median spot's area: less is a hot pixel
 BRIGHT = 0.5  # of a spot's light in the flat field
 
@@ -40,7 +42,8 @@ BRIGHT = 0.5  # of a spot's light in the flat field
 @dataclass(frozen=True, eq=False)
 class SpotRegistration:
     """centre_px [2, n, 2] (y, x; pixel edges) of both paths' spots; origin_px [2, 2] and step_px [2, 2] of
-    the grid through them (channel 0, and per channel), residual_px rms around it. exposure_us it took.
+    the grid through them (channel 0, and per channel), residual_px rms around it. Taken at exposure_us with
+    every emitter at emitter_code.
     """
 
     centre_px: FloatArray
@@ -48,6 +51,13 @@ class SpotRegistration:
     step_px: FloatArray
     residual_px: float
     exposure_us: float
+    emitter_code: int
+
+    @property
+    def grid_px(self) -> FloatArray:
+        """Places on the fitted grid [2, n, 2]."""
+        along = np.arange(self.centre_px.shape[1])[None, :, None]
+        return np.asarray(self.origin_px[:, None] + along * self.step_px[:, None])
 
     @property
     def pitch_px(self) -> float:
@@ -68,6 +78,14 @@ class SpotRegistration:
             f"each within {self.residual_px:.3f} px rms of its place; the paths are "
             f"{(self.origin_px[1] - self.origin_px[0])[0]:.2f} px apart"
         )
+
+    def shift_px(self, design: CalibrationRecord) -> tuple[float, float]:
+        """How far down and right the spots lie from where `nominal_spot_record` has them (median)."""
+        pitch = float(design.array("spot_pitch_px")[0])
+        path, channel = np.mgrid[:2, : self.centre_px.shape[1]]
+        places = np.stack([path, channel], axis=2) + 0.5
+        off = np.median(self.centre_px - design.array("spot_origin_px") - pitch * places, axis=(0, 1))
+        return float(off[0]), float(off[1])
 
     def record(self, camera_serial: str) -> CalibrationRecord:
         """As `nominal_spot_record`, squares where the spots are; `spot_centre_px` has the centres."""
@@ -137,13 +155,34 @@ def find_spots(
     centres.append(_centres(image(code) - dark, n, camera, 1))
     show(np.zeros((n, n)))
     lit = _light(part, centres[0]) > BRIGHT * _light(flat, centres[0])
+    _require_in_order(lit, centres, camera)
+    return _gridded(np.stack(centres), exposure_us, code)
+
+
+def _require_in_order(lit: NDArray[np.bool_], centres: list[FloatArray], camera: Camera) -> None:
+    """DeviceFault where the image is mirrored or outputs are counted from another one. `lit` [n]: spots of
+    the positive path that the first half of the outputs lights, from left to right.
+    """
+    n = len(lit)
+    wrong = ""
     if lit[n // 2 :].mean() > lit[: n // 2].mean():
-        raise DeviceFault(
+        wrong = (
             "the camera counts the outputs from the other end: its image is mirrored left to right; allowed: "
-            "output 0 on the left (SFNC ReverseX, or the relay, turns it)",
-            device=camera.name, operation="find_spots",
-        )  # fmt: skip
-    return _gridded(np.stack(centres), exposure_us)
+            "output 0 on the left (SFNC ReverseX, or the relay, turns it)"
+        )
+    elif centres[1][:, 0].mean() < centres[0][:, 0].mean():
+        wrong = (
+            "the negative path's spots lie above the positive path's: the image is mirrored top to bottom, "
+            "or the sign planes are swapped; allowed: the positive path above (SFNC ReverseY turns the image)"
+        )
+    elif (lit != (np.arange(n) < n // 2)).any():
+        found = ", ".join(map(str, np.flatnonzero(lit != (np.arange(n) < n // 2))[:4]))
+        wrong = (
+            f"outputs 0 to {n // 2 - 1} light {int(lit.sum())} spots from the left, wrong are {found}: the "
+            f"panel's cells are shifted against the spots; allowed: the first {n // 2}"
+        )
+    if wrong:
+        raise DeviceFault(wrong, device=camera.name, operation="find_spots")
 
 
 def _bright(camera: Camera, image: Callable[[int], FloatArray], top: int) -> tuple[int, float]:
@@ -167,24 +206,26 @@ def _bright(camera: Camera, image: Callable[[int], FloatArray], top: int) -> tup
 def _centres(image: FloatArray, n: int, camera: Camera, path: int) -> FloatArray:
     """Centres of light [n, 2] of the patches in an image, from left to right."""
     level = float(np.quantile(image, 1 - 8 * n / image.size))  # among the 8 n brightest pixels: in the spots
-    labels, count = ndimage.label(image > THRESHOLD * level)
-    areas = np.bincount(labels.reshape(-1))[1:]
-    big = (
-        1 + np.flatnonzero(areas > SMALLEST * np.median(areas[areas > 4])) if (areas > 4).any() else areas[:0]
-    )
+    for threshold in THRESHOLDS:
+        labels, count = ndimage.label(image > threshold * level)
+        areas = np.bincount(labels.reshape(-1))[1:]
+        least = SMALLEST * np.median(areas[areas > 4]) if (areas > 4).any() else np.inf
+        big = 1 + np.flatnonzero(areas > least)
+        if len(big) == n:
+            break
     if level <= 0 or len(big) != n:
         raise DeviceFault(
             f"{len(big)} spots on path {path}, among {count} bright patches; allowed: {n}",
             device=camera.name, operation="find_spots",
         )  # fmt: skip
     # a spot's foot lies below the threshold: weigh a margin of two pixels around the patch as well
-    centres = []
-    for patch in ndimage.find_objects(labels):
-        rows, columns = (slice(max(s.start - 2, 0), s.stop + 2) for s in patch)
+    centres, patches = [], ndimage.find_objects(labels)
+    for k in big - 1:
+        rows, columns = (slice(max(s.start - 2, 0), s.stop + 2) for s in patches[k])
         weight = image[rows, columns]
         y, x = np.mgrid[rows, columns][:, : weight.shape[0], : weight.shape[1]] + 0.5
         centres.append([(weight * y).sum() / weight.sum(), (weight * x).sum() / weight.sum()])
-    found = np.asarray(centres)[big - 1]
+    found = np.asarray(centres)
     return np.asarray(found[np.argsort(found[:, 1])])
 
 
@@ -193,7 +234,7 @@ def _light(image: FloatArray, centres: FloatArray) -> FloatArray:
     return np.array([image[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].sum() for y, x in centres])
 
 
-def _gridded(centres: FloatArray, exposure_us: float) -> SpotRegistration:
+def _gridded(centres: FloatArray, exposure_us: float, emitter_code: int) -> SpotRegistration:
     n = centres.shape[1]
     design = np.column_stack([np.ones(n), np.arange(n)])
     fitted = [np.linalg.lstsq(design, path, rcond=None)[0] for path in centres]
@@ -204,4 +245,5 @@ def _gridded(centres: FloatArray, exposure_us: float) -> SpotRegistration:
         step_px=np.stack([found[1] for found in fitted]),
         residual_px=float(np.sqrt((left**2).mean())),
         exposure_us=exposure_us,
+        emitter_code=emitter_code,
     )

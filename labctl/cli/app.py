@@ -71,6 +71,9 @@ Protocol = Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped rec
 RecordsOption = Annotated[
     Path, typer.Option("--records", metavar="DIR", help="Folder of calibration records.")
 ]
+CompensationOption = Annotated[
+    bool, typer.Option(help="Work by the records of a bring-up, where there are any of this rig.")
+]
 RunFile = Annotated[
     Path,
     typer.Argument(metavar="FILE", dir_okay=False, help="A run file, whole or still being written."),
@@ -124,9 +127,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the file's path and nothing else.")] = False,
     records: RecordsOption = Path("calibrations"),
-    compensation: Annotated[
-        bool, typer.Option(help="Work by the records of a bring-up, where there are any of this rig.")
-    ] = True,
+    compensation: CompensationOption = True,
 ) -> None:
     """Run a protocol on a rig and write one file.
 
@@ -138,7 +139,7 @@ def run(
 
     run_protocol(
         protocol, rig, settings or [], out, report=report, as_json=as_json, quiet=quiet,
-        records=records if compensation else None,
+        records=records, compensated=compensation,
     )  # fmt: skip
 
 
@@ -165,28 +166,40 @@ def rigs() -> None:
 
 
 @app.command(rich_help_panel=BEFORE)
-def validate(protocol: Protocol, rig: RigOption = RIG, settings: SetOption = None) -> None:
+def validate(
+    protocol: Protocol,
+    rig: RigOption = RIG,
+    settings: SetOption = None,
+    records: RecordsOption = Path("calibrations"),
+    compensation: CompensationOption = True,
+) -> None:
     """Compile a run and print its plan; devices are shown nothing.
+
+    Says whether the rig was brought up, and so whether the run would be compensated.
 
     [dim]Example:[/dim] labctl validate sample_moons --set steps=8
     """
     from labctl.cli.planning import validate_protocol
 
-    validate_protocol(protocol, rig, settings or [])
+    validate_protocol(protocol, rig, settings or [], records=records, compensated=compensation)
 
 
 @app.command(rich_help_panel=BEFORE)
-def check(rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")]) -> None:
+def check(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],
+    records: RecordsOption = Path("calibrations"),
+) -> None:
     """Open every device of a rig and test it.
 
     Identity and health of each; then a frame is shown and read back, the light path probed channel by
-    channel, and the read noise measured. Exit code 3 where anything failed.
+    channel, and the read noise measured. Says whether the rig was brought up. Exit code 3 where anything
+    failed.
 
     [dim]Example:[/dim] labctl check optical-twin
     """
     from labctl.cli.checking import check_devices
 
-    check_devices(rig)
+    check_devices(rig, records)
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -204,6 +217,27 @@ def bringup(
     from labctl.cli.bringing_up import bring_up_rig
 
     bring_up_rig(rig, records)
+
+
+@app.command(rich_help_panel=BEFORE)
+def align(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page; 0: any free one.")] = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for saved pictures.")] = Path(
+        "alignment"
+    ),
+    browser: Annotated[bool, typer.Option(help="Open the page in your browser.")] = True,
+) -> None:
+    """Align a bench by eye: a live view of its camera, with jog keys.
+
+    A page on this machine alone: the image with saturated pixels in red, grid and centroids over it, focus
+    and the numbers to watch. Press q in the page, or Ctrl-C, to end; emitters are off then.
+
+    [dim]Example:[/dim] labctl align optical-unit
+    """
+    from labctl.cli.aligning import align_rig
+
+    align_rig(rig, out, port=port, browser=browser)
 
 
 @app.command(rich_help_panel=AFTER)

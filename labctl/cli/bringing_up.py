@@ -11,7 +11,7 @@ from rich.text import Text
 from labctl.cli.console import out
 from labctl.cli.live import progress
 from labctl.cli.sheet import print_path
-from labctl.devices import LoopElectronics, WeightModulator
+from labctl.devices import Camera, LoopElectronics, WeightModulator
 from labctl.rig import Rig, load_rig
 
 
@@ -21,14 +21,18 @@ def bring_up_rig(rig_name: str, folder: Path) -> None:
     with progress(quiet=False) as watcher:
         watcher.doing(f"opening {rig_name}")
         with Rig(config) as rig:
-            found = bring_up(rig.device(WeightModulator), rig.device(LoopElectronics), tell=watcher.preparing)
-            store = RecordStore(folder)
-            panel_id = store.put(found.panel)
-            store.put(found.rows_resting_on(panel_id))
+            camera = next((d for d in rig.devices.values() if isinstance(d, Camera)), None)
+            found = bring_up(
+                rig.device(WeightModulator), rig.device(LoopElectronics), camera, tell=watcher.preparing
+            )
+            found.keep(RecordStore(folder))
     console = out()
     console.print(Text(config.name, "bold"))
     for line in found.findings:
         console.print(Text.assemble(("· ", "dim"), line), soft_wrap=True)
+    console.print()
+    for line in found.noise.findings:
+        console.print(Text(line), soft_wrap=True)
     console.print()
     print_path(console, "records", folder)
     console.print(Text(f"labctl run sample_moons --rig {rig_name} --records {folder}", "dim"), soft_wrap=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from labctl_calibration.store import RecordStore
 from rich.text import Text
 
 from labctl.cli.console import out
@@ -9,7 +12,7 @@ from labctl.devices import DeviceFault
 from labctl.rig import check_rig, load_rig
 
 
-def check_devices(rig_name: str) -> None:
+def check_devices(rig_name: str, records: Path) -> None:
     """Test a rig. Raises DeviceFault naming every failed test."""
     config = load_rig(rig_name)
     console = out()
@@ -18,8 +21,10 @@ def check_devices(rig_name: str) -> None:
     console.print()
     failed = []
     width = max((len(device.name) for device in config.device), default=0)
-    for finding in check_rig(config):
+    for finding in check_rig(config, RecordStore(records)):
         mark, style = ("✓ ", "green") if finding.ok else ("✗ ", "bold red")
+        if finding.note:
+            mark, style = "· ", "dim"
         where = (f"{finding.device:{width}}  {finding.test:11} ", "bold")
         console.print(
             Text.assemble((mark, style), where, (finding.found, "" if finding.ok else "red")), soft_wrap=True

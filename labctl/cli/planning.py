@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +18,7 @@ from labctl.procedures import (
     TourRecipe,
     chains_of,
     load_protocol,
+    require_compensable,
     settings_of,
 )
 from labctl.reports.words import duration
@@ -24,19 +27,26 @@ from labctl.rig import Rig, open_rig
 WHOLE_PLANS = 8  # chains printed in full; a longer scan prints its first and a line for each of the others
 
 
-def validate_protocol(name: str, rig_name: str, settings: list[str]) -> None:
+def validate_protocol(
+    name: str, rig_name: str, settings: list[str], *, records: Path, compensated: bool = True
+) -> None:
     """Compile, then print one plan a chain. Raises what a run would raise before its first step."""
     protocol = load_protocol(name, settings_of(settings))
-    with open_rig(rig_name) as rig:
+    with open_rig(rig_name, records=records, compensated=compensated) as rig:
         with progress(quiet=not err().is_terminal) as watcher:
             watcher.doing(f"compiling {protocol.name}")
             chains = chains_of(protocol, rig, watcher.training, dry=True)
+            for chain in chains:
+                require_compensable(chain, rig)
         _print_plan(out(), protocol, chains, rig)
 
 
 def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: Rig) -> None:
     console.print(Text(protocol.recipe.title, "bold"))
     console.print(Text(f"{_kind(protocol, chains)} on {rig.name}", "dim"))
+    if rig.standing is not None:
+        words = rig.standing.words(compensated=rig.compensated)
+        console.print(Text(f"{rig.name} was {words}" if rig.standing.pair else words, "dim"), soft_wrap=True)
     whole = chains if len(chains) <= WHOLE_PLANS else chains[:1]
     for chain in whole:
         console.print()

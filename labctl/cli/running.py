@@ -21,6 +21,7 @@ def run_protocol(
     as_json: bool = False,
     quiet: bool = False,
     records: Path | None = None,
+    compensated: bool = True,
 ) -> None:
     """Run, watch, write the report, print what became of it."""
     session().out = folder
@@ -37,7 +38,7 @@ def run_protocol(
     protocol = load_protocol(name, settings_of(settings))
     with progress(quiet=quiet) as watcher:
         watcher.doing(f"opening {rig_name}")
-        with open_rig(rig_name, records=records) as rig:
+        with open_rig(rig_name, records=records, compensated=compensated) as rig:
             watcher.doing(f"compiling {protocol.name}")
             result = run(protocol, rig, out=folder, watcher=watcher)
         page = write_report(result.file) if report else None

@@ -1,5 +1,6 @@
 """Recipe to plan to run."""
 
+from labctl.procedures.compensating import require_compensable
 from labctl.procedures.plan import Chain, chains_of, check_state_noise
 from labctl.procedures.recipe import (
     Protocol,
@@ -32,6 +33,7 @@ __all__ = [
     "parse_setting",
     "protocol_names",
     "replay",
+    "require_compensable",
     "run",
     "settings_of",
 ]

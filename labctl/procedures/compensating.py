@@ -28,13 +28,13 @@ def compensated(chains: Sequence[Chain], rig: Rig, tell: Tell) -> list[Chain]:
     """The chains with their networks adapted to the rig's bench; as they are where it was not brought up.
 
     Where a network had to be adapted now, the rig is opened anew: measuring passed time on the bench, and a
-    run should find it as any later one does. Raises ConfigError for what compensation does not know: chains
-    on the sequencer, cameras, float networks, machines in sequence.
+    run should find it as any later one does. Raises what `require_compensable` does, and ConfigError for
+    float networks.
     """
     if rig.bench is None or rig.records is None:
         return list(chains)
     for chain in chains:
-        _require_known(chain, rig)
+        require_compensable(chain, rig)
     kept = [_kept_or_adapted(chain, rig, rig.bench, rig.records, tell) for chain in chains]
     if any(now for _, now in kept):
         rig.close()
@@ -42,8 +42,13 @@ def compensated(chains: Sequence[Chain], rig: Rig, tell: Tell) -> list[Chain]:
     return [_on_bench(chain, network, rig) for chain, (network, _) in zip(chains, kept, strict=True)]
 
 
-def _require_known(chain: Chain, rig: Rig) -> None:
+def require_compensable(chain: Chain, rig: Rig) -> None:
+    """ConfigError for what compensation does not know, on a rig with a bench: chains on the sequencer,
+    cameras, machines in sequence.
+    """
     recipe = chain.recipe
+    if rig.bench is None:
+        return
     for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
         if getattr(recipe, key) == refused:
             raise ConfigError(

@@ -79,7 +79,7 @@ def header_of(protocol: Protocol, rig: Rig, chains: list[Chain], used_us: float)
             "queue": spec.max_queue if spec is not None else 0,
             "engine": rig.config.engine,
             "rig_used_us": used_us,
-            **({} if rig.bench is None else {"records": " ".join(rig.bench.record_ids)}),
+            **({"records": " ".join(rig.record_ids)} if rig.record_ids else {}),
         },
         devices=device_records(rig.identities),
         network=as_json_card({**first.subject.card, **_class_names(chains)}),

@@ -65,9 +65,10 @@ def replay(
 ) -> Replay:
     """Make a run again from protocol and rig as its file holds them, into a new file in `out`.
 
-    An unfinished run is made whole; what the old file holds is compared. A compensated run needs the records
-    that it names, in the folder `records`. Raises RunLogError for a file that is no whole header, ConfigError
-    where its protocol or rig makes no sense to this version, CalibrationMissing where a record is not there.
+    An unfinished run is made whole; what the old file holds is compared. A run that worked by records needs
+    those it names, in the folder `records`. Raises RunLogError for a file that is no whole header,
+    ConfigError where its protocol or rig makes no sense to this version, CalibrationMissing where a record is
+    not there.
     """
     with RunReader(file) as old:
         header, path = old.header, old.path

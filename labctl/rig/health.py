@@ -13,6 +13,7 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_calibration.store import RecordStore
 
 from labctl.devices import (
     CalibrationMissing,
@@ -31,6 +32,7 @@ from labctl.devices import (
 from labctl.programs import encode_frame
 from labctl.rig.config import RigConfig
 from labctl.rig.rig import Rig
+from labctl.rig.standing import Standing
 
 DRIVE_SHARE = 0.1  # of the absolute limits, for the emitter test
 MAX_CROSSTALK = 0.05  # of a full-scale weight
@@ -42,16 +44,21 @@ REPEATS = 64
 
 @dataclass(frozen=True)
 class Finding:
-    """One test: of which device, which test, what was found (or went wrong), and whether that is right."""
+    """One test: of which device, which test, what was found (or went wrong), and whether that is right.
+
+    note: nothing that could be wrong, only worth knowing.
+    """
 
     device: str
     test: str
     found: str
     ok: bool
+    note: bool = False
 
 
-def check_rig(config: RigConfig) -> Iterator[Finding]:
-    """Open every device, ask each how it is, then test frame, emitters, light path and loop.
+def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator[Finding]:
+    """Open every device, ask each how it is, then test frame, emitters, light path and loop. With `records`,
+    say at the end whether they hold a bring-up of these devices.
 
     A device that fails is reported and the others are still tested; tests that need it are left out. The rig
     is closed at the end, however it ends. Raises UserError for a rig that cannot even be built.
@@ -77,6 +84,11 @@ def check_rig(config: RigConfig) -> Iterator[Finding]:
                 for camera in (d for d in sound if isinstance(d, Camera)):
                     yield _tested(camera, "spots", partial(_spots, panel, electronics, camera))
             yield _tested(electronics, "loop", partial(_loop, electronics))
+            if records is not None and modulators:
+                standing = Standing.of(
+                    records.folder, records.newest, modulators[0].open().serial, electronics.open().serial
+                )
+                yield Finding(config.name, "bring-up", standing.words(), True, note=True)
     finally:
         rig.close()
 

@@ -16,9 +16,8 @@ from labctl_calibration import (
 )
 from labctl_calibration.bench import LOAD_PROBES, Bench
 from labctl_calibration.nominal import SPOT_PITCH_PX
-from labctl_calibration.panel_record import KIND as PANEL_KIND
-from labctl_calibration.rows_record import KIND as ROWS_KIND
-from labctl_calibration.store import RecordStore
+from labctl_calibration.spots import KIND as SPOTS_KIND
+from labctl_calibration.store import RecordStore, Stored
 
 from labctl.devices import (
     CalibrationRecord,
@@ -33,6 +32,7 @@ from labctl.devices import (
 )
 from labctl.engines import CameraReadout, DigitalEngine, OpticalLoopEngine
 from labctl.rig.config import RigConfig, WorldConfig, load_rig
+from labctl.rig.standing import Standing
 from labctl.rig.table import DRIVERS, WORLDS, load
 
 READOUTS = ("adc", "camera")
@@ -43,15 +43,25 @@ class Rig:
     """One bench. Use as a context manager; `devices` are usable raw, `engine` runs programs.
 
     A twin's world is `world` (None on a real bench). `records` are a bring-up's: where they hold any of these
-    devices, the engine works by the newest, or by those of `record_ids`, and `bench` is what they say.
+    devices, the engine works by the newest, or by those of `record_ids`, and `bench` is what they say;
+    `standing` is what there is of them. Where `compensated` is False, only the camera's read-out works by its
+    record: where it has the spots is no property of a program.
     """
 
     def __init__(
-        self, config: RigConfig, records: RecordStore | None = None, record_ids: tuple[str, ...] = ()
+        self,
+        config: RigConfig,
+        records: RecordStore | None = None,
+        record_ids: tuple[str, ...] = (),
+        *,
+        compensated: bool = True,
     ) -> None:
         self.config = config
-        self.records, self._record_ids = records, record_ids
+        self.records, self._asked_ids = records, record_ids
+        self.compensated = compensated
         self.bench: Bench | None = None
+        self.standing: Standing | None = None
+        self._spots: Stored | None = None
         self.devices: dict[str, Device] = {}
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
@@ -151,6 +161,12 @@ class Rig:
             )
 
     @property
+    def record_ids(self) -> tuple[str, ...]:
+        """The records that the engine, and the camera's read-out, work by."""
+        bench = () if self.bench is None else self.bench.record_ids
+        return bench if self._spots is None else (*bench, self._spots.id)
+
+    @property
     def frame_us(self) -> float:
         """Modelled time to show another frame; 0 where nothing shows any."""
         panels = (device for device in self.devices.values() if isinstance(device, WeightModulator))
@@ -191,7 +207,11 @@ class Rig:
     def _camera_readout(self, camera: Camera, exposure_us: float) -> CameraReadout:
         modulator, n = self.device(WeightModulator), self.config.n_channels
         panel_record = nominal_panel_record(modulator.spec, n, self.identities[modulator.name].serial)
-        spots = nominal_spot_record(camera.spec, n, self.identities[camera.name].serial)
+        if self.bench is not None:
+            panel_record = self.bench.panel
+        serial = self.identities[camera.name].serial
+        stored = self._spots = self._stored(SPOTS_KIND, serial)
+        spots = nominal_spot_record(camera.spec, n, serial) if stored is None else stored.record
 
         def calibrate(electronics: LoopElectronics, camera: Camera, asked_us: float) -> CalibrationRecord:
             return calibrate_camera(
@@ -240,17 +260,24 @@ class Rig:
         engine.use_bench(bench.trims, partial(bench.map_of, probes=LOAD_PROBES))
         return engine
 
+    def _stored(self, kind: str, serial: str) -> Stored | None:
+        """A device's record: of those asked for by id, or the newest; None where there is none."""
+        if self.records is None:
+            return None
+        if not self._asked_ids:
+            return self.records.newest(kind, serial)
+        asked = (self.records.get(name) for name in self._asked_ids)
+        return next((one for one in asked if one.record.kind == kind), None)
+
     def _brought_up(self, modulator: str, electronics: str) -> Bench | None:
         """The newest records of these two devices, or those asked for; None where either has none."""
         if self.records is None:
             return None
-        if self._record_ids:
-            of_panel, of_rows = (self.records.get(name).record for name in self._record_ids)
-            return Bench.of(of_panel, of_rows, self._record_ids)
-        panel = self.records.newest(PANEL_KIND, self.identities[modulator].serial)
-        rows = self.records.newest(ROWS_KIND, self.identities[electronics].serial)
-        if panel is None or rows is None or rows.record.upstream != (panel.id,):
+        serials = (self.identities[name].serial for name in (modulator, electronics))
+        self.standing = Standing.of(self.records.folder, self._stored, *serials)
+        if self.standing.pair is None or not self.compensated:
             return None
+        panel, rows = self.standing.pair
         return Bench.of(panel.record, rows.record, (panel.id, rows.id))
 
     def __enter__(self) -> Self:
@@ -262,10 +289,14 @@ class Rig:
         self.close()
 
 
-def open_rig(name_or_path: str | Path | RigConfig, *, records: str | Path | None = None) -> Rig:
+def open_rig(
+    name_or_path: str | Path | RigConfig, *, records: str | Path | None = None, compensated: bool = True
+) -> Rig:
     """A rig, opened: a shipped name, a rig file or a configuration. Close it, or use `with`.
 
-    records: folder of a bring-up's records, which the engine then works by.
+    records: folder of a bring-up's records, which the engine then works by; where not `compensated`, the
+    camera's read-out alone.
     """
     config = name_or_path if isinstance(name_or_path, RigConfig) else load_rig(name_or_path)
-    return Rig(config, None if records is None else RecordStore(records)).open()
+    store = None if records is None else RecordStore(records)
+    return Rig(config, store, compensated=compensated).open()

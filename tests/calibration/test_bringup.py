@@ -8,6 +8,7 @@ import torch
 from labctl_calibration import bringup as bringup_module
 from labctl_calibration.bringup import KNOWN_ANSWERS, WORST_ANSWER, bring_up
 from labctl_calibration.rows_record import curve_of, trims_of
+from labctl_calibration.store import RecordStore
 
 from labctl.devices import DeviceFault, LoopElectronics, WeightModulator
 from labctl.rig import load_rig
@@ -65,7 +66,7 @@ def test_on_a_machine_without_faults_next_to_nothing_is_wrong(plain):
 def test_what_is_told_on_the_way(plain):
     _, told, _ = plain
     steps = [what for what, _, _ in told]
-    assert steps[-3:] == ["rows, loop closed", "known answers", "done"]
+    assert steps[-5:] == ["rows, loop closed", "known answers", "noise", "gain margin", "done"]
     assert all(0 <= done <= total for _, done, total in told)
 
 
@@ -76,6 +77,20 @@ def test_a_frame_that_never_changes_is_one_fault(panels, change):
     with pytest.raises(DeviceFault) as caught:
         bring_up(modulator, electronics)
     assert "allowed" in str(caught.value)
+
+
+def test_what_the_bench_is_good_for_is_kept(unit_bringup, tmp_path):
+    """A budget whose total is what states scatter by, and a gain below oscillation, beside the records."""
+    found = unit_bringup.found
+    assert found.noise.seen.percent == pytest.approx(found.noise.total.percent, rel=0.08)
+    assert found.margin.finding in found.findings
+    assert 1.0 < found.margin.safe < found.margin.reached < found.margin.onset
+    store = RecordStore(tmp_path)
+    found.keep(store)
+    noise = store.newest("noise budget", unit_bringup.serials[1]).record
+    margin = store.newest("gain margin", unit_bringup.serials[1]).record
+    assert noise.upstream == margin.upstream
+    assert store.get(noise.upstream[1]).record.upstream == noise.upstream[:1]
 
 
 def test_records_that_do_not_describe_the_bench_are_refused(monkeypatch, panels):

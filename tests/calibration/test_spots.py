@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from labctl_calibration import calibrate_camera, find_spots, nominal_panel_record, nominal_spot_record
+from labctl_calibration.camera_bringup import bring_up_camera
 from labctl_sim_devices import CameraTwin
 
 from labctl.devices import ConfigError, DeviceFault
@@ -79,3 +80,68 @@ def test_too_much_and_no_light_are_told(filmed):
     dark = {"truth": {"input_efficiency": np.zeros((2, N)).tolist()}}
     with pytest.raises(DeviceFault, match=r"spots on path 0, among .* bright patches; allowed: 48"):
         search(*filmed(**dark)[:3])
+
+
+def test_an_image_upside_down_is_told(filmed):
+    modulator, electronics, camera, _ = filmed()
+    camera._sensor._y = camera.spec.shape_px[0] - camera._sensor._y
+    with pytest.raises(DeviceFault, match="negative path's spots lie above the positive path's"):
+        search(modulator, electronics, camera)
+
+
+def test_a_panel_that_lies_one_cell_off_is_told(filmed):
+    """A relay that moves the frame down by a row of cells, the last one come in at the top."""
+    modulator, electronics, camera, _ = filmed(profile="adm")
+    design = nominal_panel_record(modulator.spec, N, "test")
+    shown, cell = modulator.show, int(design.array("cell_px")[0])
+    top = int(design.array("path_origin_px")[0, 0])
+
+    def lower(levels, wait=True):
+        field = levels.copy()
+        field[top : top + N * cell] = np.roll(levels[top : top + N * cell], cell, axis=0)
+        return shown(field, wait=wait)
+
+    modulator.show = lower
+    with pytest.raises(DeviceFault, match="outputs 0 to 23 light 24 spots from the left, wrong are 0, 24"):
+        find_spots(modulator, electronics, camera, design)
+
+
+def test_whole_spots_of_shift_are_said_and_corrected(filmed):
+    """One spot to the right: by the design every output would be taken for its neighbour."""
+    modulator, electronics, camera, truth = filmed(profile="adm", shift_px=(0.0, 12.0))
+    found = bring_up_camera(modulator, electronics, camera, nominal_panel_record(modulator.spec, N, "test"))
+    assert "+0 and +1 spots, so that by the design outputs would be taken for others" in found.finding
+    origin = nominal_spot_record(camera.spec, N, "test").array("spot_origin_px")
+    np.testing.assert_array_equal(found.record.array("spot_origin_px"), origin + np.array([0, 12]))
+    assert np.sqrt(((found.record.array("spot_centre_px") - truth) ** 2).mean()) < 0.02
+
+
+def test_what_the_camera_cannot_see_is_one_finding(filmed):
+    for how, words in (
+        ({"mirrored": True}, "mirrored left to right"),
+        ({"camera_light_percent": 60.0}, "saturated"),
+        ({"camera_light_percent": 1e-9}, "spots on path 0"),
+    ):
+        modulator, electronics, camera, _ = filmed(profile="adm", **how)
+        record = nominal_panel_record(modulator.spec, N, "test")
+        found = bring_up_camera(modulator, electronics, camera, record)
+        assert found.record is None
+        assert found.finding.startswith("the camera's spots are not registered: camera: ")
+        assert words in found.finding
+
+
+UNITS = 20
+
+
+@pytest.mark.parametrize(
+    "units", [range(1, 4), pytest.param(range(4, UNITS + 4), marks=pytest.mark.slow)], ids=["three", "twenty"]
+)
+def test_drawn_units_within_a_twentieth_of_a_pixel(filmed, units):
+    """Every unit with its own shift of the image, up to 5 spots; rms error of its 96 spots."""
+    errors = {}
+    for unit_seed in units:
+        shift_px = tuple(np.random.default_rng(unit_seed).uniform(-60, 60, 2))
+        modulator, electronics, camera, truth = filmed(unit_seed, shift_px=shift_px)
+        found = search(modulator, electronics, camera)
+        errors[unit_seed] = float(np.sqrt(((found.centre_px - truth) ** 2).mean()))
+    assert max(errors.values()) <= 0.05, errors

@@ -11,8 +11,8 @@ from labctl.cli.endings import EXIT_CODES
 
 HEAVY = ("torch", "numba", "h5py", "matplotlib", "scipy", "numpy", "labctl.devices")
 COMMANDS = (
-    "demo", "run", "protocols", "rigs", "validate", "check", "bringup", "runs", "show", "report", "train",
-    "data list", "data fetch", "twin profile import",
+    "demo", "run", "protocols", "rigs", "validate", "check", "align", "bringup", "runs", "show", "report",
+    "train", "data list", "data fetch", "twin profile import",
 )  # fmt: skip
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
-from labctl_sim_devices import ElectronicsTwin, OpticalBench, PanelTwin
+from labctl_calibration.camera_bringup import bring_up_camera
+from labctl_calibration.nominal import nominal_panel_record
+from labctl_calibration.store import RecordStore
+from labctl_sim_devices import CameraTwin, ElectronicsTwin, OpticalBench, PanelTwin
 
 from labctl.devices import (
     Camera,
     ConfigError,
+    DeviceFault,
     DeviceUnavailable,
     InputDrive,
     LoopElectronics,
@@ -124,3 +131,37 @@ def test_a_check_reports_as_it_goes_and_closes_at_the_end(monkeypatch) -> None:
         "panel", "emitters", "electronics", "camera",
     }  # fmt: skip
     assert all("disappeared" in finding.found for finding in rest if not finding.ok)
+
+
+def test_the_camera_is_read_through_the_stored_record_of_this_machine(tmp_path, monkeypatch):
+    """An image that lies five pixels off: refused by the design, read with the record; another machine's
+    record is not taken."""
+    made = CameraTwin.__init__
+
+    def shifted(self, name, bench):
+        made(self, name, bench)
+        self._sensor._x = self._sensor._x + 5.0
+
+    monkeypatch.setattr(CameraTwin, "__init__", shifted)
+    store = RecordStore(tmp_path)
+    with open_rig("optical-twin") as rig:
+        modulator, camera = rig.device(WeightModulator), rig.device(Camera)
+        panel = nominal_panel_record(modulator.spec, 48, "design")
+        found = bring_up_camera(modulator, rig.device(LoopElectronics), camera, panel).record
+    store.put(replace(found, device_serial="another"))
+
+    def calibrated(rig):
+        rig.device(WeightModulator).show(np.zeros((1080, 1920), np.uint16))
+        rig.set_readout("camera")
+        rig.engine.camera.load(rig.device(LoopElectronics))
+        return rig.engine.camera.record.array("spot_centre_px")
+
+    with (
+        open_rig("optical-twin", records=tmp_path) as rig,
+        pytest.raises(DeviceFault, match="pixels from its"),
+    ):
+        calibrated(rig)
+    store.put(found)
+    for compensated in (True, False):
+        with open_rig("optical-twin", records=tmp_path, compensated=compensated) as rig:
+            assert np.abs(calibrated(rig)).max() < 0.6
