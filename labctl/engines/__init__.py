@@ -2,6 +2,7 @@
 
 from labctl.engines.digital import DigitalEngine
 from labctl.engines.host_model import contraction, law_of
+from labctl.engines.optical_host import OpticalHostLoopEngine
 from labctl.engines.optical_loop import OpticalLoopEngine
 from labctl.engines.readout import CameraRead, CameraReadout, NoiseBudget
 from labctl.engines.result import (
@@ -25,6 +26,7 @@ __all__ = [
     "FixedPointResult",
     "Ledger",
     "NoiseBudget",
+    "OpticalHostLoopEngine",
     "OpticalLoopEngine",
     "SecondStarts",
     "contraction",

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from labctl_calibration import (
     calibrate_camera,
+    calibrate_light,
     calibrate_open_loop,
     nominal_panel_record,
     nominal_spot_record,
@@ -26,16 +27,18 @@ from labctl.devices import (
     ConfigError,
     Device,
     Identity,
+    InputDrive,
     LoopElectronics,
     LoopSpec,
     Scalar,
     WeightModulator,
 )
-from labctl.engines import CameraReadout, DigitalEngine, OpticalLoopEngine
+from labctl.engines import CameraReadout, DigitalEngine, OpticalHostLoopEngine, OpticalLoopEngine
 from labctl.rig.config import RigConfig, WorldConfig, load_rig
 from labctl.rig.table import DRIVERS, WORLDS, load
 
 READOUTS = ("adc", "camera")
+AnyEngine = OpticalLoopEngine | OpticalHostLoopEngine | DigitalEngine
 AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 
@@ -53,7 +56,7 @@ class Rig:
         self.devices: dict[str, Device] = {}
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
-        self._engine: OpticalLoopEngine | DigitalEngine | None = None
+        self._engine: AnyEngine | None = None
 
     @property
     def name(self) -> str:
@@ -61,7 +64,7 @@ class Rig:
         return self.config.name
 
     @property
-    def engine(self) -> OpticalLoopEngine | DigitalEngine:
+    def engine(self) -> AnyEngine:
         """The engine; ConfigError while the rig is closed."""
         if self._engine is None:
             raise ConfigError(f"rig {self.name} is not open; use `with open_rig(...) as rig:` or rig.open()")
@@ -225,9 +228,11 @@ class Rig:
             raise ConfigError(f"rig {self.name}: world: {error}") from None
         return bench
 
-    def _build_engine(self) -> OpticalLoopEngine | DigitalEngine:
+    def _build_engine(self) -> AnyEngine:
         if self.config.engine == "digital":
             return DigitalEngine(self.config.n_channels, tolerance=1e-8, name=self.name)
+        if self.config.engine == "optical-host-loop":
+            return self._host_loop()
         modulator, electronics = self.device(WeightModulator), self.device(LoopElectronics)
         serial = self.identities[modulator.name].serial
         record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
@@ -247,6 +252,14 @@ class Rig:
         if panel is None or rows is None or rows.record.upstream != (panel.id,):
             return None
         return Bench.of(panel.record, rows.record, (panel.id, rows.id))
+
+    def _host_loop(self) -> OpticalHostLoopEngine:
+        modulator, drive, camera = self.device(WeightModulator), self.device(InputDrive), self.device(Camera)
+        n = self.config.n_channels
+        record = nominal_panel_record(modulator.spec, n, self.identities[modulator.name].serial)
+        spots = nominal_spot_record(camera.spec, n, self.identities[camera.name].serial)
+        calibrate = partial(calibrate_light, panel_record=record, spots=spots, exposure_us=0.0)
+        return OpticalHostLoopEngine(modulator, drive, camera, record, spots, calibrate, name=self.name)
 
     def __enter__(self) -> Self:
         return self.open()
