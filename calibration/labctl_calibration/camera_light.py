@@ -1,6 +1,8 @@
 """Spots of a bench without loop electronics: emitters give known steps of light, the camera counts them.
 
 The unit of light is one full-scale weight at phi = 1: an emitter's step of one unit through an open cell.
+Removed from every frame afterwards: what is there with all emitters off (`spot_dark_counts`: black level,
+dark current, stray light), and what the pedestal gives on the program's own frame (`zero_units`).
 """
 
 from __future__ import annotations
@@ -10,79 +12,106 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import hadamard
 
-from labctl.devices import CalibrationRecord, Camera, ConfigError, DeviceFault, InputDrive, WeightModulator
-from labctl.engines.spots import frame_features, spots_of
+from labctl.devices import (
+    CalibrationRecord,
+    Camera,
+    DeviceFault,
+    Frames,
+    InputDrive,
+    WeightModulator,
+)
+from labctl.engines.emitter_scale import EmitterScale
+from labctl.engines.spots import frame_features
 from labctl.programs import encode_frame
+from labctl_calibration.flat_fields import (
+    FILLED,
+    FLAT_FRAMES,
+    FULL,
+    SEARCH_FRAMES,
+    FlatField,
+    Shot,
+    flat_field,
+    require_bearable,
+    require_unsaturated,
+)
+from labctl_calibration.lamps import Lamps
+from labctl_calibration.spots import find_spots
 
 FloatArray = NDArray[np.float64]
-FRAMES = 64  # of each pattern
-ZERO_FRAMES = 256
-SEARCH_FRAMES = 4
-TRIAL = 0.02  # of the brightest codes, to learn how bright an open panel is
-FILLED = 0.8  # of the counts above black, for the brightest pixel
-LEAST_COUNTS = 4  # above black at the longest exposure: less is a bench in the dark
-DIM = 0.5  # of the median spot: less is a spot that is not there
+ZERO_FRAMES = 1024
+PATTERN_FRAMES = 16  # of each probing pattern
+OFF_FRAMES = 64
+ENOUGH = 0.25  # of the range: a peak from which the exposure can be scaled to `FILLED`
+MOST_RAISE = 32.0  # of the exposure from one trial to the next
+LEAST = 0.01  # of the range at the longest exposure: less is a bench in the dark
+STUCK = 0.5  # of a flat field on the path that is closed: more, and the panel does not switch
 
 
 def calibrate_light(
     modulator: WeightModulator,
     drive: InputDrive,
     camera: Camera,
-    codes_of: Callable[[FloatArray], NDArray[np.int64]],
+    scale: EmitterScale,
     *,
     panel_record: CalibrationRecord,
     spots: CalibrationRecord,
-    exposure_us: float,
+    exposure_us: float = 0.0,
 ) -> CalibrationRecord:
-    """Gain and dark of the 2n spots, what the pedestal alone gives, and the effective weights of the frame on
-    display; 0 us chooses the exposure. `codes_of` turns phi [B, n] into emitter codes, pedestal added.
+    """Choose or check the exposure (0 us chooses), then gain and dark of the 2n spots, what the pedestal gives
+    and the effective weights of the frame on display, which is on display again in the end.
 
-    Arrays: `spot_gain_counts`, `spot_dark_counts` [2, n], `zero_units`, `noise_units` (of one
-    frame) [n], `effective_fractions` [n, n].
-    Raises DeviceFault in the dark or where spots are missing, ConfigError for an exposure that saturates.
+    Arrays: `spot_gain_counts`, `spot_dark_counts`, `gain_error` (relative), `pedestal_units`,
+    `panel_off_units` (the pedestal's light past a dark panel) [2, n], their difference `zero_units` and its
+    `zero_error_units` [n], `path_fractions` [2, n, n] and their difference `effective_fractions` [n, n],
+    `spot_pitch_px` [1].
+    Raises DeviceFault in the dark, for a panel that does not switch and for spots that are missing or not in
+    their place, ConfigError for an exposure that saturates.
     """
-    n, pitch = drive.spec.n_channels, int(spots.array("spot_pitch_px")[0])
+    lamps, n = Lamps(drive), drive.spec.n_channels
+    pitch = int(spots.array("spot_pitch_px")[0])
     program = modulator.shown()
-    camera.configure({**frame_features(spots), "TriggerMode": "Off", "Gain": 0.0})
+    camera.configure({**frame_features(spots), "TriggerMode": "On", "Gain": 0.0})
 
-    def film(codes: NDArray[np.int64], frames: int) -> tuple[FloatArray, int]:
-        drive.drive(codes[None])
-        taken = camera.acquire(frames)
-        return spots_of(taken, pitch).sums.mean(axis=0), int(taken.counts.max()) - taken.black_level_codes
+    def take(codes: NDArray[np.int64], frames: int) -> Frames:
+        return lamps.film(camera, np.repeat(codes[None], frames, axis=0))
 
-    bright = codes_of(np.ones((1, n)))[0]
-    exposure_us = _exposed(camera, lambda: film(bright, SEARCH_FRAMES)[1], exposure_us)
-    gains, dark = np.empty((2, n)), np.empty((2, n))
-    room = camera.spec.max_code - camera.settings.black_level_codes
-    codes_a_unit = float((bright - codes_of(-np.ones((1, n)))[0]).mean() / 2)
-    for path, fraction in ((0, 1.0), (1, -1.0)):
-        modulator.show(encode_frame(np.full((n, n), fraction), modulator.spec, panel_record).levels)
-        dark[path] = film(np.zeros(n, np.int64), FRAMES)[0][path]
-        trial, peak = np.rint(TRIAL * bright).astype(np.int64), 1
-        peak = max(1, film(trial, SEARCH_FRAMES)[1])
-        level = np.minimum(bright, np.rint(trial * FILLED * room / peak)).astype(np.int64)
-        gains[path] = (film(level, FRAMES)[0][path] - dark[path]) / (level.sum() / codes_a_unit)
-        weak = np.flatnonzero(~(gains[path] > DIM * np.median(gains[path])))
-        if len(weak) or np.median(gains[path]) <= 0:
+    bright = scale.codes(np.ones(n))
+    chosen_us, filled = _exposed(camera, lambda on: take(bright * on, SEARCH_FRAMES), exposure_us)
+    flats: list[FlatField] = []
+    for path, sign in ((0, 1.0), (1, -1.0)):
+        modulator.show(encode_frame(np.full((n, n), sign), modulator.spec, panel_record).levels)
+
+        def shot(codes: NDArray[np.int64], frames: int, sign: float = sign) -> Shot:
+            light = np.full(n, sign * codes.sum() / scale.unit_codes)
+            return Shot.of(take(codes, frames), pitch, light)
+
+        flats.append(flat_field(shot, camera, path, n=n, top=lamps.top, operation="calibrate_light"))
+        if flats[-1].other_share > STUCK:
             raise DeviceFault(
-                f"no spot of output {int(weak[0]) if len(weak) else 0} on path {path}: it hardly answers to "
-                f"light; allowed: {100 * DIM:.0f}% of the median spot or more",
-                device=camera.name, operation="calibrate_light",
+                f"with path {path} alone open the other path's spots get {100 * flats[-1].other_share:.0f}% of "
+                f"its light; allowed: below {100 * STUCK:.0f}%; does the panel switch?",
+                device=modulator.name, operation="calibrate_light",
             )  # fmt: skip
+    gains, dark = np.stack([f.gain_counts for f in flats]), np.stack([f.dark_counts for f in flats])
+    modulator.show(encode_frame(np.zeros((n, n)), modulator.spec, panel_record).levels)
+    pedestal = scale.codes(np.zeros(n))
+    off = Shot.of(take(pedestal, OFF_FRAMES), pitch, np.zeros(n))
     modulator.show(program)
 
-    def seen(codes: NDArray[np.int64], frames: int) -> FloatArray:
-        light = (film(codes, frames)[0] - dark) / gains
-        return np.asarray(light[0] - light[1])
+    def seen(phi: FloatArray, frames: int) -> tuple[FloatArray, FloatArray]:
+        """Light of the spots [2, n] in units, and its variance in one frame."""
+        count, codes = 0, scale.codes(phi)
+        total, square = np.zeros((2, n)), np.zeros((2, n))
+        while count < frames:
+            part = min(frames - count, camera.spec.max_frames)
+            taken = Shot.of(take(codes, part), pitch, np.zeros(n))
+            total, square, count = total + part * taken.sums, square + part * taken.sd**2, count + part
+        return (total / count - dark) / gains, square / count / gains**2
 
-    zero = seen(codes_of(np.zeros((1, n)))[0], ZERO_FRAMES)
-    light = spots_of(camera.acquire(ZERO_FRAMES), pitch).sums / gains
-    noise = (light[:, 0] - light[:, 1]).std(axis=0, ddof=1)
-    eye = np.eye(n)
-    columns = [
-        (seen(codes_of(row[None])[0], FRAMES) - seen(codes_of(-row[None])[0], FRAMES)) / 2 for row in eye
-    ]
+    rest, variance = seen(np.zeros(n), ZERO_FRAMES)
+    paths = _probed(lambda phi: seen(phi, PATTERN_FRAMES)[0], n)
     return CalibrationRecord(
         kind="camera light",
         device_serial=camera.open().serial,
@@ -90,35 +119,86 @@ def calibrate_light(
         arrays={
             "spot_gain_counts": gains,
             "spot_dark_counts": dark,
-            "zero_units": zero,
-            "noise_units": noise,
-            "effective_fractions": np.stack(columns, axis=1),
+            "gain_error": np.stack([f.gain_error for f in flats]),
+            "panel_off_units": (off.sums - dark) / gains,
+            "pedestal_units": rest,
+            "zero_units": rest[0] - rest[1],
+            "zero_error_units": np.sqrt(variance.sum(axis=0) / ZERO_FRAMES),
+            "path_fractions": paths,
+            "effective_fractions": paths[0] - paths[1],
+            "spot_pitch_px": spots.array("spot_pitch_px"),
         },
-        settings={"exposure_us": exposure_us, "frames": FRAMES, "zero_frames": ZERO_FRAMES},
+        settings={
+            "exposure_us": chosen_us,
+            "brightest_pixel_share": filled,
+            "flat_frames": FLAT_FRAMES,
+            "zero_frames": ZERO_FRAMES,
+            "pattern_frames": PATTERN_FRAMES,
+        },
     )
 
 
-def _exposed(camera: Camera, peak: Callable[[], int], asked_us: float) -> float:
-    """Set the exposure that the brightest frame bears, or check the one asked for."""
+def _probed(seen: Callable[[FloatArray], FloatArray], n: int) -> FloatArray:
+    """Both paths' weights [2, n, n] by Hadamard patterns: every frame tells of every column, so that the same number of frames
+    leaves n times less variance than one emitter at a time.
+    """
+    patterns = hadamard(1 << (n - 1).bit_length()).astype(np.float64)[:, :n]
+    rises = np.stack([(seen(row) - seen(-row)) / 2 for row in patterns])
+    return np.asarray(np.einsum("kpo,ki->poi", rises, patterns) / len(patterns))
+
+
+def _exposed(camera: Camera, film: Callable[[int], Frames], asked_us: float) -> tuple[float, float]:
+    """Set the exposure that the brightest frame bears, or check the one asked for; how full its brightest
+    pixel is. `film(1)` takes frames with every emitter at phi = 1, `film(0)` in the dark.
+    """
     shortest_us, longest_us = camera.spec.exposure_range_us
     room = camera.spec.max_code - camera.settings.black_level_codes
-    camera.configure({"ExposureTime": shortest_us})
-    brightest = peak()
-    if brightest >= room:
-        raise ConfigError(
-            f"{camera.name}: saturated at the shortest exposure, {shortest_us:g} us; allowed: less light"
-        )
-    most_us = shortest_us * FILLED * room / max(brightest, 1)
-    camera.configure({"ExposureTime": float(asked_us or min(most_us, longest_us))})
-    found = peak()
-    if found < LEAST_COUNTS * 10:
+
+    def peak(exposure_us: float) -> int:
+        camera.configure({"ExposureTime": float(exposure_us)})
+        frames = film(1)
+        return int(frames.counts.max()) - frames.black_level_codes
+
+    exposure_us, found = shortest_us, peak(shortest_us)
+    require_unsaturated(camera, found)
+    while found < ENOUGH * room and exposure_us < longest_us:
+        exposure_us = min(longest_us, exposure_us * min(MOST_RAISE, FILLED * room / max(found, 1)))
+        found = peak(exposure_us)
+    # hot pixels are bright in the dark as well: light is what the emitters add
+    lit = (film(1).counts.mean(axis=0) - film(0).counts.mean(axis=0)).max()
+    if lit < LEAST * room:
         raise DeviceFault(
-            f"all dark: with every emitter on the brightest pixel is {found} counts above "
-            f"black; allowed: {LEAST_COUNTS * 10} or more; is the lens cap on?",
+            f"all dark: with every emitter on, {exposure_us:.4g} us bring the brightest pixel {lit:.1f} counts "
+            f"of light; allowed: {LEAST * room:.0f} or more; is the lens cap on, is the panel blank?",
             device=camera.name, operation="calibrate_light",
         )  # fmt: skip
-    if found >= room:
-        raise ConfigError(
-            f"{camera.name}: saturated: exposure_us is {asked_us:g}; allowed: {most_us:.4g} us or less, or 0"
-        )
-    return float(camera.settings.exposure_us)
+    most_us = exposure_us * FILLED * room / found
+    chosen_us = asked_us or min(most_us, longest_us)
+    require_bearable(camera, chosen_us, most_us * FULL / FILLED)
+    filled = peak(chosen_us) / room
+    return float(camera.settings.exposure_us), filled
+
+
+class LightCalibration:
+    """`calibrate_light` for an engine: finds the spots once, then measures every frame it shows.
+
+    `spots` are where the camera has them; None: to be found before the first frame.
+    """
+
+    def __init__(
+        self, panel_record: CalibrationRecord, spots: CalibrationRecord | None = None, exposure_us: float = 0.0
+    ) -> None:
+        self._panel_record, self.spots, self.exposure_us = panel_record, spots, exposure_us
+
+    def __call__(
+        self, modulator: WeightModulator, drive: InputDrive, camera: Camera, scale: EmitterScale
+    ) -> CalibrationRecord:
+        """The record of the frame on display, which is on display again in the end."""
+        if self.spots is None:
+            frame = modulator.shown()
+            self.spots = find_spots(modulator, drive, camera, self._panel_record).record(camera.open().serial)
+            modulator.show(frame)
+        return calibrate_light(
+            modulator, drive, camera, scale, panel_record=self._panel_record, spots=self.spots,
+            exposure_us=self.exposure_us,
+        )  # fmt: skip

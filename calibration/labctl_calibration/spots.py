@@ -21,11 +21,12 @@ from labctl.devices import (
     Camera,
     ConfigError,
     DeviceFault,
+    InputDrive,
     LoopElectronics,
     WeightModulator,
 )
-from labctl.engines.spots import film
 from labctl.programs import encode_frame
+from labctl_calibration.lamps import Lamps
 
 FloatArray = NDArray[np.float64]
 KIND = "spots (measured)"
@@ -98,16 +99,18 @@ class SpotRegistration:
 
 def find_spots(
     modulator: WeightModulator,
-    electronics: LoopElectronics,
+    emitters: LoopElectronics | InputDrive,
     camera: Camera,
     panel_record: CalibrationRecord,
 ) -> SpotRegistration:
-    """Three frames; `panel_record` is the panel's, measured or by design. The panel is dark in the end.
+    """Three frames; `emitters` is who lights the panel, `panel_record` the panel's, measured or by design. The
+    panel is dark in the end.
 
     Raises DeviceFault where not every output has its spot on both paths or where they are counted from the
     other end, ConfigError where the shortest exposure saturates.
     """
-    n, top = electronics.spec.n_channels, electronics.spec.probe_dac.max_code
+    lamps = Lamps(emitters)
+    n, top = lamps.n_channels, lamps.top
     height, width = camera.spec.shape_px
     camera.configure(
         {
@@ -118,8 +121,7 @@ def find_spots(
 
     def image(code: int) -> FloatArray:
         codes = np.full((FRAMES, n), code, np.int64)
-        taken, _ = film(camera, FRAMES, lambda hold: electronics.probe(codes, at="emitter", hold=hold))
-        return np.asarray(taken.counts.mean(axis=0))
+        return np.asarray(lamps.film(camera, codes).counts.mean(axis=0))
 
     def show(fractions: FloatArray) -> None:
         modulator.show(encode_frame(fractions, modulator.spec, panel_record).levels)

@@ -22,13 +22,18 @@ class ModulatorSpec:
 
 @dataclass(frozen=True)
 class DriveSpec:
-    """Emitter drivers: codes 0 .. n_codes - 1 over 0 .. full_scale_ma on each channel."""
+    """Emitter drivers: codes 0 .. n_codes - 1 over 0 .. full_scale_ma on each channel.
+
+    max_hold_us: how long a pattern of a queue can stay on after its trigger output, for a camera (0: there is
+    no such output).
+    """
 
     n_channels: int
     n_codes: int
     full_scale_ma: float
     max_channel_ma: float
     max_total_ma: float
+    max_hold_us: float = 0.0
 
     @property
     def ma_per_code(self) -> float:

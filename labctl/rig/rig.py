@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from labctl_calibration import (
+    LightCalibration,
     calibrate_camera,
-    calibrate_light,
     calibrate_open_loop,
     nominal_panel_record,
     nominal_spot_record,
@@ -255,11 +255,11 @@ class Rig:
 
     def _host_loop(self) -> OpticalHostLoopEngine:
         modulator, drive, camera = self.device(WeightModulator), self.device(InputDrive), self.device(Camera)
-        n = self.config.n_channels
-        record = nominal_panel_record(modulator.spec, n, self.identities[modulator.name].serial)
-        spots = nominal_spot_record(camera.spec, n, self.identities[camera.name].serial)
-        calibrate = partial(calibrate_light, panel_record=record, spots=spots, exposure_us=0.0)
-        return OpticalHostLoopEngine(modulator, drive, camera, record, spots, calibrate, name=self.name)
+        serial = self.identities[modulator.name].serial
+        record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
+        return OpticalHostLoopEngine(
+            modulator, drive, camera, record, LightCalibration(record), name=self.name
+        )
 
     def __enter__(self) -> Self:
         return self.open()

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.physics import BenchLaw, LoopNoise
+from labctl.physics import BenchLaw, LoopNoise, Stream
 from labctl_sim_devices.clock_terms import ClockTerms
 from labctl_sim_devices.damage import DamageRecord
 from labctl_sim_devices.loop_light import EmissionTable
 from labctl_sim_devices.optics import PanelOptics
 from labctl_sim_devices.profile import OpticalProfile
-from labctl_sim_devices.shutter import Shutter
+from labctl_sim_devices.shutter import Gathered, Shutter, Triggers
 from labctl_sim_devices.truth import (
     LIGHT_TERMS,
     LOOP_TERMS,
@@ -166,6 +166,28 @@ class OpticalBench:
             return np.concatenate([light @ part.T for part in both], axis=1)
         return np.asarray(light @ matrices.transpose(1, 3, 0, 2).reshape(2 * n, 2 * n))
 
+    def image(
+        self, device: str, triggers: Triggers, light: FloatArray, on_us: float, rest: FloatArray
+    ) -> None:
+        """A camera that waits sees each pattern's light [B, f] for `on_us` after its trigger, then `rest` [f].
+
+        `device` drives the emitters: its name and the triggers' label the draws of their intensity noise.
+        """
+        if self.shutter is None:
+            return
+        begin, end = self.shutter.open_us(triggers)
+        exposure_us = float((end - begin).mean())
+        draw = Stream(self.seed, device, f"{triggers.source} rin in frame")
+        swing = draw.normal(triggers.sample, self.profile.n_channels, step=triggers.step, dtype=torch.float64)
+        seen = light * (1 + self.noise.rin_sd(exposure_us * 1e-6) * by_path(swing.numpy(), light))
+        if self.unit.has("flicker", "mirror_resets"):
+            seen = seen * self.clock.modulation(triggers.time_us + begin, exposure_us)[:, None]
+        gathered = Gathered(begin, end, light.shape[1])
+        gathered.add(0.0, 0.0, on_us, seen)
+        gathered.add(0.0, on_us, on_us, seen)
+        gathered.rest(on_us, rest)
+        self.shutter.expose(triggers, gathered.light_us)
+
     def strain(self, device: str, drive_units: Floats) -> None:
         """The emitters are driven so [B, n]: whatever is rated for less is damaged, and that is recorded."""
         self.damage.strain(self.profile, device, self.now_us, drive_units)
@@ -182,3 +204,8 @@ class OpticalBench:
     def unplug(self) -> None:
         """Take the bench away: every later operation of its devices fails as a pulled cable would."""
         self.present = False
+
+
+def by_path(normal: FloatArray, light: FloatArray) -> FloatArray:
+    """An emitter's draw [B, n] for each feature of its light [B, f]: its noise is the same on both paths."""
+    return np.tile(normal, (1, light.shape[1] // normal.shape[1]))
