@@ -23,7 +23,7 @@ from labctl.devices import (
     WeightModulator,
 )
 from labctl.engines.emitter_scale import EmitterScale
-from labctl.engines.spots import frame_features
+from labctl.engines.spots import frame_features, spots_of
 from labctl.programs import encode_frame
 from labctl_calibration.flat_fields import (
     FILLED,
@@ -34,18 +34,21 @@ from labctl_calibration.flat_fields import (
     Shot,
     flat_field,
     require_bearable,
+    require_light,
     require_unsaturated,
 )
 from labctl_calibration.lamps import Lamps
 from labctl_calibration.spots import find_spots
 
 FloatArray = NDArray[np.float64]
-ZERO_FRAMES = 1024
-PATTERN_FRAMES = 16  # of each probing pattern
+ZERO_FRAMES = 512
+PATTERN_FRAMES = 8  # of each probing pattern
 OFF_FRAMES = 64
 ENOUGH = 0.25  # of the range: a peak from which the exposure can be scaled to `FILLED`
 MOST_RAISE = 32.0  # of the exposure from one trial to the next
-LEAST = 0.01  # of the range at the longest exposure: less is a bench in the dark
+DIMMED = 0.7  # of the emitters' light from one trial to the next
+LEAST_CODES = 256  # a unit of phi, of the emitters' codes: with less, their rounding is all one sees
+OPERATION = "calibrate_light"
 STUCK = 0.5  # of a flat field on the path that is closed: more, and the panel does not switch
 
 
@@ -59,8 +62,10 @@ def calibrate_light(
     spots: CalibrationRecord,
     exposure_us: float = 0.0,
 ) -> CalibrationRecord:
-    """Choose or check the exposure (0 us chooses), then gain and dark of the 2n spots, what the pedestal gives
-    and the effective weights of the frame on display, which is on display again in the end.
+    """Choose or check the exposure (0 us chooses) and dim the emitters if need be, then measure gain and dark
+    of the 2n spots, what the pedestal gives and the effective weights of the frame on display, which is on
+    display again in the end. `scale` is the brightest that the emitters may be; the settings say how bright
+    they are (`unit_codes`, `pedestal_codes`).
 
     Arrays: `spot_gain_counts`, `spot_dark_counts`, `gain_error` (relative), `pedestal_units`,
     `panel_off_units` (the pedestal's light past a dark panel) [2, n], their difference `zero_units` and its
@@ -77,8 +82,7 @@ def calibrate_light(
     def take(codes: NDArray[np.int64], frames: int) -> Frames:
         return lamps.film(camera, np.repeat(codes[None], frames, axis=0))
 
-    bright = scale.codes(np.ones(n))
-    chosen_us, filled = _exposed(camera, lambda on: take(bright * on, SEARCH_FRAMES), exposure_us)
+    scale, filled = _exposed(camera, lambda codes: take(codes, SEARCH_FRAMES), scale, n, exposure_us)
     flats: list[FlatField] = []
     for path, sign in ((0, 1.0), (1, -1.0)):
         modulator.show(encode_frame(np.full((n, n), sign), modulator.spec, panel_record).levels)
@@ -87,12 +91,13 @@ def calibrate_light(
             light = np.full(n, sign * codes.sum() / scale.unit_codes)
             return Shot.of(take(codes, frames), pitch, light)
 
-        flats.append(flat_field(shot, camera, path, n=n, top=lamps.top, operation="calibrate_light"))
+        flats.append(flat_field(shot, camera, path, n=n, top=lamps.top, operation=OPERATION))
         if flats[-1].other_share > STUCK:
             raise DeviceFault(
-                f"with path {path} alone open the other path's spots get {100 * flats[-1].other_share:.0f}% of "
-                f"its light; allowed: below {100 * STUCK:.0f}%; does the panel switch?",
-                device=modulator.name, operation="calibrate_light",
+                f"with path {path} alone open the other path's spots get "
+                f"{100 * flats[-1].other_share:.0f}% of its light; allowed: below {100 * STUCK:.0f}%; does "
+                "the panel switch?",
+                device=modulator.name, operation=OPERATION,
             )  # fmt: skip
     gains, dark = np.stack([f.gain_counts for f in flats]), np.stack([f.dark_counts for f in flats])
     modulator.show(encode_frame(np.zeros((n, n)), modulator.spec, panel_record).levels)
@@ -102,13 +107,11 @@ def calibrate_light(
 
     def seen(phi: FloatArray, frames: int) -> tuple[FloatArray, FloatArray]:
         """Light of the spots [2, n] in units, and its variance in one frame."""
-        count, codes = 0, scale.codes(phi)
-        total, square = np.zeros((2, n)), np.zeros((2, n))
-        while count < frames:
-            part = min(frames - count, camera.spec.max_frames)
-            taken = Shot.of(take(codes, part), pitch, np.zeros(n))
-            total, square, count = total + part * taken.sums, square + part * taken.sd**2, count + part
-        return (total / count - dark) / gains, square / count / gains**2
+        codes = scale.codes(phi)
+        most = camera.spec.max_frames
+        parts = [min(most, frames - first) for first in range(0, frames, most)]
+        sums = np.concatenate([spots_of(take(codes, part), pitch).sums for part in parts])
+        return (sums.mean(axis=0) - dark) / gains, sums.var(axis=0, ddof=1) / gains**2
 
     rest, variance = seen(np.zeros(n), ZERO_FRAMES)
     paths = _probed(lambda phi: seen(phi, PATTERN_FRAMES)[0], n)
@@ -129,7 +132,9 @@ def calibrate_light(
             "spot_pitch_px": spots.array("spot_pitch_px"),
         },
         settings={
-            "exposure_us": chosen_us,
+            "exposure_us": float(camera.settings.exposure_us),
+            "unit_codes": scale.unit_codes,
+            "pedestal_codes": scale.pedestal_codes,
             "brightest_pixel_share": filled,
             "flat_frames": FLAT_FRAMES,
             "zero_frames": ZERO_FRAMES,
@@ -139,44 +144,43 @@ def calibrate_light(
 
 
 def _probed(seen: Callable[[FloatArray], FloatArray], n: int) -> FloatArray:
-    """Both paths' weights [2, n, n] by Hadamard patterns: every frame tells of every column, so that the same number of frames
-    leaves n times less variance than one emitter at a time.
+    """Both paths' weights [2, n, n] by Hadamard patterns: every frame tells of every column, so that the same
+    number of frames leaves n times less variance than one emitter at a time.
     """
     patterns = hadamard(1 << (n - 1).bit_length()).astype(np.float64)[:, :n]
     rises = np.stack([(seen(row) - seen(-row)) / 2 for row in patterns])
     return np.asarray(np.einsum("kpo,ki->poi", rises, patterns) / len(patterns))
 
 
-def _exposed(camera: Camera, film: Callable[[int], Frames], asked_us: float) -> tuple[float, float]:
-    """Set the exposure that the brightest frame bears, or check the one asked for; how full its brightest
-    pixel is. `film(1)` takes frames with every emitter at phi = 1, `film(0)` in the dark.
+def _exposed(
+    camera: Camera, film: Callable[[NDArray[np.int64]], Frames], scale: EmitterScale, n: int, asked_us: float
+) -> tuple[EmitterScale, float]:
+    """Set the exposure that the brightest frame bears, or check the one asked for; dim the emitters where the
+    shortest is too long. How bright the emitters are then, and how full the brightest pixel is.
     """
     shortest_us, longest_us = camera.spec.exposure_range_us
     room = camera.spec.max_code - camera.settings.black_level_codes
 
     def peak(exposure_us: float) -> int:
         camera.configure({"ExposureTime": float(exposure_us)})
-        frames = film(1)
+        frames = film(scale.codes(np.ones(n)))
         return int(frames.counts.max()) - frames.black_level_codes
 
     exposure_us, found = shortest_us, peak(shortest_us)
+    while found > FILLED * room and scale.dimmed(DIMMED).unit_codes >= LEAST_CODES:
+        scale = scale.dimmed(DIMMED)
+        found = peak(shortest_us)
     require_unsaturated(camera, found)
     while found < ENOUGH * room and exposure_us < longest_us:
         exposure_us = min(longest_us, exposure_us * min(MOST_RAISE, FILLED * room / max(found, 1)))
         found = peak(exposure_us)
     # hot pixels are bright in the dark as well: light is what the emitters add
-    lit = (film(1).counts.mean(axis=0) - film(0).counts.mean(axis=0)).max()
-    if lit < LEAST * room:
-        raise DeviceFault(
-            f"all dark: with every emitter on, {exposure_us:.4g} us bring the brightest pixel {lit:.1f} counts "
-            f"of light; allowed: {LEAST * room:.0f} or more; is the lens cap on, is the panel blank?",
-            device=camera.name, operation="calibrate_light",
-        )  # fmt: skip
+    lit, dark = film(scale.codes(np.ones(n))), film(np.zeros(n, np.int64))
+    require_light(camera, float((lit.counts.mean(axis=0) - dark.counts.mean(axis=0)).max()), OPERATION)
     most_us = exposure_us * FILLED * room / found
-    chosen_us = asked_us or min(most_us, longest_us)
+    chosen_us = asked_us or max(shortest_us, min(most_us, longest_us))
     require_bearable(camera, chosen_us, most_us * FULL / FILLED)
-    filled = peak(chosen_us) / room
-    return float(camera.settings.exposure_us), filled
+    return scale, peak(chosen_us) / room
 
 
 class LightCalibration:
@@ -186,7 +190,10 @@ class LightCalibration:
     """
 
     def __init__(
-        self, panel_record: CalibrationRecord, spots: CalibrationRecord | None = None, exposure_us: float = 0.0
+        self,
+        panel_record: CalibrationRecord,
+        spots: CalibrationRecord | None = None,
+        exposure_us: float = 0.0,
     ) -> None:
         self._panel_record, self.spots, self.exposure_us = panel_record, spots, exposure_us
 

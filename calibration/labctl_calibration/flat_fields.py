@@ -21,6 +21,7 @@ FILLED = 0.8  # of the counts above black: how bright the brightest pixel gets w
 FULL = 0.9  # of the counts above black: more is refused
 TRIAL_LEVEL = 0.02  # of full emitter codes, to learn how bright a flat field is
 WORST_CENTRE_PX = 1.5  # farther off than this, a spot is not where the layout has it
+LEAST = 0.01  # of the counts above black: less light in a pixel is a bench in the dark
 DIM = 0.5  # of the median spot: less is a spot that is not there
 
 
@@ -118,6 +119,18 @@ def _centres(image: FloatArray, camera: Camera, path: int, operation: str) -> Fl
             device=camera.name, operation=operation,
         )  # fmt: skip
     return centre
+
+
+def require_light(camera: Camera, counts: float, operation: str) -> None:
+    """DeviceFault where every emitter together brings the brightest pixel too few counts of light."""
+    least = LEAST * (camera.spec.max_code - camera.settings.black_level_codes)
+    if counts < least:
+        raise DeviceFault(
+            f"all dark: with every emitter on, {camera.settings.exposure_us:.4g} us bring the brightest "
+            f"pixel {counts:.1f} counts of light; allowed: {least:.0f} or more; is the lens cap on, is the "
+            "panel blank?",
+            device=camera.name, operation=operation,
+        )  # fmt: skip
 
 
 def require_unsaturated(camera: Camera, peak: int) -> None:

@@ -26,6 +26,7 @@ from labctl.devices import (
     WeightModulator,
 )
 from labctl.programs import encode_frame
+from labctl_calibration.flat_fields import require_light
 from labctl_calibration.lamps import Lamps
 
 FloatArray = NDArray[np.float64]
@@ -103,7 +104,7 @@ def find_spots(
     camera: Camera,
     panel_record: CalibrationRecord,
 ) -> SpotRegistration:
-    """Three frames; `emitters` is who lights the panel, `panel_record` the panel's, measured or by design. The
+    """Three frames; `emitters` lights the panel, `panel_record` is the panel's, measured or by design. The
     panel is dark in the end.
 
     Raises DeviceFault where not every output has its spot on both paths or where they are counted from the
@@ -130,6 +131,7 @@ def find_spots(
     code, exposure_us = _bright(camera, image, top)
     dark = image(0)
     flat = image(code) - dark
+    require_light(camera, float(np.quantile(flat, 1 - 8 * n / flat.size)), "find_spots")
     centres = [_centres(flat, n, camera, 0)]
     half = np.zeros((n, n))
     half[: n // 2] = 1.0

@@ -24,11 +24,21 @@ class EmitterScale:
         """As bright as the drivers' limits allow with every channel at phi = 1."""
         if pedestal_units < 1:
             raise ConfigError(
-                f"pedestal_units is {pedestal_units:g}; allowed: 1 or more: phi reaches -1, and light has no sign"
+                f"pedestal_units is {pedestal_units:g}; allowed: 1 or more: phi reaches -1, light has no sign"
             )
         most_ma = min(spec.max_channel_ma, spec.max_total_ma / spec.n_channels)
         unit = int(min(most_ma / spec.ma_per_code, spec.n_codes - 1) / (1 + pedestal_units))
         return cls(unit, int(unit * pedestal_units))
+
+    def dimmed(self, share: float) -> EmitterScale:
+        """The same pedestal in units, of less light a unit."""
+        unit = int(self.unit_codes * share)
+        return EmitterScale(unit, int(unit * self.pedestal_units))
+
+    @property
+    def pedestal_units(self) -> float:
+        """The pedestal in units of phi."""
+        return self.pedestal_codes / self.unit_codes
 
     def codes(self, phi: FloatArray) -> NDArray[np.int64]:
         """Emitter codes of phi in -1 .. 1, nearest."""

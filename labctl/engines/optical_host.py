@@ -3,7 +3,7 @@
 z <- z + delta (F(z) - z) from the preset, with y = W phi(z) seen by the camera: small delta follows the
 loop's own flow, so that of several roots it takes the loop's. Gain, leak and bias are the host's numbers.
 How many iterates a sample needs is planned before the first one, on the host's own model of the loop
-(measured weights), so that the time it takes is known; whether it was enough is judged by what the camera saw.
+(measured weights), so that the time it takes is known; whether it was enough, what the camera saw says.
 """
 
 from __future__ import annotations
@@ -79,6 +79,12 @@ class _Shown:
     upload_us: float
 
     @property
+    def scale(self) -> EmitterScale:
+        """How bright the emitters are for it."""
+        settings = self.record.settings
+        return EmitterScale(int(settings["unit_codes"]), int(settings["pedestal_codes"]))
+
+    @property
     def weights(self) -> FloatArray:
         """W [n, n] as the camera sees it, network units."""
         return np.asarray(self.record.array("effective_fractions") * self.matrix.scale_out[:, None])
@@ -123,7 +129,7 @@ class OpticalHostLoopEngine:
             )  # fmt: skip
         self._modulator, self._drive, self._camera = modulator, drive, camera
         self._panel_record, self._calibrate = panel_record, calibrate
-        self._scale = EmitterScale.of(drive.spec, pedestal_units)
+        self._brightest = EmitterScale.of(drive.spec, pedestal_units)
         self._name = name
         self.tell = tell
         self._program: LoopProgram | None = None
@@ -159,7 +165,7 @@ class OpticalHostLoopEngine:
         for matrix in program.matrices:
             frame = encode_frame(matrix.fractions, self._modulator.spec, self._panel_record)
             receipt = self._modulator.show(frame.levels)
-            record = self._calibrate(self._modulator, self._drive, self._camera, self._scale)
+            record = self._calibrate(self._modulator, self._drive, self._camera, self._brightest)
             shown.append(_Shown(matrix, frame, receipt.checksum, record, receipt.duration_us))
         self._program, self._matrices, self._on_display = program, shown, len(shown) - 1
         self._upload_us = shown[-1].upload_us
@@ -168,11 +174,16 @@ class OpticalHostLoopEngine:
     def measured_weights(self) -> FloatArray:
         """W [n, n], network units, as the camera sees it; of several matrices that on display."""
         self._loaded()
-        return self._matrices[self._on_display].weights
+        return self._now.weights
 
     def light(self, z: FloatArray, rows: slice, columns: slice) -> FloatArray:
         """y [B, r] of rows: measured W over tanh of `columns`."""
         return np.asarray(np.tanh(z[:, columns]) @ self.measured_weights()[rows, columns].T)
+
+    @property
+    def _now(self) -> _Shown:
+        """The matrix on display."""
+        return self._matrices[self._on_display]
 
     @property
     def period_us(self) -> float:
@@ -235,30 +246,28 @@ class OpticalHostLoopEngine:
             ledger=self._ledger(started, busy, acquisitions, size),
             iterations=run.done.copy(),
             noise=noise,
-            coercions=self._matrices[self._on_display].frame.coercions,
+            coercions=self._now.frame.coercions,
         )
 
     def summary(self) -> dict[str, Scalar]:
         """For the run's record: exposure, how full it makes the brightest pixel, saturated samples."""
         if not self._matrices:
             return {}
-        settings = self._matrices[self._on_display].record.settings
+        settings = self._now.record.settings
         return {
             "camera_exposure_us": settings["exposure_us"],
             "camera_brightest_pixel_share": settings["brightest_pixel_share"],
             "camera_saturated_samples": self._saturated,
         }
 
-    def _planned(
-        self, start: FloatArray, gain: FloatArray, leak: FloatArray, bias: FloatArray
-    ) -> IntArray:
+    def _planned(self, start: FloatArray, gain: FloatArray, leak: FloatArray, bias: FloatArray) -> IntArray:
         """Iterates [B] after which the model's state is within `LEFT` of the mean's noise of its root."""
         longest = MOST - AVERAGED
         root = start
         for _ in range(longest):
             root = root + DELTA * self._slope(root, gain, leak, bias)
         noise = self._noise(root, gain, leak)
-        near = LEFT * np.maximum(np.minimum(noise.random, 1.0), self._scale.rounding_units)
+        near = LEFT * np.maximum(np.minimum(noise.random, 1.0), self._now.scale.rounding_units)
         z, last = start, np.zeros(len(start), np.int64)
         for k in range(longest):
             last[(np.abs(z - root) > near).any(axis=1)] = k + 1
@@ -267,12 +276,12 @@ class OpticalHostLoopEngine:
 
     def _slope(self, z: FloatArray, gain: FloatArray, leak: FloatArray, bias: FloatArray) -> FloatArray:
         """F(z) - z [B, n] by the host's model."""
-        weights = self._matrices[self._on_display].weights
+        weights = self._now.weights
         return np.asarray(gain * (np.tanh(z) @ weights.T) + bias - leak * z)
 
     def _noise(self, z: FloatArray, gain: FloatArray, leak: FloatArray) -> StateNoise:
         """Predicted noise of states that come to rest at z [B, n]."""
-        shown = self._matrices[self._on_display]
+        shown = self._now
         fractions, scale = shown.record.array("effective_fractions"), shown.matrix.scale_out
         loop = RelaxedLoop(fractions, gain * scale, leak, DELTA)
         return loop.noise(z, self._seen_var(z), self.budget(z).common, AVERAGED)
@@ -280,10 +289,10 @@ class OpticalHostLoopEngine:
     def _bounded(
         self, noise: StateNoise, gain: FloatArray, leak: FloatArray, rows: slice
     ) -> tuple[FloatArray, FloatArray]:
-        """Noise of the mean and of one iterate [B], worst of the watched rows, as far as it is believed: a loop
-        that cycles would pass its swing off as noise.
+        """Noise of the mean and of one iterate [B], worst of the watched rows, as far as it is believed: a
+        loop that cycles would pass its swing off as noise.
         """
-        shown = self._matrices[self._on_display]
+        shown = self._now
         opened = RelaxedLoop(np.zeros_like(shown.weights), gain * shown.matrix.scale_out, leak, DELTA)
         z = np.zeros_like(noise.random)
         quiet = opened.noise(z, self._seen_var(z), np.zeros_like(z), AVERAGED)
@@ -295,13 +304,14 @@ class OpticalHostLoopEngine:
 
     def _seen_var(self, z: FloatArray) -> FloatArray:
         """Variance of y in one frame [B, n]: the camera's, and the rounding of the emitters' codes."""
-        fractions = self._matrices[self._on_display].record.array("effective_fractions")
-        return self.budget(z).random + (fractions**2).sum(axis=1) * self._scale.rounding_units**2
+        fractions = self._now.record.array("effective_fractions")
+        rounding = (fractions**2).sum(axis=1) * self._now.scale.rounding_units**2
+        return np.asarray(self.budget(z).random + rounding)
 
     def budget(self, z: FloatArray) -> NoiseBudget:
         """The camera's noise of y at states z [B, n]: units of a full-scale weight at phi = 1, squared."""
         self._loaded()
-        record = self._matrices[self._on_display].record
+        record = self._now.record
         paths, rest = record.array("path_fractions"), record.array("pedestal_units")
         light = np.einsum("poi,bi->bpo", paths, np.tanh(z)) + rest
         return camera_budget(self._camera, record, _pitch(record), light)
@@ -317,7 +327,7 @@ class OpticalHostLoopEngine:
         batch: Batch,
     ) -> tuple[int, int]:
         """Take the samples `left` to `until` [B] iterates: exposures and acquisitions that took."""
-        scale = self._matrices[self._on_display].matrix.scale_out
+        scale = self._now.matrix.scale_out
         run.halves[:, left], run.squares[left] = 0.0, 0.0
         exposures, queues = 0, 0
         while len(left := left[run.done[left] < until[left]]):
@@ -341,8 +351,8 @@ class OpticalHostLoopEngine:
         self, phi: FloatArray, step_id: int, sample_id: IntArray
     ) -> tuple[FloatArray, NDArray[np.bool_], int]:
         """y [B, n] in full-scale weights, where pixels saturated [B], how many queues: one frame a sample."""
-        record = self._matrices[self._on_display].record
-        codes, most = self._scale.codes(phi), self._camera.spec.max_frames
+        shown = self._now
+        record, codes, most = shown.record, shown.scale.codes(phi), self._camera.spec.max_frames
         parts = [slice(first, first + most) for first in range(0, len(codes), most)]
         filmed = [self._filmed(codes[part], step_id, sample_id[part]) for part in parts]
         sums = np.concatenate([spots.sums for spots in filmed])
@@ -355,7 +365,7 @@ class OpticalHostLoopEngine:
             self._drive.drive(codes, hold=hold, step_id=step_id, sample_id=sample_id)
 
         frames, _ = film(self._camera, len(codes), light)
-        return spots_of(frames, _pitch(self._matrices[self._on_display].record))
+        return spots_of(frames, _pitch(self._now.record))
 
     def _ledger(self, started: float, exposures: int, queues: int, settles: int) -> Ledger:
         """Exposures one after the other; their frames come over the camera's cable meanwhile."""

@@ -44,9 +44,7 @@ class RelaxedLoop:
     leak: FloatArray
     delta: float
 
-    def noise(
-        self, z: FloatArray, seen_var: FloatArray, common_var: FloatArray, averaged: int
-    ) -> StateNoise:
+    def noise(self, z: FloatArray, seen_var: FloatArray, common_var: FloatArray, averaged: int) -> StateNoise:
         """At states z [B, n], for variances [B, n] of y in one frame, and of what all frames share."""
         parts = [slice(i, i + CHUNK) for i in range(0, len(z), CHUNK)]
         done = [self._noise(z[p], seen_var[p], common_var[p], averaged, p) for p in parts]

@@ -38,6 +38,7 @@ from labctl.rig.config import RigConfig, WorldConfig, load_rig
 from labctl.rig.table import DRIVERS, WORLDS, load
 
 READOUTS = ("adc", "camera")
+TYPICAL_EXPOSURES = 60  # of a settle: benchmarks/results/host_loop.md
 AnyEngine = OpticalLoopEngine | OpticalHostLoopEngine | DigitalEngine
 AnyDevice = TypeVar("AnyDevice", bound=Device)
 
@@ -57,6 +58,7 @@ class Rig:
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
         self._engine: AnyEngine | None = None
+        self._light: LightCalibration | None = None
 
     @property
     def name(self) -> str:
@@ -133,13 +135,14 @@ class Rig:
         """Refuse a read-out that this rig, built or open, does not have: ConfigError with what it allows."""
         if kind not in READOUTS:
             raise ConfigError(f"readout is {kind!r}; allowed: {', '.join(READOUTS)}")
-        if kind == "adc":
+        hosted = self.config.engine == "optical-host-loop"  # reads by camera, whatever the recipe says
+        if kind == "adc" and not hosted:
             if exposure_us:
                 raise ConfigError(
                     f'exposure_us is {exposure_us:g}; readout "adc" allows 0 only: it exposes nothing'
                 )
             return
-        if self.config.engine != "optical-loop" or not any(
+        if self.config.engine == "digital" or not any(
             isinstance(device, Camera) for device in self.build().values()
         ):
             raise ConfigError(f'readout is "camera", and rig {self.name} has none; allowed: adc')
@@ -158,11 +161,16 @@ class Rig:
         return next((panel.spec.settle_time_us for panel in panels), 0.0)
 
     def settle_us(self, readout: str, exposure_us: float = 0.0) -> float:
-        """Modelled device time from one settle to the next; 0 on the host.
+        """Modelled device time from one settle to the next; 0 on the host. Where the host closes the loop, of
+        a usual settle's exposures: how many it will be is known when the program is loaded.
 
         Where the camera's exposure is still to be chosen, the shortest is taken.
         """
         spec = self.loop_spec
+        if self.config.engine == "optical-host-loop":
+            camera = self.device(Camera).spec
+            exposed_us = exposure_us or camera.exposure_range_us[0]
+            return TYPICAL_EXPOSURES * camera.period_us(exposed_us, 2 * SPOT_PITCH_PX)
         if spec is None:
             return 0.0
         if readout == "adc":
@@ -183,9 +191,13 @@ class Rig:
         if isinstance(engine, OpticalLoopEngine):
             camera = self.device(Camera) if kind == "camera" else None
             engine.camera = None if camera is None else self._camera_readout(camera, exposure_us)
+        if self._light is not None:
+            self._light.exposure_us = exposure_us
 
     def readout_summary(self) -> dict[str, Scalar]:
-        """What the run's record says of a camera read-out; empty for the ADC's."""
+        """What the run's record says of what the camera read; empty for the ADC's."""
+        if isinstance(self.engine, OpticalHostLoopEngine):
+            return self.engine.summary()
         camera = self.engine.camera if isinstance(self.engine, OpticalLoopEngine) else None
         return {} if camera is None else camera.summary()
 
@@ -257,9 +269,8 @@ class Rig:
         modulator, drive, camera = self.device(WeightModulator), self.device(InputDrive), self.device(Camera)
         serial = self.identities[modulator.name].serial
         record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
-        return OpticalHostLoopEngine(
-            modulator, drive, camera, record, LightCalibration(record), name=self.name
-        )
+        self._light = LightCalibration(record)
+        return OpticalHostLoopEngine(modulator, drive, camera, record, self._light, name=self.name)
 
     def __enter__(self) -> Self:
         return self.open()

@@ -169,9 +169,10 @@ class OpticalBench:
     def image(
         self, device: str, triggers: Triggers, light: FloatArray, on_us: float, rest: FloatArray
     ) -> None:
-        """A camera that waits sees each pattern's light [B, f] for `on_us` after its trigger, then `rest` [f].
+        """A camera that waits sees each pattern's light [B, f] for `on_us` after its trigger, then `rest`.
 
-        `device` drives the emitters: its name and the triggers' label the draws of their intensity noise.
+        rest [f]. `device` drives the emitters: its name and the triggers' label the draws of their intensity
+        noise.
         """
         if self.shutter is None:
             return

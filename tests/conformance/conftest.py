@@ -154,7 +154,8 @@ def _host_engine_case(profile, **notes):
 
     def make(*, seed=0, noise_scale=1.0):
         bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
-        panel, drive, camera = PanelTwin("panel", bench), EmitterTwin("emitters", bench), CameraTwin("camera", bench)
+        panel, drive = PanelTwin("panel", bench), EmitterTwin("emitters", bench)
+        camera = CameraTwin("camera", bench)
         for device in (panel, drive, camera):
             device.open()
         record = nominal_panel_record(panel.spec, bench.profile.n_channels, "case")
