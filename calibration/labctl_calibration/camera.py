@@ -93,7 +93,7 @@ def _exposed(
     brightest = np.full(n, electronics.spec.probe_dac.max_code)
     peak = _film(electronics, camera, spots, brightest, "phi", SEARCH_FRAMES).peak
     room = spec.max_code - camera.settings.black_level_codes
-    require_unsaturated(camera, peak)
+    require_unsaturated(camera, peak, shortest_us)
     most_us = FILLED * room / max(peak, 1) * shortest_us
     chosen_us = asked_us or min(most_us, longest_us)
     require_bearable(camera, chosen_us, most_us * FULL / FILLED)

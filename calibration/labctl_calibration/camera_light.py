@@ -20,11 +20,10 @@ from labctl.devices import (
     DeviceFault,
     Frames,
     InputDrive,
-    WeightModulator,
 )
 from labctl.engines.emitter_scale import EmitterScale
 from labctl.engines.spots import frame_features, spots_of
-from labctl.programs import encode_frame
+from labctl.engines.weight_panel import WeightPanel
 from labctl_calibration.flat_fields import (
     FILLED,
     FLAT_FRAMES,
@@ -53,19 +52,19 @@ STUCK = 0.5  # of a flat field on the path that is closed: more, and the panel d
 
 
 def calibrate_light(
-    modulator: WeightModulator,
+    panel: WeightPanel,
+    fractions: FloatArray,
     drive: InputDrive,
     camera: Camera,
     scale: EmitterScale,
     *,
-    panel_record: CalibrationRecord,
     spots: CalibrationRecord,
     exposure_us: float = 0.0,
 ) -> CalibrationRecord:
     """Choose or check the exposure (0 us chooses) and dim the emitters if need be, then measure gain and dark
-    of the 2n spots, what the pedestal gives and the effective weights of the frame on display, which is on
-    display again in the end. `scale` is the brightest that the emitters may be; the settings say how bright
-    they are (`unit_codes`, `pedestal_codes`).
+    of the 2n spots, what the pedestal gives and the effective weights of `fractions` [n, n], which are on
+    display, and again in the end. `scale` is the brightest that the emitters may be; the settings say how
+    bright they are (`unit_codes`, `pedestal_codes`).
 
     Arrays: `spot_gain_counts`, `spot_dark_counts`, `gain_error` (relative), `pedestal_units`,
     `panel_off_units` (the pedestal's light past a dark panel) [2, n], their difference `zero_units` and its
@@ -76,16 +75,15 @@ def calibrate_light(
     """
     lamps, n = Lamps(drive), drive.spec.n_channels
     pitch = int(spots.array("spot_pitch_px")[0])
-    program = modulator.shown()
     camera.configure({**frame_features(spots), "TriggerMode": "On", "Gain": 0.0})
 
     def take(codes: NDArray[np.int64], frames: int) -> Frames:
         return lamps.film(camera, np.repeat(codes[None], frames, axis=0))
 
-    scale, filled = _exposed(camera, lambda codes: take(codes, SEARCH_FRAMES), scale, n, exposure_us)
+    scale, filled = _exposed(panel, camera, lambda codes: take(codes, SEARCH_FRAMES), scale, n, exposure_us)
     flats: list[FlatField] = []
     for path, sign in ((0, 1.0), (1, -1.0)):
-        modulator.show(encode_frame(np.full((n, n), sign), modulator.spec, panel_record).levels)
+        panel.show(np.full((n, n), sign))
 
         def shot(codes: NDArray[np.int64], frames: int, sign: float = sign) -> Shot:
             light = np.full(n, sign * codes.sum() / scale.unit_codes)
@@ -97,13 +95,13 @@ def calibrate_light(
                 f"with path {path} alone open the other path's spots get "
                 f"{100 * flats[-1].other_share:.0f}% of its light; allowed: below {100 * STUCK:.0f}%; does "
                 "the panel switch?",
-                device=modulator.name, operation=OPERATION,
+                device=panel.modulator.name, operation=OPERATION,
             )  # fmt: skip
     gains, dark = np.stack([f.gain_counts for f in flats]), np.stack([f.dark_counts for f in flats])
-    modulator.show(encode_frame(np.zeros((n, n)), modulator.spec, panel_record).levels)
+    panel.show(np.zeros((n, n)))
     pedestal = scale.codes(np.zeros(n))
     off = Shot.of(take(pedestal, OFF_FRAMES), pitch, np.zeros(n))
-    modulator.show(program)
+    panel.show(fractions)
 
     def seen(phi: FloatArray, frames: int) -> tuple[FloatArray, FloatArray]:
         """Light of the spots [2, n] in units, and its variance in one frame."""
@@ -153,12 +151,19 @@ def _probed(seen: Callable[[FloatArray], FloatArray], n: int) -> FloatArray:
 
 
 def _exposed(
-    camera: Camera, film: Callable[[NDArray[np.int64]], Frames], scale: EmitterScale, n: int, asked_us: float
+    panel: WeightPanel,
+    camera: Camera,
+    film: Callable[[NDArray[np.int64]], Frames],
+    scale: EmitterScale,
+    n: int,
+    asked_us: float,
 ) -> tuple[EmitterScale, float]:
     """Set the exposure that the brightest frame bears, or check the one asked for; dim the emitters where the
-    shortest is too long. How bright the emitters are then, and how full the brightest pixel is.
+    shortest is too long. Of a display that repeats, whole repetitions. How bright the emitters are then, and
+    how full the brightest pixel is.
     """
     shortest_us, longest_us = camera.spec.exposure_range_us
+    shortest_us = max(shortest_us, panel.exposure_us(shortest_us))
     room = camera.spec.max_code - camera.settings.black_level_codes
 
     def peak(exposure_us: float) -> int:
@@ -170,42 +175,43 @@ def _exposed(
     while found > FILLED * room and scale.dimmed(DIMMED).unit_codes >= LEAST_CODES:
         scale = scale.dimmed(DIMMED)
         found = peak(shortest_us)
-    require_unsaturated(camera, found)
+    require_unsaturated(camera, found, shortest_us)
     while found < ENOUGH * room and exposure_us < longest_us:
-        exposure_us = min(longest_us, exposure_us * min(MOST_RAISE, FILLED * room / max(found, 1)))
+        raised_us = exposure_us * min(MOST_RAISE, FILLED * room / max(found, 1))
+        exposure_us = panel.exposure_us(min(longest_us, raised_us))
         found = peak(exposure_us)
     # hot pixels are bright in the dark as well: light is what the emitters add
     lit, dark = film(scale.codes(np.ones(n))), film(np.zeros(n, np.int64))
     require_light(camera, float((lit.counts.mean(axis=0) - dark.counts.mean(axis=0)).max()), OPERATION)
     most_us = exposure_us * FILLED * room / found
-    chosen_us = asked_us or max(shortest_us, min(most_us, longest_us))
+    chosen_us = asked_us or panel.exposure_us(max(shortest_us, min(most_us, longest_us)))
+    panel.require_whole(chosen_us, most_us * FULL / FILLED)
     require_bearable(camera, chosen_us, most_us * FULL / FILLED)
     return scale, peak(chosen_us) / room
 
 
 class LightCalibration:
-    """`calibrate_light` for an engine: finds the spots once, then measures every frame it shows.
+    """`calibrate_light` for an engine: finds the spots once, then measures every matrix it shows.
 
-    `spots` are where the camera has them; None: to be found before the first frame.
+    `spots` are where the camera has them; None: to be found before the first matrix.
     """
 
-    def __init__(
-        self,
-        panel_record: CalibrationRecord,
-        spots: CalibrationRecord | None = None,
-        exposure_us: float = 0.0,
-    ) -> None:
-        self._panel_record, self.spots, self.exposure_us = panel_record, spots, exposure_us
+    def __init__(self, spots: CalibrationRecord | None = None, exposure_us: float = 0.0) -> None:
+        self.spots, self.exposure_us = spots, exposure_us
 
     def __call__(
-        self, modulator: WeightModulator, drive: InputDrive, camera: Camera, scale: EmitterScale
+        self,
+        panel: WeightPanel,
+        fractions: FloatArray,
+        drive: InputDrive,
+        camera: Camera,
+        scale: EmitterScale,
     ) -> CalibrationRecord:
-        """The record of the frame on display, which is on display again in the end."""
+        """The record of `fractions` [n, n], which are on display, and again in the end."""
         if self.spots is None:
-            frame = modulator.shown()
-            self.spots = find_spots(modulator, drive, camera, self._panel_record).record(camera.open().serial)
-            modulator.show(frame)
+            found = find_spots(panel.modulator, drive, camera, panel.record)
+            self.spots = found.record(camera.open().serial)
+            panel.show(fractions)
         return calibrate_light(
-            modulator, drive, camera, scale, panel_record=self._panel_record, spots=self.spots,
-            exposure_us=self.exposure_us,
-        )  # fmt: skip
+            panel, fractions, drive, camera, scale, spots=self.spots, exposure_us=self.exposure_us
+        )

@@ -133,13 +133,13 @@ def require_light(camera: Camera, counts: float, operation: str) -> None:
         )  # fmt: skip
 
 
-def require_unsaturated(camera: Camera, peak: int) -> None:
+def require_unsaturated(camera: Camera, peak: int, shortest_us: float) -> None:
     """ConfigError where `peak` (counts above black) at the shortest exposure leaves no room."""
     room = camera.spec.max_code - camera.settings.black_level_codes
     if peak > FILLED * room:
         raise ConfigError(
-            f"{camera.name}: saturated: at the shortest exposure, {camera.spec.exposure_range_us[0]:g} us, "
-            f"the brightest pixel reaches {100 * peak / room:.0f}% of its range; "
+            f"{camera.name}: saturated: at the shortest exposure, {shortest_us:g} us, the brightest "
+            f"pixel reaches {100 * peak / room:.0f}% of its range; "
             f"allowed: {100 * FILLED:.0f}%; dim the spots"
         )
 

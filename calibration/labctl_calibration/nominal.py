@@ -10,13 +10,16 @@ SPOT_PITCH_PX = 12  # of the relay optics: one square of pixels for each spot
 
 
 def nominal_panel_record(spec: ModulatorSpec, n_channels: int, serial: str) -> CalibrationRecord:
-    """Panel response and registration as designed: a parallel-aligned panel at 45 degrees, T = sin^2.
+    """Panel response and registration as designed: a parallel-aligned panel at 45 degrees, T = sin^2; mirrors
+    that are on or off.
 
     The retardance runs linearly to half a wave over the levels; the panel's halves carry the sign paths,
     each an n x n grid of the largest whole cells, centred in height.
     """
-    if spec.kind != "lcos-intensity":
-        raise ProgramError(f"modulator kind is {spec.kind}; a nominal record exists for lcos-intensity")
+    if spec.kind not in ("lcos-intensity", "dmd"):
+        raise ProgramError(
+            f"modulator kind is {spec.kind}; a nominal record exists for lcos-intensity and dmd"
+        )
     height, width = spec.shape_px
     cell = (height // n_channels, (width // 2) // n_channels)
     top = (height - n_channels * cell[0]) // 2

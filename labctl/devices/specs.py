@@ -11,13 +11,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ModulatorSpec:
-    """An SLM or DMD. `shape_px` is (height, width); levels are 0 .. n_levels - 1."""
+    """An SLM or DMD. `shape_px` is (height, width); levels are 0 .. n_levels - 1.
+
+    repeat_us: period with which the light of a static frame dips (a DMD's mirror resets; 0: it is steady).
+    max_planes: of a repeated sequence (0: none can be shown), each of min_plane_us or longer and dark for
+    blank_us at its beginning.
+    """
 
     shape_px: tuple[int, int]
     n_levels: int
     settle_time_us: float
     refresh_hz: float
     kind: Literal["lcos-intensity", "lcos-phase", "dmd"]
+    repeat_us: float = 0.0
+    max_planes: int = 0
+    min_plane_us: float = 0.0
+    blank_us: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from labctl.engines.result import (
     Ledger,
 )
 from labctl.engines.second_starts import SecondStarts
+from labctl.engines.weight_panel import WeightPanel
 
 __all__ = [
     "AppliedKnobs",
@@ -29,6 +30,7 @@ __all__ = [
     "OpticalHostLoopEngine",
     "OpticalLoopEngine",
     "SecondStarts",
+    "WeightPanel",
     "contraction",
     "law_of",
 ]

@@ -18,21 +18,22 @@ from numpy.typing import NDArray
 from labctl.devices import (
     CalibrationRecord,
     Camera,
+    Coercion,
     Hold,
     InputDrive,
     Outcome,
     ProgramError,
     Scalar,
     UnsupportedFeature,
-    WeightModulator,
 )
 from labctl.engines.emitter_scale import EmitterScale
 from labctl.engines.picard_noise import RelaxedLoop, StateNoise
 from labctl.engines.readout import NoiseBudget, camera_budget
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
 from labctl.engines.spots import Spots, film, spots_of
+from labctl.engines.weight_panel import WeightPanel
 from labctl.physics import cycling, row_peaks
-from labctl.programs import EncodedFrame, LoopProgram, LoopSegment, PlacedWeights, encode_frame
+from labctl.programs import LoopProgram, LoopSegment, PlacedWeights
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -44,7 +45,7 @@ FURTHER = 40  # iterates more where the halves of the mean still differ
 NOISE_SIGMAS = 5.0  # its halves may differ by so many of their own standard deviations
 NOISE_AMPLIFICATION = 4.0  # 1 / (1 - kappa) at kappa = 0.75: what a step that is any good makes of noise
 STEPS = 1024  # draws of a solve's iterates are numbered within so many
-Calibrate = Callable[[WeightModulator, InputDrive, Camera, EmitterScale], CalibrationRecord]
+Calibrate = Callable[[WeightPanel, FloatArray, InputDrive, Camera, EmitterScale], CalibrationRecord]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class _Shown:
     """One matrix as it was shown and measured."""
 
     matrix: PlacedWeights
-    frame: EncodedFrame
+    coercions: tuple[Coercion, ...]
     checksum: str
     record: CalibrationRecord
     upload_us: float
@@ -104,18 +105,16 @@ class _Iterates:
 class OpticalHostLoopEngine:
     """A fixed-point engine for benches with emitters, modulator and camera only.
 
-    Every iterate of every sample is one exposure: batches are small. `panel_record` is the panel's;
-    `calibrate` chooses the exposure and measures spots, pedestal and weights of the frame on display. `tell`
-    hears the expected duration before each solve. Raises
-    UnsupportedFeature for a rolling shutter.
+    Every iterate of every sample is one exposure: batches are small. `calibrate(panel, fractions, ...)`
+    chooses the exposure and measures spots, pedestal and weights of the matrix on display. `tell` hears the
+    expected duration before each solve. Raises UnsupportedFeature for a rolling shutter.
     """
 
     def __init__(
         self,
-        modulator: WeightModulator,
+        panel: WeightPanel,
         drive: InputDrive,
         camera: Camera,
-        panel_record: CalibrationRecord,
         calibrate: Calibrate,
         *,
         pedestal_units: float = 1.1,
@@ -127,8 +126,7 @@ class OpticalHostLoopEngine:
                 f"the shutter is {camera.spec.shutter}; allowed: global",
                 device=camera.name, operation="build OpticalHostLoopEngine",
             )  # fmt: skip
-        self._modulator, self._drive, self._camera = modulator, drive, camera
-        self._panel_record, self._calibrate = panel_record, calibrate
+        self._panel, self._drive, self._camera, self._calibrate = panel, drive, camera, calibrate
         self._brightest = EmitterScale.of(drive.spec, pedestal_units)
         self._name = name
         self.tell = tell
@@ -163,10 +161,11 @@ class OpticalHostLoopEngine:
         self._program, self._matrices, self._saturated = None, [], 0
         shown = []
         for matrix in program.matrices:
-            frame = encode_frame(matrix.fractions, self._modulator.spec, self._panel_record)
-            receipt = self._modulator.show(frame.levels)
-            record = self._calibrate(self._modulator, self._drive, self._camera, self._brightest)
-            shown.append(_Shown(matrix, frame, receipt.checksum, record, receipt.duration_us))
+            receipt, coercions = self._panel.show(matrix.fractions)
+            record = self._calibrate(
+                self._panel, matrix.fractions, self._drive, self._camera, self._brightest
+            )
+            shown.append(_Shown(matrix, coercions, receipt.checksum, record, receipt.duration_us))
         self._program, self._matrices, self._on_display = program, shown, len(shown) - 1
         self._upload_us = shown[-1].upload_us
         self._show(program.segments[0].matrix)
@@ -246,7 +245,7 @@ class OpticalHostLoopEngine:
             ledger=self._ledger(started, busy, acquisitions, size),
             iterations=run.done.copy(),
             noise=noise,
-            coercions=self._now.frame.coercions,
+            coercions=self._now.coercions,
         )
 
     def summary(self) -> dict[str, Scalar]:
@@ -384,7 +383,8 @@ class OpticalHostLoopEngine:
     def _show(self, matrix: int) -> None:
         """Put another of the program's matrices on display."""
         if matrix != self._on_display:
-            self._upload_us += self._modulator.show(self._matrices[matrix].frame.levels).duration_us
+            receipt, _ = self._panel.show(self._matrices[matrix].matrix.fractions)
+            self._upload_us += receipt.duration_us
             self._on_display = matrix
             exposure_us = self._matrices[matrix].record.settings["exposure_us"]
             self._camera.configure({"ExposureTime": exposure_us})

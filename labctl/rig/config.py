@@ -59,6 +59,8 @@ class RigConfig(BaseModel):
     law: Literal["loop", "oscillator"] = "loop"
     engine: Literal["optical-loop", "optical-host-loop", "digital"]
     n_channels: int = Field(default=48, ge=2)
+    weights: Literal["frame", "pulse-width"] = "frame"
+    pulse_bits: int = Field(default=3, ge=1, le=8)
     world: WorldConfig | None = None
     device: tuple[DeviceConfig, ...] = ()
 
@@ -85,6 +87,11 @@ class RigConfig(BaseModel):
                 raise ValueError(
                     f"engine {self.engine} has {roles.count(role)} devices for {role}; allowed: exactly 1"
                 )
+        if self.weights == "pulse-width" and self.engine != "optical-host-loop":
+            raise ValueError(
+                f'weights is "pulse-width" with engine {self.engine}; allowed: "frame" (a plane outlasts the '
+                "loop's settling), or engine optical-host-loop"
+            )
         if self.engine == "optical-loop" and roles.count("camera") > 1:
             raise ValueError(f"there are {roles.count('camera')} cameras; allowed: at most 1")
         if self.world is not None and self.world.kind not in WORLDS:

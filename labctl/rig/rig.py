@@ -33,7 +33,14 @@ from labctl.devices import (
     Scalar,
     WeightModulator,
 )
-from labctl.engines import CameraReadout, DigitalEngine, OpticalHostLoopEngine, OpticalLoopEngine
+from labctl.engines import (
+    CameraReadout,
+    DigitalEngine,
+    OpticalHostLoopEngine,
+    OpticalLoopEngine,
+    WeightPanel,
+)
+from labctl.programs import plane_durations_us
 from labctl.rig.config import RigConfig, WorldConfig, load_rig
 from labctl.rig.table import DRIVERS, WORLDS, load
 
@@ -169,7 +176,11 @@ class Rig:
         spec = self.loop_spec
         if self.config.engine == "optical-host-loop":
             camera = self.device(Camera).spec
-            exposed_us = exposure_us or camera.exposure_range_us[0]
+            modulator, bits = self.device(WeightModulator).spec, self.config.pulse_bits
+            repeat_us = modulator.repeat_us
+            if self.config.weights == "pulse-width":
+                repeat_us = float(plane_durations_us(modulator, bits).sum())
+            exposed_us = exposure_us or max(camera.exposure_range_us[0], repeat_us)
             return TYPICAL_EXPOSURES * camera.period_us(exposed_us, 2 * SPOT_PITCH_PX)
         if spec is None:
             return 0.0
@@ -269,8 +280,9 @@ class Rig:
         modulator, drive, camera = self.device(WeightModulator), self.device(InputDrive), self.device(Camera)
         serial = self.identities[modulator.name].serial
         record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
-        self._light = LightCalibration(record)
-        return OpticalHostLoopEngine(modulator, drive, camera, record, self._light, name=self.name)
+        self._light = LightCalibration()
+        panel = WeightPanel(modulator, record, self.config.weights, self.config.pulse_bits)
+        return OpticalHostLoopEngine(panel, drive, camera, self._light, name=self.name)
 
     def __enter__(self) -> Self:
         return self.open()

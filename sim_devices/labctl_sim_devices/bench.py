@@ -116,13 +116,15 @@ class OpticalBench:
         """Factors of the moment [n] on the emitters' light; 0 where one has died."""
         return np.asarray(self.clock.light(self.now_us) * self.damage.alive)
 
-    def law(self) -> BenchLaw:
-        """Forward map of the frame on display, without the emitters' factors of the moment."""
+    def law(self, transmittance: FloatArray | None = None) -> BenchLaw:
+        """Forward map of the frame on display, without the emitters' factors of the moment; or of a plane of
+        a sequence, by its transmittances.
+        """
         p, unit = self.profile, self.unit
         return BenchLaw(
             path=self._unit_path,
             loop=loop_errors(p, unit, self.clock.offset(self.now_us)),
-            transmittance=tensor(self.transmittances()),
+            transmittance=tensor(self.transmittances() if transmittance is None else transmittance),
             pedestal=p.pedestal_units,
             curve=curve(unit),
             curve_share=float(unit.curve_share),
@@ -153,11 +155,23 @@ class OpticalBench:
             return drive
         return np.asarray(self._unit_path.light(tensor(drive)).numpy().reshape(len(drive), -1))
 
-    def spots(self, light: Floats) -> Floats:
-        """Light of the 2 n spots [B, 2 n] before the detectors, of emitted light [B, f]."""
+    def spots(
+        self, light: Floats, begin_us: FloatArray | None = None, end_us: FloatArray | None = None
+    ) -> Floats:
+        """Light of the 2 n spots [B, 2 n] before the detectors, of emitted light [B, f] over exposures that
+        begin and end at these times [B] (none: now).
+        """
+        sequence = self.optics.sequence
+        if sequence is None or begin_us is None or end_us is None:
+            return self._spots(light, self.transmittances())
+        shares = sequence.shares(begin_us, end_us) * self.damage.panel_light
+        planes = zip(shares.T, sequence.transmittances, strict=True)
+        return np.asarray(sum(share[:, None] * self._spots(light, plane) for share, plane in planes))
+
+    def _spots(self, light: Floats, transmittances: Floats) -> Floats:
         if self.plain_light:
-            return np.concatenate([light @ path.T for path in self.transmittances()], axis=1)
-        law = self.law()
+            return np.concatenate([light @ path.T for path in transmittances], axis=1)
+        law = self.law(np.asarray(transmittances, dtype=np.float64))
         matrices = law.path.optical(law.transmittance).numpy() * self.emitters()
         n = self.profile.n_channels
         if law.path.linear_emission:
@@ -181,8 +195,11 @@ class OpticalBench:
         draw = Stream(self.seed, device, f"{triggers.source} rin in frame")
         swing = draw.normal(triggers.sample, self.profile.n_channels, step=triggers.step, dtype=torch.float64)
         seen = light * (1 + self.noise.rin_sd(exposure_us * 1e-6) * by_path(swing.numpy(), light))
-        if self.unit.has("flicker", "mirror_resets"):
-            seen = seen * self.clock.modulation(triggers.time_us + begin, exposure_us)[:, None]
+        begin_us = triggers.time_us + begin
+        if self.optics.sequence is not None:  # its planes have dips of their own
+            seen = seen * self.clock.flicker(begin_us + exposure_us / 2)[:, None]
+        elif self.unit.has("flicker", "mirror_resets"):
+            seen = seen * self.clock.modulation(begin_us, exposure_us)[:, None]
         gathered = Gathered(begin, end, light.shape[1])
         gathered.add(0.0, 0.0, on_us, seen)
         gathered.add(0.0, on_us, on_us, seen)

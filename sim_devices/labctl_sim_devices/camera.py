@@ -101,10 +101,10 @@ class CameraTwin(Camera):
         room = self._expected - sum(len(t.begin_us) for t in self._taken) - self._missed
         kept[max(room, 0) :] = False
         self._missed += int(np.count_nonzero(~kept[: max(room, 0)]))
-        spots = self._bench.spots(emitted_us[kept])
-        begin, _ = self.open_us(triggers)
+        begin, end = (triggers.time_us + part for part in self.open_us(triggers))
+        spots = self._bench.spots(emitted_us[kept], begin[kept], end[kept])
         heard = Triggers(triggers.time_us[kept], triggers.source, triggers.sample[kept], triggers.step)
-        self._taken.append(_Taken(spots, heard, heard.time_us + begin[kept]))
+        self._taken.append(_Taken(spots, heard, begin[kept]))
         self._ids.append(self._seen + np.flatnonzero(kept))
         self._seen += len(kept)
 

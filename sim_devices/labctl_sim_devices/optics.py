@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl_sim_devices.panel_response import PanelResponse
+from labctl_sim_devices.plane_sequence import PlaneSequence
 from labctl_sim_devices.profile import OpticalProfile
 from labctl_sim_devices.registration import Placement, edge_table, gather_cells, placement
 from labctl_sim_devices.units import UnitTruth, absent_unit
@@ -51,6 +52,7 @@ class PanelOptics:
         self._edges = edge_table(float(self._unit.point_spread_px))
         self._illumination = self._illuminated()
         self.levels: NDArray[np.uint16] | None = None  # the frame on display
+        self.sequence: PlaneSequence | None = None  # planes in its place
         self._light: FloatArray | None = None  # of every pixel, where cells are gathered from it
         self._at_c = self._temperature(0.0)
         n = profile.n_channels
@@ -60,10 +62,19 @@ class PanelOptics:
     def frame_changed(self, levels: NDArray[np.uint16], now_us: float) -> None:
         """The panel begins to turn towards a new frame [height, width]."""
         self._old = self.transmittances(now_us)
-        self.levels = levels
+        self.levels, self.sequence = levels, None
         self._at_c = self._temperature(now_us)
         self._new = self._cells(levels)
         self._since_us = now_us
+
+    def sequence_begun(
+        self, planes: NDArray[np.uint16], duration_us: FloatArray, blank_us: float, now_us: float
+    ) -> None:
+        """The panel begins to repeat planes [P, height, width]; mirrors turn at the beginning of each."""
+        self.levels = None
+        self._at_c = self._temperature(now_us)
+        cells = np.stack([self._cells(plane) for plane in planes])
+        self.sequence = PlaneSequence(cells, duration_us, blank_us, float(self._unit.mirror_dip), now_us)
 
     def restore(self, levels: NDArray[np.uint16], now_us: float) -> None:
         """A frame that has been on display for long."""
@@ -74,6 +85,8 @@ class PanelOptics:
 
     def transmittances(self, now_us: float) -> FloatArray:
         """[2, n, n]: positive and negative path, rows are outputs. Half-turned if read early."""
+        if self.sequence is not None:
+            return self.sequence.at(now_us)
         self._follow(now_us)
         tau_us, since_us = self._profile.panel_tau_us, now_us - self._since_us
         if not self._asymmetric:

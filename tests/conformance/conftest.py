@@ -39,6 +39,7 @@ from labctl.engines import (
     OpticalHostLoopEngine,
     OpticalLoopEngine,
     SecondStarts,
+    WeightPanel,
 )
 from labctl.engines.channel_order import OrderedElectronics
 
@@ -160,7 +161,7 @@ def _host_engine_case(profile, **notes):
             device.open()
         record = nominal_panel_record(panel.spec, bench.profile.n_channels, "case")
         spots = nominal_spot_record(camera.spec, bench.profile.n_channels, "case")
-        engine = OpticalHostLoopEngine(panel, drive, camera, record, LightCalibration(record, spots))
+        engine = OpticalHostLoopEngine(WeightPanel(panel, record), drive, camera, LightCalibration(spots))
         return Subject(engine, bench, panel)
 
     return Case(f"optical-host-{profile}", FixedPointEngine, OpticalHostLoopEngine, make, notes)

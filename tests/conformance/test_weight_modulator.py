@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from labctl.devices import DeviceValueError
+from labctl.devices import DeviceValueError, UnsupportedFeature
 
 
 def random_frame(spec, seed=0):
@@ -161,3 +161,62 @@ def test_closing_leaves_the_panel_dark(modulator_case):
         device.show(np.full(device.spec.shape_px, device.spec.n_levels - 1, np.uint16))
     subject.bench.advance(10 * profile.panel_settle_us)
     np.testing.assert_allclose(subject.probe()["light"], profile.transmittance_off, atol=1e-12)
+
+
+def test_sequences_are_shown_or_refused_in_words(modulator_case, opened, unchanged):
+    subject = opened(modulator_case)
+    device, profile, spec = subject.device, subject.bench.profile, subject.device.spec
+    planes = np.stack([random_frame(spec, seed) for seed in (0, 1)])
+    before = subject.probe()
+    if not spec.max_planes:
+        with pytest.raises(UnsupportedFeature, match="show_sequence: no sequences of planes"):
+            device.show_sequence(planes, [200.0, 400.0])
+        unchanged(before, subject.probe())
+        return
+    times_us = np.array([spec.min_plane_us, 3 * spec.min_plane_us])
+    receipt = device.show_sequence(planes, times_us)
+    assert receipt.checksum == f"{zlib.crc32(planes.astype('>u2').tobytes()):08x}"
+    assert receipt.settled
+    assert device.repeat_us == pytest.approx(times_us.sum())
+    np.testing.assert_array_equal(device.shown(), planes.reshape(-1, planes.shape[2]))
+    # over whole sequences, whenever they begin, the mean of the planes by the time that each is lit
+    lit = (times_us - spec.blank_us) / times_us.sum()
+    light = sum(share * expected_light(profile, plane) for share, plane in zip(lit, planes, strict=True))
+    n = profile.n_channels
+    begin = subject.bench.now_us + np.array([0.0, 17.0, 333.0])
+    alike = np.ones((3, n))
+    for times in (1, 4):
+        spots = subject.bench.spots(alike, begin, begin + times * times_us.sum())
+        np.testing.assert_allclose(spots, np.tile(light.sum(axis=2).ravel(), (3, 1)), rtol=1e-9)
+    parts = subject.bench.spots(alike, begin, begin + 0.6 * times_us.sum())
+    assert np.ptp(parts, axis=0).max() > 0.05 * parts.mean()
+    frame = random_frame(spec, 2)
+    device.show(frame)
+    assert device.repeat_us == spec.repeat_us
+    np.testing.assert_array_equal(device.shown(), frame)
+
+
+def test_wrong_sequences_are_refused_and_what_was_shown_stays(modulator_case, opened, unchanged):
+    subject = opened(modulator_case)
+    device, spec = subject.device, subject.device.spec
+    if not spec.max_planes:
+        return
+    planes = np.stack([random_frame(spec, seed) for seed in (0, 1)])
+    device.show(planes[0])
+    before = subject.probe()
+    good_us = [spec.min_plane_us, spec.min_plane_us]
+    for wrong, times_us, words in (
+        (planes, [good_us[0], 0.9 * good_us[1]], "durations_us has .* us or longer"),
+        (planes, [good_us[0], np.nan], "durations_us has nan"),
+        (planes, good_us[:1], "2 planes with durations of shape"),
+        (planes + spec.n_levels, good_us, "planes is .* allowed: 0 to"),
+        (planes[:, :-1], good_us, "planes has shape"),
+        (
+            planes[:1].repeat(spec.max_planes + 1, axis=0),
+            [spec.min_plane_us] * (spec.max_planes + 1),
+            "allowed: 1 to",
+        ),
+    ):
+        with pytest.raises(DeviceValueError, match=words):
+            device.show_sequence(wrong, times_us)
+    unchanged(before, subject.probe())

@@ -143,7 +143,7 @@ def test_fractions_beyond_one_are_refused_not_clipped(bad):
 
 def test_other_panels_and_empty_records_are_refused():
     _, panel, record = small()
-    with pytest.raises(ProgramError, match="modulator kind is dmd"):
-        encode_frame(np.zeros((4, 4)), replace(panel.spec, kind="dmd"), record)
+    with pytest.raises(ProgramError, match="modulator kind is lcos-phase"):
+        encode_frame(np.zeros((4, 4)), replace(panel.spec, kind="lcos-phase"), record)
     with pytest.raises(CalibrationMissing, match=r"'x' of s has no 'cell_px'; it has nothing"):
         encode_frame(np.zeros((4, 4)), panel.spec, CalibrationRecord("x", "s", "now", {}))
