@@ -47,6 +47,7 @@ ENOUGH = 0.25  # of the range: a peak from which the exposure can be scaled to `
 MOST_RAISE = 32.0  # of the exposure from one trial to the next
 DIMMED = 0.7  # of the emitters' light from one trial to the next
 LEAST_CODES = 256  # a unit of phi, of the emitters' codes: with less, their rounding is all one sees
+PATTERN_CODES = 16  # of patterns that are +-1 everywhere: their codes are exact
 OPERATION = "calibrate_light"
 STUCK = 0.5  # of a flat field on the path that is closed: more, and the panel does not switch
 
@@ -141,6 +142,38 @@ def calibrate_light(
     )
 
 
+def measure_cells(
+    panel: WeightPanel,
+    drive: InputDrive,
+    camera: Camera,
+    scale: EmitterScale,
+    spots: CalibrationRecord,
+) -> FloatArray:
+    """What every cell at full scale gives its spot [2, n, n], relative to the mean of its row: where light is
+    coherent, its speckle. Flat fields are shown; one is on display in the end.
+    """
+    lamps, n = Lamps(drive), drive.spec.n_channels
+    pitch = int(spots.array("spot_pitch_px")[0])
+    camera.configure({**frame_features(spots), "TriggerMode": "On", "Gain": 0.0})
+
+    def take(codes: NDArray[np.int64], frames: int) -> Frames:
+        return lamps.film(camera, np.repeat(codes[None], frames, axis=0))
+
+    out = np.empty((2, n, n))
+    for path, sign in ((0, 1.0), (1, -1.0)):
+        panel.show(np.full((n, n), sign))
+        dim, _ = _exposed(
+            panel, camera, lambda codes: take(codes, SEARCH_FRAMES), scale, n, 0.0, PATTERN_CODES
+        )
+
+        def counts(phi: FloatArray, dim: EmitterScale = dim) -> FloatArray:
+            return np.asarray(spots_of(take(dim.codes(phi), PATTERN_FRAMES), pitch).sums.mean(axis=0))
+
+        given = _probed(counts, n)[path]
+        out[path] = given / given.mean(axis=1, keepdims=True)
+    return out
+
+
 def _probed(seen: Callable[[FloatArray], FloatArray], n: int) -> FloatArray:
     """Both paths' weights [2, n, n] by Hadamard patterns: every frame tells of every column, so that the same
     number of frames leaves n times less variance than one emitter at a time.
@@ -157,6 +190,7 @@ def _exposed(
     scale: EmitterScale,
     n: int,
     asked_us: float,
+    least_codes: int = LEAST_CODES,
 ) -> tuple[EmitterScale, float]:
     """Set the exposure that the brightest frame bears, or check the one asked for; dim the emitters where the
     shortest is too long. Of a display that repeats, whole repetitions. How bright the emitters are then, and
@@ -172,7 +206,7 @@ def _exposed(
         return int(frames.counts.max()) - frames.black_level_codes
 
     exposure_us, found = shortest_us, peak(shortest_us)
-    while found > FILLED * room and scale.dimmed(DIMMED).unit_codes >= LEAST_CODES:
+    while found > FILLED * room and scale.dimmed(DIMMED).unit_codes >= least_codes:
         scale = scale.dimmed(DIMMED)
         found = peak(shortest_us)
     require_unsaturated(camera, found, shortest_us)
@@ -211,6 +245,9 @@ class LightCalibration:
         if self.spots is None:
             found = find_spots(panel.modulator, drive, camera, panel.record)
             self.spots = found.record(camera.open().serial)
+            panel.show(fractions)
+        if panel.uneven:
+            panel.even_out(measure_cells(panel, drive, camera, scale, self.spots))
             panel.show(fractions)
         return calibrate_light(
             panel, fractions, drive, camera, scale, spots=self.spots, exposure_us=self.exposure_us

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from labctl.devices import CalibrationRecord, ModulatorSpec, ProgramError
 from labctl.programs.area_encoding import encode_area
 from labctl.programs.encoded_frame import MIN_CELL_PX, EncodedFrame
+from labctl.programs.grating import encode_gratings
 from labctl.programs.measured_encoding import encode_measured
 
 FloatArray = NDArray[np.float64]
@@ -19,7 +20,7 @@ FloatArray = NDArray[np.float64]
 
 def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: CalibrationRecord) -> EncodedFrame:
     """Signed fractions [n, n] in -1 .. 1 to a frame of cells; output rows run down, input columns across.
-    Mirrors get area patterns (`encode_area`).
+    Mirrors get area patterns (`encode_area`), phase-only panels gratings (`encode_gratings`).
 
     The record gives `panel_transmittance` [n_levels] (0 .. 1), `path_origin_px` [2, 2] (top, left of the
     positive and negative field) and `cell_px` [2] (height, width); one that holds `span_units` was measured:
@@ -27,10 +28,6 @@ def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: Calibration
     not fit the panel, or fractions outside -1 .. 1.
     """
     n = len(fractions)
-    if spec.kind not in ("lcos-intensity", "dmd"):
-        raise ProgramError(
-            f"modulator kind is {spec.kind}; this encoder writes lcos-intensity and dmd frames"
-        )
     if not np.isfinite(fractions).all() or np.abs(fractions).max() > 1 + 1e-12:
         raise ProgramError(
             f"a weight fraction is {fractions.flat[int(np.argmax(np.abs(fractions)))]}; allowed: -1 to 1"
@@ -54,6 +51,8 @@ def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: Calibration
             )
     if spec.kind == "dmd":
         return encode_area(fractions, spec, record)
+    if spec.kind == "lcos-phase":
+        return encode_gratings(fractions, spec, record)
     transmittance = record.array("panel_transmittance")
     order = np.argsort(transmittance, kind="stable")
     ordered = transmittance[order]

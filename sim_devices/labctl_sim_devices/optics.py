@@ -24,6 +24,24 @@ PLACE_TERMS = ("registration", "registration_drift", "point_spread")
 RESPONSE_TERMS = ("panel_response", "contrast", "dead_pixels")
 
 
+def first_orders(profile: OpticalProfile, levels: NDArray[np.uint16]) -> FloatArray:
+    """Light of every cell [2, n, n] in the first order of gratings along its rows, of a phase-only panel.
+
+    A level is a phase, 2 pi over all levels; a cell is lit evenly and coherently, and the iris passes what
+    leaves in the direction of the first order: |sum of the pixels' fields along it|^2, 1 at most.
+    """
+    n, (height, width) = profile.n_channels, profile.cell_px
+    turns = np.arange(profile.panel_levels) / profile.panel_levels
+    out = np.empty((2, n, n))
+    for path, (top, left) in enumerate(profile.path_origin_px):
+        columns = left + np.arange(n * width)
+        seen = turns[levels[top : top + n * height, left : left + n * width]]
+        field = np.exp(2j * np.pi * (seen - columns / profile.first_order_period_px))
+        out[path] = np.abs(field.reshape(n, height, n, width).mean(axis=(1, 3))) ** 2
+    span = profile.transmittance_on - profile.transmittance_off
+    return profile.transmittance_off + span * out
+
+
 class PanelOptics:
     """Transmittances of the n x n cells of both paths, following the frame with the panel's own lag.
 
@@ -43,6 +61,7 @@ class PanelOptics:
         retardance = math.pi * np.arange(profile.panel_levels) / (profile.panel_levels - 1)
         span = profile.transmittance_on - profile.transmittance_off
         self._transmittance = profile.transmittance_off + span * np.sin(retardance / 2) ** 2
+        self._gratings = profile.panel_kind == "lcos-phase"
         self._response: PanelResponse | None = None
         if self._unit.has(*RESPONSE_TERMS):
             self._response = PanelResponse(profile, self._unit, seed)
@@ -131,6 +150,8 @@ class PanelOptics:
     def _cells(self, levels: NDArray[np.uint16]) -> FloatArray:
         n = self._profile.n_channels
         height, width = self._profile.cell_px
+        if self._gratings:
+            return first_orders(self._profile, levels) * self._illumination
         if self._placed:
             self._light = (
                 self._transmittance[levels] if self._response is None else self._response.light(levels)

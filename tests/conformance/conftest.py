@@ -28,6 +28,7 @@ from labctl_sim_devices import (
     EmitterTwin,
     OpticalBench,
     PanelTwin,
+    PhasePanelTwin,
     load_profile,
 )
 
@@ -185,6 +186,7 @@ DEVICE_CASES = [
     for profile in PROFILES
 ]
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
+DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
 # state (units) with noise off (codes of bias, trim, ADC; emitters and pixels) and on (None: there is none);

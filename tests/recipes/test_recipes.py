@@ -47,7 +47,8 @@ def test_the_shipped_recipes_are_those_promised() -> None:
         "settling_scan", "noise_scan", "bits_scan", "steps_study",
     }  # fmt: skip
     assert set(rig_names()) == {
-        "optical-twin", "optical-ideal", "optical-unit", "optical-host", "optical-host-dmd", "digital",
+        "optical-twin", "optical-ideal", "optical-unit", "optical-host", "optical-host-dmd",
+        "optical-host-phase", "digital",
     }  # fmt: skip
 
 
