@@ -21,15 +21,19 @@ def nominal_panel_record(spec: ModulatorSpec, n_channels: int, serial: str) -> C
     cell = (height // n_channels, (width // 2) // n_channels)
     top = (height - n_channels * cell[0]) // 2
     left = (width // 2 - n_channels * cell[1]) // 2
-    levels = np.arange(spec.n_levels) / (spec.n_levels - 1)
+    share = np.arange(spec.n_levels) / (spec.n_levels - 1)
+    response = {"panel_transmittance": np.sin(0.5 * np.pi * share) ** 2}
+    if spec.kind == "lcos-phase":
+        response = {
+            "panel_phase_rad": 2 * np.pi * np.arange(spec.n_levels) / spec.n_levels,
+            "grating_period_px": np.array([GRATING_PERIOD_PX], dtype=np.float64),
+        }
     return CalibrationRecord(
         kind="panel (nominal)",
         device_serial=serial,
         taken_at="data sheet",
         arrays={
-            "panel_phase_rad": 2 * np.pi * np.arange(spec.n_levels) / spec.n_levels,
-            "grating_period_px": np.array([GRATING_PERIOD_PX], dtype=np.float64),
-            "panel_transmittance": np.sin(0.5 * np.pi * levels) ** 2,
+            **response,
             "path_origin_px": np.array([[top, left], [top, left + width // 2]], dtype=np.float64),
             "cell_px": np.array(cell, dtype=np.float64),
         },

@@ -1,4 +1,4 @@
-"""Noise through the host's loop: against the iteration itself, drawn many times, and against a closed form."""
+"""Noise through the host's loop: against the iteration itself, drawn many times, and a closed form."""
 
 from __future__ import annotations
 
