@@ -8,45 +8,26 @@ display, phi = 0 gives what the pedestal contributes, and phi = 1 on every input
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import (
-    CalibrationRecord,
-    Camera,
-    ConfigError,
-    DeviceFault,
-    Hold,
-    LoopElectronics,
-    ProbeReadout,
-    WeightModulator,
-)
-from labctl.engines.spots import film, frame_features, spots_of
+from labctl.devices import CalibrationRecord, Camera, Hold, LoopElectronics, ProbeReadout, WeightModulator
+from labctl.engines.spots import film, frame_features
 from labctl.programs import encode_frame
+from labctl_calibration.flat_fields import (
+    FILLED,
+    FLAT_FRAMES,
+    FULL,
+    SEARCH_FRAMES,
+    Shot,
+    flat_field,
+    require_bearable,
+    require_unsaturated,
+)
 
-FloatArray = NDArray[np.float64]
-FLAT_FRAMES = 256  # of each level of each path
 ZERO_FRAMES = 512
-SEARCH_FRAMES = 8
-FILLED = 0.8  # of the counts above black: how bright the brightest pixel gets where the exposure is chosen
-FULL = 0.9  # of the counts above black: more is refused
-TRIAL_LEVEL = 0.02  # of full emitter codes, to learn how bright a flat field is
-WORST_CENTRE_PX = 1.5  # farther off than this, a spot is not where the layout has it
-DIM = 0.5  # of the median spot: less is a spot that is not there
-
-
-@dataclass(frozen=True, eq=False)
-class _Shot:
-    """Averages over frames of one pattern, and the brightest count above black in any of them."""
-
-    sums: FloatArray
-    current_units: FloatArray
-    sd: FloatArray
-    peak: int
-    image: FloatArray
 
 
 def calibrate_camera(
@@ -70,12 +51,17 @@ def calibrate_camera(
     program = modulator.shown()
     camera.configure({**frame_features(spots), "TriggerMode": "On", "Gain": 0.0})
     exposure_us = _exposed(electronics, camera, spots, exposure_us)
-    gains, dark, errors = np.empty((2, n)), np.empty((2, n)), np.empty((2, n))
-    centres = np.empty((2, n, 2))
+    top = electronics.spec.probe_dac.max_code
+
+    def shot(codes: NDArray[np.int64], frames: int) -> Shot:
+        return _film(electronics, camera, spots, codes, "emitter", frames)
+
+    flats = []
     for path in (0, 1):
         every_cell = np.full((n, n), 1.0 if path == 0 else -1.0)
         modulator.show(encode_frame(every_cell, modulator.spec, panel_record).levels)
-        gains[path], dark[path], errors[path], centres[path] = _flat(electronics, camera, spots, path)
+        flats.append(flat_field(shot, camera, path, n=n, top=top, operation="calibrate_camera"))
+    gains, dark = np.stack([f.gain_counts for f in flats]), np.stack([f.dark_counts for f in flats])
     modulator.show(program)
     zero = _film(electronics, camera, spots, np.zeros(n, np.int64), "phi", ZERO_FRAMES)
     light = (zero.sums - dark) / gains
@@ -87,10 +73,10 @@ def calibrate_camera(
         arrays={
             "spot_gain_counts": gains,
             "spot_dark_counts": dark,
-            "gain_error": errors,
-            "spot_centre_px": centres,
+            "gain_error": np.stack([f.gain_error for f in flats]),
+            "spot_centre_px": np.stack([f.centre_px for f in flats]),
             # what the loop's own trim leaves acts on the state, so it belongs to y
-            "zero_units": light[0] - light[1] - zero.current_units,
+            "zero_units": light[0] - light[1] - zero.light_units,
             "zero_error_units": np.sqrt((light_sd**2).sum(axis=0) / ZERO_FRAMES),
         },
         settings={"exposure_us": exposure_us, "flat_frames": FLAT_FRAMES, "zero_frames": ZERO_FRAMES},
@@ -107,73 +93,11 @@ def _exposed(
     brightest = np.full(n, electronics.spec.probe_dac.max_code)
     peak = _film(electronics, camera, spots, brightest, "phi", SEARCH_FRAMES).peak
     room = spec.max_code - camera.settings.black_level_codes
+    require_unsaturated(camera, peak, shortest_us)
     most_us = FILLED * room / max(peak, 1) * shortest_us
-    if most_us < shortest_us:
-        raise ConfigError(
-            f"{camera.name}: saturated: at the shortest exposure, {shortest_us:g} us, the brightest pixel "
-            f"reaches {100 * peak / room:.0f}% of its range; allowed: {100 * FILLED:.0f}%; dim the spots"
-        )
     chosen_us = asked_us or min(most_us, longest_us)
-    most_us *= FULL / FILLED
-    if chosen_us > most_us:
-        raise ConfigError(
-            f"{camera.name}: saturated: exposure_us is {asked_us:g}, and the brightest spot fills "
-            f"{100 * FULL:.0f}% of a pixel's range in {most_us:.4g} us; "
-            f"allowed: {shortest_us:g} to {most_us:.4g} us, or 0 for the longest"
-        )
+    require_bearable(camera, chosen_us, most_us * FULL / FILLED)
     return float(camera.configure({"ExposureTime": float(chosen_us)}).exposure_us)
-
-
-def _flat(
-    electronics: LoopElectronics, camera: Camera, spots: CalibrationRecord, path: int
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Gain, dark, relative error of the gain [n] and centre [n, 2] of the spots of one path."""
-    n, top = electronics.spec.n_channels, electronics.spec.probe_dac.max_code
-    trial = round(TRIAL_LEVEL * top)
-    room = camera.spec.max_code - camera.settings.black_level_codes
-    peak = _film(electronics, camera, spots, np.full(n, trial), "emitter", SEARCH_FRAMES).peak
-    level = min(top, int(trial * FILLED * room / max(peak, 1)))
-    shots = [
-        _film(electronics, camera, spots, np.full(n, code), "emitter", FLAT_FRAMES)
-        for code in (0, level // 2, level)
-    ]
-    dark, sign = shots[0].sums[path], 1 if path == 0 else -1
-    light = np.stack([sign * (shot.current_units - shots[0].current_units) for shot in shots[1:]])
-    rise = np.stack([shot.sums[path] - dark for shot in shots[1:]])
-    gain = (rise * light).sum(axis=0) / (light**2).sum(axis=0)
-    weak = np.flatnonzero(~(gain > DIM * np.median(gain)))
-    if len(weak):
-        raise DeviceFault(
-            f"no spot of output {weak[0]} on path {path}: {gain[weak[0]]:.4g} counts a unit of light, the "
-            f"median has {np.median(gain):.4g}; allowed: {100 * DIM:.0f}% of that or more",
-            device=camera.name, operation="calibrate_camera",
-        )  # fmt: skip
-    variance = sum((shot.sd[path] * part) ** 2 for shot, part in zip(shots[1:], light, strict=True))
-    error = np.sqrt(variance / FLAT_FRAMES) / (light**2).sum(axis=0) / gain
-    return gain, dark, np.asarray(error), _centres(shots[2].image - shots[0].image, camera, path)
-
-
-def _centres(image: FloatArray, camera: Camera, path: int) -> FloatArray:
-    """Centres of light [n, 2] (row, column) in the squares of one path, pixels from each square's middle."""
-    squares = image[path]  # [pitch, n, pitch]
-    pitch = squares.shape[0]
-    from_middle = np.arange(pitch) - (pitch - 1) / 2
-    total = squares.sum(axis=(0, 2))
-    centre = np.stack(
-        [
-            (squares.sum(axis=2) * from_middle[:, None]).sum(axis=0) / total,
-            (squares.sum(axis=0) * from_middle).sum(axis=1) / total,
-        ],
-        axis=1,
-    )
-    off = np.abs(centre).max(axis=1)
-    if not off.max() <= WORST_CENTRE_PX:
-        raise DeviceFault(
-            f"the spot of output {int(np.argmax(off))} on path {path} is {off.max():.2g} pixels from its "
-            f"place; allowed: {WORST_CENTRE_PX:g}",
-            device=camera.name, operation="calibrate_camera",
-        )  # fmt: skip
-    return centre
 
 
 def _film(
@@ -183,7 +107,7 @@ def _film(
     pattern: NDArray[np.int64],
     at: Literal["phi", "emitter"],
     frames: int,
-) -> _Shot:
+) -> Shot:
     """Drive one pattern `frames` times; camera and electronics see the same light."""
     pitch = int(spots.array("spot_pitch_px")[0])
     codes = np.repeat(pattern[None], frames, axis=0)
@@ -192,12 +116,5 @@ def _film(
         return electronics.probe(codes, at=at, hold=hold)
 
     taken, probed = film(camera, frames, probe)
-    sums = spots_of(taken, pitch).sums
-    image = taken.counts.mean(axis=0).reshape(2, pitch, -1, pitch)
-    return _Shot(
-        sums=sums.mean(axis=0),
-        current_units=probed.counts.mean(axis=0) * electronics.spec.offset_dac.units_per_code,
-        sd=sums.std(axis=0, ddof=1),
-        peak=int(taken.counts.max()) - taken.black_level_codes,
-        image=image,
-    )
+    light = probed.counts.mean(axis=0) * electronics.spec.offset_dac.units_per_code
+    return Shot.of(taken, pitch, light)

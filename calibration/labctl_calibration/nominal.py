@@ -6,28 +6,34 @@ import numpy as np
 
 from labctl.devices import CalibrationRecord, CameraSpec, ModulatorSpec, ProgramError
 
+GRATING_PERIOD_PX = 4  # of a phase panel's gratings: where the iris is
 SPOT_PITCH_PX = 12  # of the relay optics: one square of pixels for each spot
 
 
 def nominal_panel_record(spec: ModulatorSpec, n_channels: int, serial: str) -> CalibrationRecord:
-    """Panel response and registration as designed: a parallel-aligned panel at 45 degrees, T = sin^2.
+    """Panel response and registration as designed: a parallel-aligned panel at 45 degrees, T = sin^2; mirrors
+    that are on or off; or phases, 2 pi over all levels.
 
     The retardance runs linearly to half a wave over the levels; the panel's halves carry the sign paths,
     each an n x n grid of the largest whole cells, centred in height.
     """
-    if spec.kind != "lcos-intensity":
-        raise ProgramError(f"modulator kind is {spec.kind}; a nominal record exists for lcos-intensity")
     height, width = spec.shape_px
     cell = (height // n_channels, (width // 2) // n_channels)
     top = (height - n_channels * cell[0]) // 2
     left = (width // 2 - n_channels * cell[1]) // 2
-    levels = np.arange(spec.n_levels) / (spec.n_levels - 1)
+    share = np.arange(spec.n_levels) / (spec.n_levels - 1)
+    response = {"panel_transmittance": np.sin(0.5 * np.pi * share) ** 2}
+    if spec.kind == "lcos-phase":
+        response = {
+            "panel_phase_rad": 2 * np.pi * np.arange(spec.n_levels) / spec.n_levels,
+            "grating_period_px": np.array([GRATING_PERIOD_PX], dtype=np.float64),
+        }
     return CalibrationRecord(
         kind="panel (nominal)",
         device_serial=serial,
         taken_at="data sheet",
         arrays={
-            "panel_transmittance": np.sin(0.5 * np.pi * levels) ** 2,
+            **response,
             "path_origin_px": np.array([[top, left], [top, left + width // 2]], dtype=np.float64),
             "cell_px": np.array(cell, dtype=np.float64),
         },

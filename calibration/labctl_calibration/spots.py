@@ -21,11 +21,13 @@ from labctl.devices import (
     Camera,
     ConfigError,
     DeviceFault,
+    InputDrive,
     LoopElectronics,
     WeightModulator,
 )
-from labctl.engines.spots import film
 from labctl.programs import encode_frame
+from labctl_calibration.flat_fields import require_light
+from labctl_calibration.lamps import Lamps
 
 FloatArray = NDArray[np.float64]
 KIND = "spots (measured)"
@@ -116,16 +118,18 @@ class SpotRegistration:
 
 def find_spots(
     modulator: WeightModulator,
-    electronics: LoopElectronics,
+    emitters: LoopElectronics | InputDrive,
     camera: Camera,
     panel_record: CalibrationRecord,
 ) -> SpotRegistration:
-    """Three frames; `panel_record` is the panel's, measured or by design. The panel is dark in the end.
+    """Three frames; `emitters` lights the panel, `panel_record` is the panel's, measured or by design. The
+    panel is dark in the end.
 
     Raises DeviceFault where not every output has its spot on both paths or where they are counted from the
     other end, ConfigError where the shortest exposure saturates.
     """
-    n, top = electronics.spec.n_channels, electronics.spec.probe_dac.max_code
+    lamps = Lamps(emitters)
+    n, top = lamps.n_channels, lamps.top
     height, width = camera.spec.shape_px
     camera.configure(
         {
@@ -136,8 +140,7 @@ def find_spots(
 
     def image(code: int) -> FloatArray:
         codes = np.full((FRAMES, n), code, np.int64)
-        taken, _ = film(camera, FRAMES, lambda hold: electronics.probe(codes, at="emitter", hold=hold))
-        return np.asarray(taken.counts.mean(axis=0))
+        return np.asarray(lamps.film(camera, codes).counts.mean(axis=0))
 
     def show(fractions: FloatArray) -> None:
         modulator.show(encode_frame(fractions, modulator.spec, panel_record).levels)
@@ -146,6 +149,7 @@ def find_spots(
     code, exposure_us = _bright(camera, image, top)
     dark = image(0)
     flat = image(code) - dark
+    require_light(camera, float(np.quantile(flat, 1 - 8 * n / flat.size)), "find_spots")
     centres = [_centres(flat, n, camera, 0)]
     half = np.zeros((n, n))
     half[: n // 2] = 1.0

@@ -25,6 +25,10 @@ FIXED_WIDTH = 1 + 6 + 10 + 5 * 2  # the board's narrow columns and the gaps
 SPARE_LINES = 6  # of the terminal, left to the prompt and the lines around the board
 
 
+def _expected(device_us: float) -> str:
+    return f"expected: {duration(device_us)} on the bench, one exposure after the other"
+
+
 class Silent(Board):
     """Keeps the score and shows nothing."""
 
@@ -62,6 +66,10 @@ class Lines(Silent):
     def preparing(self, what: str, done: int, total: int) -> None:
         """Say what is measured before the run."""
         self.doing(f"measuring {what}")
+
+    def expecting(self, device_us: float) -> None:
+        """Say how long it will take."""
+        self._say(_expected(device_us))
 
     def settled(self, report: SettleReport) -> None:
         """One line."""
@@ -108,6 +116,10 @@ class LiveBoard(Silent):
     def preparing(self, what: str, done: int, total: int) -> None:
         """Show what is measured before the run."""
         self._doing = (f"measuring {what}", done, total if total > 1 else 0)
+
+    def expecting(self, device_us: float) -> None:
+        """Say how long it will take, in a line that stays above the board."""
+        self._live.console.print(Text(_expected(device_us), "dim"))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._board(options.max_width, options.max_height) if self.rows else self._preparation()

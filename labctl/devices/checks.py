@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices.errors import DeviceValueError
+from labctl.devices.errors import DeviceValueError, UnsupportedFeature
+from labctl.devices.values import Hold
 
 
 def integer_codes(
@@ -34,3 +35,18 @@ def integer_codes(
         where = np.unravel_index(int(np.argmax((values < low) | (values > high))), values.shape)
         raise refuse(f"is {values[where]} at {tuple(int(i) for i in where)}; allowed: {low} to {high}")
     return np.array(values, dtype=np.int64, order="C")
+
+
+def check_hold(hold: Hold | None, limit_us: float, *, device: str, operation: str, whose: str) -> None:
+    """Refuse what a device cannot hold for a camera: all of it where `limit_us` is 0 (no trigger output)."""
+    if hold is None:
+        return
+    if limit_us == 0:
+        raise UnsupportedFeature(
+            f"{whose} have no trigger output for a camera", device=device, operation=operation
+        )
+    for field, value, high in (("hold_us", hold.hold_us, limit_us), ("period_us", hold.period_us, 1e9)):
+        if not 0.0 <= value <= high:
+            raise DeviceValueError(
+                f"{field} is {value}; allowed: 0 to {high:g}", device=device, operation=operation
+            )

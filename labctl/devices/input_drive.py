@@ -7,11 +7,11 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.devices.checks import integer_codes
+from labctl.devices.checks import check_hold, integer_codes
 from labctl.devices.device import Device
 from labctl.devices.errors import DeviceValueError
 from labctl.devices.specs import DriveSpec
-from labctl.devices.values import DriveReceipt
+from labctl.devices.values import DriveReceipt, Hold
 
 
 class InputDrive(Device):
@@ -22,10 +22,20 @@ class InputDrive(Device):
     def spec(self) -> DriveSpec:
         """Channels, codes, full scale and absolute limits (mA)."""
 
-    def drive(self, codes: ArrayLike) -> DriveReceipt:
+    def drive(
+        self,
+        codes: ArrayLike,
+        *,
+        hold: Hold | None = None,
+        step_id: int = 0,
+        sample_id: ArrayLike | None = None,
+    ) -> DriveReceipt:
         """Apply a queue of patterns [B, n]; the last one stays on.
 
-        Raises DeviceValueError where a channel or the sum exceeds its absolute limit; nothing is driven.
+        With `hold`, each pattern triggers a camera as it comes on and stays on for that long. step_id and
+        sample_id [B] tell a twin which noise to draw, so that a sample's draws do not depend on its batch;
+        hardware ignores them. Raises DeviceValueError where a channel or the sum exceeds its absolute limit;
+        nothing is driven.
         """
         self._require_open("drive")
         spec = self.spec
@@ -36,7 +46,14 @@ class InputDrive(Device):
         current_ma = checked * spec.ma_per_code
         self._refuse_over("channel current", float(current_ma.max()), spec.max_channel_ma)
         self._refuse_over("total current", float(current_ma.sum(axis=1).max()), spec.max_total_ma)
-        return self._do_drive(checked)
+        check_hold(hold, spec.max_hold_us, device=self.name, operation="drive", whose="these emitter drivers")
+        if sample_id is None:
+            return self._do_drive(checked, hold, int(step_id), None)
+        ids = integer_codes(
+            sample_id, device=self.name, operation="drive", field="sample_id", shape=(len(checked),), low=0,
+            high=2**32 - 1,
+        )  # fmt: skip
+        return self._do_drive(checked, hold, int(step_id), ids)
 
     def temperature_c(self) -> float:
         """Emitter temperature in degrees Celsius."""
@@ -52,7 +69,9 @@ class InputDrive(Device):
             )
 
     @abstractmethod
-    def _do_drive(self, codes: NDArray[np.int64]) -> DriveReceipt: ...
+    def _do_drive(
+        self, codes: NDArray[np.int64], hold: Hold | None, step_id: int, sample_id: NDArray[np.int64] | None
+    ) -> DriveReceipt: ...
 
     @abstractmethod
     def _do_temperature_c(self) -> float: ...

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.devices.checks import integer_codes
+from labctl.devices.checks import check_hold, integer_codes
 from labctl.devices.device import Device
 from labctl.devices.errors import DeviceValueError, UnsupportedFeature
 from labctl.devices.loop_chain import ChainCodes, ChainReadout, checked_chain
@@ -145,18 +145,9 @@ class LoopElectronics(Device):
         return self._do_temperature_c()
 
     def _check_hold(self, operation: str, hold: Hold | None) -> None:
-        if hold is None:
-            return
-        limit = self.spec.max_hold_us
-        if limit == 0:
-            raise UnsupportedFeature(
-                "these electronics have no trigger output for a camera", device=self.name, operation=operation
-            )
-        for field, value, high in (("hold_us", hold.hold_us, limit), ("period_us", hold.period_us, 1e9)):
-            if not 0.0 <= value <= high:
-                raise DeviceValueError(
-                    f"{field} is {value}; allowed: 0 to {high:g}", device=self.name, operation=operation
-                )
+        check_hold(
+            hold, self.spec.max_hold_us, device=self.name, operation=operation, whose="these electronics"
+        )
 
     def _codes(
         self, operation: str, field: str, array: ArrayLike, shape: tuple[int | None, ...], low: int, high: int

@@ -11,24 +11,38 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ModulatorSpec:
-    """An SLM or DMD. `shape_px` is (height, width); levels are 0 .. n_levels - 1."""
+    """An SLM or DMD. `shape_px` is (height, width); levels are 0 .. n_levels - 1.
+
+    repeat_us: period with which the light of a static frame dips (a DMD's mirror resets; 0: it is steady).
+    max_planes: of a repeated sequence (0: none can be shown), each of min_plane_us or longer and dark for
+    blank_us at its beginning.
+    """
 
     shape_px: tuple[int, int]
     n_levels: int
     settle_time_us: float
     refresh_hz: float
     kind: Literal["lcos-intensity", "lcos-phase", "dmd"]
+    repeat_us: float = 0.0
+    max_planes: int = 0
+    min_plane_us: float = 0.0
+    blank_us: float = 0.0
 
 
 @dataclass(frozen=True)
 class DriveSpec:
-    """Emitter drivers: codes 0 .. n_codes - 1 over 0 .. full_scale_ma on each channel."""
+    """Emitter drivers: codes 0 .. n_codes - 1 over 0 .. full_scale_ma on each channel.
+
+    max_hold_us: how long a pattern of a queue can stay on after its trigger output, for a camera (0: there is
+    no such output).
+    """
 
     n_channels: int
     n_codes: int
     full_scale_ma: float
     max_channel_ma: float
     max_total_ma: float
+    max_hold_us: float = 0.0
 
     @property
     def ma_per_code(self) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.devices.checks import integer_codes
 from labctl.devices.device import Device
+from labctl.devices.errors import DeviceValueError, UnsupportedFeature
 from labctl.devices.specs import ModulatorSpec
 from labctl.devices.values import ShowReceipt
 
@@ -42,13 +43,55 @@ class WeightModulator(Device):
         )  # fmt: skip
         return self._do_show(codes.astype(np.uint16), wait)
 
+    def show_sequence(self, planes: ArrayLike, durations_us: ArrayLike, *, wait: bool = True) -> ShowReceipt:
+        """Display planes [P, height, width] one after the other, each for its duration [P], again and again.
+
+        Raises UnsupportedFeature where the device shows none, DeviceValueError for too many or too short
+        planes, a wrong shape, type or level; it then still shows what it showed.
+        """
+        self._require_open("show_sequence")
+        spec = self.spec
+        if spec.max_planes == 0:
+            raise UnsupportedFeature("no sequences of planes", device=self.name, operation="show_sequence")
+        codes = integer_codes(
+            planes, device=self.name, operation="show_sequence", field="planes",
+            shape=(None, *spec.shape_px), low=0, high=spec.n_levels - 1,
+        )  # fmt: skip
+        times_us = np.asarray(durations_us, dtype=np.float64)
+        if times_us.shape != (len(codes),) or len(codes) > spec.max_planes:
+            raise DeviceValueError(
+                f"{len(codes)} planes with durations of shape {times_us.shape}; allowed: 1 to "
+                f"{spec.max_planes} planes, a duration each",
+                device=self.name, operation="show_sequence",
+            )  # fmt: skip
+        if not (np.isfinite(times_us).all() and times_us.min() >= spec.min_plane_us):
+            raise DeviceValueError(
+                f"durations_us has {times_us.min():g}; allowed: {spec.min_plane_us:g} us or longer",
+                device=self.name, operation="show_sequence",
+            )  # fmt: skip
+        return self._do_show_sequence(codes.astype(np.uint16), times_us, wait)
+
+    @property
+    def repeat_us(self) -> float:
+        """Period of the light of what is on display: of the sequence, of a static frame's dips, or 0."""
+        self._require_open("repeat_us")
+        return self._do_repeat_us()
+
     def shown(self) -> LevelArray:
-        """A copy of the frame on display."""
+        """A copy of the frame on display; of a sequence, of its planes one below the other."""
         self._require_open("shown")
         return self._do_shown()
 
     @abstractmethod
     def _do_show(self, levels: LevelArray, wait: bool) -> ShowReceipt: ...
+
+    def _do_show_sequence(
+        self, planes: LevelArray, durations_us: NDArray[np.float64], wait: bool
+    ) -> ShowReceipt:
+        raise UnsupportedFeature("no sequences of planes", device=self.name, operation="show_sequence")
+
+    def _do_repeat_us(self) -> float:
+        return self.spec.repeat_us
 
     @abstractmethod
     def _do_shown(self) -> LevelArray: ...

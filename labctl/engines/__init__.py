@@ -2,6 +2,7 @@
 
 from labctl.engines.digital import DigitalEngine
 from labctl.engines.host_model import contraction, law_of
+from labctl.engines.optical_host import OpticalHostLoopEngine
 from labctl.engines.optical_loop import OpticalLoopEngine
 from labctl.engines.readout import CameraRead, CameraReadout, NoiseBudget
 from labctl.engines.result import (
@@ -13,6 +14,7 @@ from labctl.engines.result import (
     Ledger,
 )
 from labctl.engines.second_starts import SecondStarts
+from labctl.engines.weight_panel import WeightPanel
 
 __all__ = [
     "AppliedKnobs",
@@ -25,8 +27,10 @@ __all__ = [
     "FixedPointResult",
     "Ledger",
     "NoiseBudget",
+    "OpticalHostLoopEngine",
     "OpticalLoopEngine",
     "SecondStarts",
+    "WeightPanel",
     "contraction",
     "law_of",
 ]

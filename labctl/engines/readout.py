@@ -65,6 +65,28 @@ class NoiseBudget:
         return {name: float(np.sqrt(np.mean(values))) for name, values in terms.items()}
 
 
+def camera_budget(camera: Camera, record: CalibrationRecord, pitch: int, light: FloatArray) -> NoiseBudget:
+    """The budget of `light` [B, 2, n] (units) by the data sheet (EMVA 1288's terms) and the spots' record
+    (`spot_gain_counts`, `gain_error` [2, n], `zero_error_units` [n]); a spot is a square of `pitch` pixels.
+    """
+    spec, settings, gains = camera.spec, camera.settings, record.array("spot_gain_counts")
+    e_per_code = spec.e_per_code(settings.gain_db, settings.black_level_codes)
+    pixels = pitch**2
+    per_unit = gains * e_per_code  # electrons of one unit of light
+    dark = pixels * spec.dark_e_per_s * settings.exposure_us * 1e-6
+
+    def summed(electrons: FloatArray | float) -> FloatArray:
+        return np.asarray((electrons / per_unit**2 * np.ones_like(light)).sum(axis=1))
+
+    return NoiseBudget(
+        shot=summed(np.maximum(light * per_unit, 0) + dark),
+        read=summed(pixels * spec.read_noise_e**2),
+        rounding=summed(pixels * e_per_code**2 / 12),
+        flat=np.asarray(((light * record.array("gain_error")) ** 2).sum(axis=1)),
+        zero=record.array("zero_error_units") ** 2,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class CameraRead:
     """What the camera says of a batch: states z [B, n], network units, and where pixels saturated [B].
@@ -196,7 +218,7 @@ class CameraReadout:
         y = light[:, 0] - light[:, 1] - record.array("zero_units")
         gain = spec.gain_value(codes.gain, codes.gain_range)
         z = (gain * y + codes.bias * spec.dac.units_per_code) / leak
-        read = CameraRead(z, saturated, self._budget(light, gains), gain / leak)
+        read = CameraRead(z, saturated, camera_budget(self._camera, record, self._pitch, light), gain / leak)
         self._note(read)
         return read
 
@@ -254,24 +276,6 @@ class CameraReadout:
         if seen.samples:
             out["camera_state_noise_rms_units"] = float(np.sqrt(seen.squares / seen.samples))
         return {**out, **{f"camera_{name}_noise_rms_units": value for name, value in seen.shares.items()}}
-
-    def _budget(self, light: FloatArray, gains: FloatArray) -> NoiseBudget:
-        spec, settings, record = self._camera.spec, self._camera.settings, self.record
-        e_per_code = spec.e_per_code(settings.gain_db, settings.black_level_codes)
-        pixels = self._pitch**2
-        per_unit = gains * e_per_code  # electrons of one unit of light
-        dark = pixels * spec.dark_e_per_s * settings.exposure_us * 1e-6
-
-        def summed(electrons: FloatArray | float) -> FloatArray:
-            return np.asarray((electrons / per_unit**2 * np.ones_like(light)).sum(axis=1))
-
-        return NoiseBudget(
-            shot=summed(np.maximum(light * per_unit, 0) + dark),
-            read=summed(pixels * spec.read_noise_e**2),
-            rounding=summed(pixels * e_per_code**2 / 12),
-            flat=np.asarray(((light * record.array("gain_error")) ** 2).sum(axis=1)),
-            zero=record.array("zero_error_units") ** 2,
-        )
 
     def _note(self, read: CameraRead) -> None:
         seen = self._seen

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import Coercion
+from labctl.engines.picard_noise import StateNoise
 from labctl.engines.readout import CameraRead
 from labctl.programs import ChainUpdate, LoopProgram, LoopSegment
 
@@ -68,7 +69,8 @@ class FixedPointResult:
     step_norm [B]: largest last change over the watched rows (window halves, or the last iterate).
     residual_norm [B]: largest |F(z) - z| over the watched rows by the host's model at the state as read.
     settle_time_us [A], audit [A]: settle times of an audit share of the batch, nan = unsettled. camera: what
-    a camera read-out adds, with its noise budget.
+    a camera read-out adds, with its noise budget. noise: predicted standard deviations of the states, where
+    the host closes the loop.
     """
 
     z: FloatArray
@@ -82,6 +84,7 @@ class FixedPointResult:
     settle_time_us: FloatArray = field(default_factory=lambda: np.empty(0))
     transient: FloatArray = field(default_factory=lambda: np.empty(0))
     camera: CameraRead | None = None
+    noise: StateNoise | None = None
     coercions: tuple[Coercion, ...] = ()
 
 

@@ -46,13 +46,13 @@ def settle_times(time: FloatArray, trace: FloatArray, final: FloatArray, band: f
     return np.where(never_out, time[0], np.where(still_out, np.nan, crossing))
 
 
-def cycling(spread: FloatArray, noise: float, band: float) -> NDArray[np.bool_]:
+def cycling(spread: FloatArray, noise: float | FloatArray, band: float) -> NDArray[np.bool_]:
     """Samples whose state swings inside the window by more than noise explains: a limit cycle.
 
-    spread [B, r] standard deviation in the window, noise the expected one, band the tolerance. The halves'
-    means agree on a cycle (averaging hides it), so it is looked for in the spread.
+    spread [B, r] standard deviation in the window, noise the expected one (or [B]), band the tolerance. The
+    halves' means agree on a cycle (averaging hides it), so it is looked for in the spread.
     """
-    return np.asarray(row_peaks(spread) > max(band / 2, 6.0 * noise))
+    return np.asarray(row_peaks(spread) > np.maximum(band / 2, 6.0 * noise))
 
 
 def row_peaks(values: FloatArray) -> FloatArray:

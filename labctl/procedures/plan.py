@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from labctl.config_files import first_problem
 from labctl.devices import Coercion, ConfigError, ProgramError
-from labctl.engines import Batch, OpticalLoopEngine, SecondStarts
+from labctl.engines import Batch, DigitalEngine, OpticalHostLoopEngine, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
 from labctl.procedures.drawn import check_inception
 from labctl.procedures.models_of import Subject, Tell, subject_of
@@ -54,6 +54,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 NOISE_MARGIN = 2.0  # sigma_min must be at least so many times the measured state noise
 NOISE_POINTS, NOISE_REPEATS = 16, 16
+FEW_REPEATS = 4  # where every iterate is an exposure
 TRANSIENT_POINTS = 128  # enough for a 95th percentile that a sample on a ridge between modes cannot set
 
 
@@ -298,25 +299,27 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
     would end inside the noise.
     """
     engine = rig.engine
-    if not isinstance(engine, OpticalLoopEngine):
+    if isinstance(engine, DigitalEngine):
         return 0.0
     if rig.world is not None:
         rig.set_noise_scale(chain.recipe.noise_scale)
     rig.set_readout(chain.recipe.readout, chain.recipe.exposure_us)
-    if chain.order is not None:
-        engine.use_order(chain.order)
+    loop = engine if isinstance(engine, OpticalLoopEngine) else None
+    if loop is not None and chain.order is not None:
+        loop.use_order(chain.order)
     engine.load(chain.program)
     implicit = [i for i, s in enumerate(chain.program.segments) if s.kind == "implicit"]
     if not implicit:
         return 0.0
-    if engine.camera is not None:
+    if loop is not None and loop.camera is not None:
         for index in implicit:
-            batch = _typical(chain, engine, index, TRANSIENT_POINTS)
-            _, left = engine.settling(chain.program.segments[index], _preset(chain, engine, index, batch))
-            engine.camera.refuse_transient(left, engine.electronics.spec)
+            batch = _typical(chain, index, TRANSIENT_POINTS)
+            _, left = loop.settling(chain.program.segments[index], _preset(chain, index, batch))
+            loop.camera.refuse_transient(left, loop.electronics.spec)
     segment, state = chain.program.segments[implicit[-1]], chain.program.placement.state
-    batch = _typical(chain, engine, implicit[-1], NOISE_POINTS, NOISE_REPEATS)
-    z = engine.solve(segment, batch).z[:, state].reshape(NOISE_POINTS, NOISE_REPEATS, -1)
+    repeats = FEW_REPEATS if loop is None else NOISE_REPEATS
+    batch = _typical(chain, implicit[-1], NOISE_POINTS, repeats)
+    z = engine.solve(segment, batch).z[:, state].reshape(NOISE_POINTS, repeats, -1)
     # the median point: one on a ridge between modes shows jumps, not noise
     spread = float(np.median(z.std(axis=1, ddof=1), axis=0).max()) / segment.inject_scale
     down, _ = chain.sampler.split(chain.sampler.steps - 1)
@@ -331,7 +334,23 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
     return amplified
 
 
-def _preset(chain: Chain, engine: OpticalLoopEngine, settle: int, batch: Batch) -> Batch:
+def expected_us(chain: Chain, rig: Rig) -> float:
+    """Modelled device time of a chain; where the host closes the loop, by the exposures that typical points
+    of each settle are expected to take on the program as it was loaded.
+    """
+    engine = rig.engine
+    if not isinstance(engine, OpticalHostLoopEngine):
+        return chain.device_us(rig)
+    each_us = 0.0
+    for index, segment in enumerate(chain.program.segments):
+        batch = _typical(chain, index, NOISE_POINTS)
+        if segment.kind == "implicit":
+            batch = _preset(chain, index, batch)
+        each_us += engine.expected(segment, batch).duration_us / NOISE_POINTS
+    return each_us * chain.recipe.samples + chain.program.frames * rig.frame_us
+
+
+def _preset(chain: Chain, settle: int, batch: Batch) -> Batch:
     """The batch as a chain would start it: u at c_in x, where the injection is c = (1 - g) x (section 5)."""
     segment, ask = chain.program.segments[settle], chain.ask(settle)
     start = np.zeros_like(batch.start)
@@ -339,7 +358,7 @@ def _preset(chain: Chain, engine: OpticalLoopEngine, settle: int, batch: Batch) 
     return replace(batch, start=start)
 
 
-def _typical(chain: Chain, engine: OpticalLoopEngine, settle: int, points: int, repeats: int = 1) -> Batch:
+def _typical(chain: Chain, settle: int, points: int, repeats: int = 1) -> Batch:
     """Injections [points x repeats, d] whose root is a typical point of that settle, started there."""
     segment, ask = chain.program.segments[settle], chain.ask(settle)
     state = chain.program.placement.state
@@ -350,7 +369,7 @@ def _typical(chain: Chain, engine: OpticalLoopEngine, settle: int, points: int, 
     typical = host.denoise(drawn, ask.sigma)
     alone = HostMachine(chain.part(settle), labels=labels)  # the other parts stand in the injection
     injection = typical - ask.g * alone.denoise(typical, ask.sigma)
-    start = np.zeros((points, engine.n_channels))
+    start = np.zeros((points, chain.program.placement.n_channels))
     start[:, state] = segment.inject_scale * typical
     return Batch(
         np.repeat(injection, repeats, axis=0),

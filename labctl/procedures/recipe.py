@@ -15,7 +15,7 @@ from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
 from labctl.sampling import CHAIN_RULES, DEFAULT_SWEEPS, SCHEMES, Ending
 
-EngineName = Literal["optical-loop", "digital"]
+EngineName = Literal["optical-loop", "optical-host-loop", "digital"]
 
 
 def _bits(value: object) -> object:
@@ -50,7 +50,7 @@ class SampleRecipe(BaseModel):
     title: str = Field(min_length=1)
     about: str = ""
     law: Literal["loop", "oscillator"] = "loop"
-    engines: tuple[EngineName, ...] = ("optical-loop", "digital")
+    engines: tuple[EngineName, ...] = ("optical-loop", "optical-host-loop", "digital")
     model: str = ""
     data: str = ""
     train_iterations: int = Field(default=4000, ge=1, le=200_000)
@@ -152,7 +152,7 @@ class TourRecipe(BaseModel):
     title: str = Field(min_length=1)
     about: str = ""
     law: Literal["loop", "oscillator"] = "loop"
-    engines: tuple[EngineName, ...] = ("optical-loop", "digital")
+    engines: tuple[EngineName, ...] = ("optical-loop", "optical-host-loop", "digital")
     recipes: tuple[str, ...] = Field(min_length=1)
     overrides: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=1, ge=0, le=2**31 - 1)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from labctl.devices import Aborted, Outcome, RunLogError, Scalar, UserError
-from labctl.engines import FixedPointResult, OpticalLoopEngine
+from labctl.engines import FixedPointResult, OpticalHostLoopEngine, OpticalLoopEngine
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
 from labctl.procedures.background import BackgroundLog
 from labctl.procedures.compensating import compensated
 from labctl.procedures.drawn import judge_pictures
 from labctl.procedures.interrupts import uninterrupted
-from labctl.procedures.plan import Chain, chains_of, check_state_noise, run_sampler
+from labctl.procedures.plan import Chain, chains_of, check_state_noise, expected_us, run_sampler
 from labctl.procedures.recipe import Protocol, ScanRecipe, load_protocol
 from labctl.procedures.records import SCAN_UNITS, as_bytes, column_name, header_of, plan_of, step_record
 from labctl.rig import Rig
@@ -60,6 +60,9 @@ class Watcher:
 
     def preparing(self, what: str, done: int, total: int) -> None:
         """Something before the first settle is being done: `what`, the `done`-th of `total`."""
+
+    def expecting(self, device_us: float) -> None:
+        """Every iterate is an exposure: what the bench is expected to take, told before the first settle."""
 
     def planned(self, chains: list[Chain], path: Path) -> None:
         """All chains are compiled and the file is open; `path` is the name it will have when whole."""
@@ -138,10 +141,13 @@ def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult
         used_us = 0.0 if rig.world is None else float(rig.world.now_us)
         _check_folder(out)
         chains = compensated(chains_of(protocol, rig, watcher.training), rig, watcher.training)
-        noises = []
+        noises, device_us = [], 0.0
         for done, chain in enumerate(chains):
             watcher.preparing("state noise", done, len(chains))
             noises.append(check_state_noise(chain, rig))
+            device_us += expected_us(chain, rig)
+        if isinstance(rig.engine, OpticalHostLoopEngine):
+            watcher.expecting(device_us)
         header, plan = header_of(protocol, rig, chains, used_us), plan_of(protocol, rig, chains)
     except (UserError, RunLogError):
         raise

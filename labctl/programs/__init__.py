@@ -1,5 +1,6 @@
 """Programs: segments, codes and quantisers, placement of a network into W, encoding into light."""
 
+from labctl.programs.area_encoding import EncodedPlanes, encode_planes, plane_durations_us
 from labctl.programs.cell_map import CellMap
 from labctl.programs.chain import ChainUpdate, encode_chain, injected, preset
 from labctl.programs.code_search import search_codes
@@ -19,6 +20,7 @@ __all__ = [
     "CodedMatrix",
     "CodedTables",
     "EncodedFrame",
+    "EncodedPlanes",
     "LoopProgram",
     "LoopSegment",
     "PlacedWeights",
@@ -29,10 +31,12 @@ __all__ = [
     "encode",
     "encode_chain",
     "encode_frame",
+    "encode_planes",
     "encode_tables",
     "full_scale_code",
     "injected",
     "place",
+    "plane_durations_us",
     "preset",
     "search_codes",
     "to_codes",

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import CalibrationRecord, ModulatorSpec, ProgramError
+from labctl.programs.area_encoding import encode_area
 from labctl.programs.encoded_frame import MIN_CELL_PX, EncodedFrame
+from labctl.programs.grating import encode_gratings
 from labctl.programs.measured_encoding import encode_measured
 
 FloatArray = NDArray[np.float64]
@@ -18,6 +20,7 @@ FloatArray = NDArray[np.float64]
 
 def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: CalibrationRecord) -> EncodedFrame:
     """Signed fractions [n, n] in -1 .. 1 to a frame of cells; output rows run down, input columns across.
+    Mirrors get area patterns (`encode_area`), phase-only panels gratings (`encode_gratings`).
 
     The record gives `panel_transmittance` [n_levels] (0 .. 1), `path_origin_px` [2, 2] (top, left of the
     positive and negative field) and `cell_px` [2] (height, width); one that holds `span_units` was measured:
@@ -25,8 +28,6 @@ def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: Calibration
     not fit the panel, or fractions outside -1 .. 1.
     """
     n = len(fractions)
-    if spec.kind != "lcos-intensity":
-        raise ProgramError(f"modulator kind is {spec.kind}; this encoder writes lcos-intensity frames")
     if not np.isfinite(fractions).all() or np.abs(fractions).max() > 1 + 1e-12:
         raise ProgramError(
             f"a weight fraction is {fractions.flat[int(np.argmax(np.abs(fractions)))]}; allowed: -1 to 1"
@@ -38,12 +39,7 @@ def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: Calibration
         raise ProgramError(
             f"cells of {cell_height} x {cell_width} pixels; allowed: at least {MIN_CELL_PX} x {MIN_CELL_PX}"
         )
-    transmittance = record.array("panel_transmittance")
-    order = np.argsort(transmittance, kind="stable")
-    ordered = transmittance[order]
-    frame = np.zeros(spec.shape_px, np.uint16)
-    realised = np.zeros((n, n))
-    for sign, (top, left) in zip((1.0, -1.0), record.array("path_origin_px").astype(int), strict=True):
+    for top, left in record.array("path_origin_px").astype(int):
         if (
             top < 0
             or left < 0
@@ -53,6 +49,16 @@ def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: Calibration
             raise ProgramError(
                 f"a {n} x {n} matrix of {cell_height} x {cell_width} px cells exceeds the panel"
             )
+    if spec.kind == "dmd":
+        return encode_area(fractions, spec, record)
+    if spec.kind == "lcos-phase":
+        return encode_gratings(fractions, spec, record)
+    transmittance = record.array("panel_transmittance")
+    order = np.argsort(transmittance, kind="stable")
+    ordered = transmittance[order]
+    frame = np.zeros(spec.shape_px, np.uint16)
+    realised = np.zeros((n, n))
+    for sign, (top, left) in zip((1.0, -1.0), record.array("path_origin_px").astype(int), strict=True):
         want = np.maximum(sign * fractions, 0.0)
         right = np.clip(np.searchsorted(ordered, want), 1, len(ordered) - 1)
         nearest = np.where(want - ordered[right - 1] <= ordered[right] - want, right - 1, right)

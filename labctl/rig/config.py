@@ -11,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.rig.table import DRIVERS, PROFILE_VALUES, WORLDS, load
+from labctl.rig.table import DRIVERS, PROFILE_VALUES, WORLDS, Role, load
+
+NEEDED: dict[str, tuple[Role, ...]] = {
+    "optical-loop": ("modulator", "electronics"),
+    "optical-host-loop": ("modulator", "drive", "camera"),
+    "digital": (),
+}
 
 
 class WorldConfig(BaseModel):
@@ -42,15 +48,19 @@ class DeviceConfig(BaseModel):
 
 
 class RigConfig(BaseModel):
-    """A whole rig. engine "optical-loop" needs a modulator and loop electronics; "digital" needs nothing."""
+    """A whole rig. engine "optical-loop" needs a modulator and loop electronics, "optical-host-loop" a
+    modulator, a drive and a camera; "digital" needs nothing.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
     about: str
     law: Literal["loop", "oscillator"] = "loop"
-    engine: Literal["optical-loop", "digital"]
+    engine: Literal["optical-loop", "optical-host-loop", "digital"]
     n_channels: int = Field(default=48, ge=2)
+    weights: Literal["frame", "pulse-width"] = "frame"
+    pulse_bits: int = Field(default=3, ge=1, le=8)
     world: WorldConfig | None = None
     device: tuple[DeviceConfig, ...] = ()
 
@@ -72,14 +82,18 @@ class RigConfig(BaseModel):
                     f"device {device.name!r}: {device.driver} needs a [world] of kind {entry.world}"
                 )
         roles = [DRIVERS[d.driver].role for d in self.device]
-        if self.engine == "optical-loop":
-            for role in ("modulator", "electronics"):
-                if roles.count(role) != 1:
-                    raise ValueError(
-                        f"engine optical-loop has {roles.count(role)} devices for {role}; allowed: exactly 1"
-                    )
-            if roles.count("camera") > 1:
-                raise ValueError(f"there are {roles.count('camera')} cameras; allowed: at most 1")
+        for role in NEEDED[self.engine]:
+            if roles.count(role) != 1:
+                raise ValueError(
+                    f"engine {self.engine} has {roles.count(role)} devices for {role}; allowed: exactly 1"
+                )
+        if self.weights == "pulse-width" and self.engine != "optical-host-loop":
+            raise ValueError(
+                f'weights is "pulse-width" with engine {self.engine}; allowed: "frame" (a plane outlasts the '
+                "loop's settling), or engine optical-host-loop"
+            )
+        if self.engine == "optical-loop" and roles.count("camera") > 1:
+            raise ValueError(f"there are {roles.count('camera')} cameras; allowed: at most 1")
         if self.world is not None and self.world.kind not in WORLDS:
             raise ValueError(f"world {self.world.kind!r} is not known; allowed: {', '.join(WORLDS)}")
         return self

@@ -10,6 +10,7 @@ import numpy as np
 from labctl_calibration import (
     calibrate_camera,
     calibrate_open_loop,
+    find_spots,
     nominal_panel_record,
     nominal_spot_record,
 )
@@ -89,6 +90,11 @@ def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator
                     records.folder, records.newest, modulators[0].open().serial, electronics.open().serial
                 )
                 yield Finding(config.name, "bring-up", standing.words(), True, note=True)
+        drives = [d for d in sound if isinstance(d, InputDrive)]
+        cameras = [d for d in sound if isinstance(d, Camera)]
+        if modulators and drives and cameras and not any(isinstance(d, LoopElectronics) for d in sound):
+            search = partial(_driven_spots, modulators[0], drives[0], cameras[0])
+            yield _tested(cameras[0], "spots", search)
     finally:
         rig.close()
 
@@ -203,6 +209,12 @@ def _spots(panel: WeightModulator, electronics: LoopElectronics, camera: Camera)
         f"{100 * gains.std() / gains.mean():.2f}%, {gains.mean():.4g} counts a unit of light in "
         f"{camera.settings.exposure_us:.3g} us, {camera.spec.shutter} shutter"
     )
+
+
+def _driven_spots(panel: WeightModulator, drive: InputDrive, camera: Camera) -> str:
+    """Find every spot by the light of the emitters, where no electronics do it."""
+    record = nominal_panel_record(panel.spec, drive.spec.n_channels, panel.open().serial)
+    return find_spots(panel, drive, camera, record).found
 
 
 def _loop(electronics: LoopElectronics) -> str:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from labctl_calibration import (
+    LightCalibration,
     calibrate_camera,
     calibrate_open_loop,
     nominal_panel_record,
@@ -25,17 +26,27 @@ from labctl.devices import (
     ConfigError,
     Device,
     Identity,
+    InputDrive,
     LoopElectronics,
     LoopSpec,
     Scalar,
     WeightModulator,
 )
-from labctl.engines import CameraReadout, DigitalEngine, OpticalLoopEngine
+from labctl.engines import (
+    CameraReadout,
+    DigitalEngine,
+    OpticalHostLoopEngine,
+    OpticalLoopEngine,
+    WeightPanel,
+)
+from labctl.programs import plane_durations_us
 from labctl.rig.config import RigConfig, WorldConfig, load_rig
 from labctl.rig.standing import Standing
 from labctl.rig.table import DRIVERS, WORLDS, load
 
 READOUTS = ("adc", "camera")
+TYPICAL_EXPOSURES = 60  # of a settle: benchmarks/results/host_loop.md
+AnyEngine = OpticalLoopEngine | OpticalHostLoopEngine | DigitalEngine
 AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 
@@ -65,7 +76,8 @@ class Rig:
         self.devices: dict[str, Device] = {}
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
-        self._engine: OpticalLoopEngine | DigitalEngine | None = None
+        self._engine: AnyEngine | None = None
+        self._light: LightCalibration | None = None
 
     @property
     def name(self) -> str:
@@ -73,7 +85,7 @@ class Rig:
         return self.config.name
 
     @property
-    def engine(self) -> OpticalLoopEngine | DigitalEngine:
+    def engine(self) -> AnyEngine:
         """The engine; ConfigError while the rig is closed."""
         if self._engine is None:
             raise ConfigError(f"rig {self.name} is not open; use `with open_rig(...) as rig:` or rig.open()")
@@ -142,13 +154,14 @@ class Rig:
         """Refuse a read-out that this rig, built or open, does not have: ConfigError with what it allows."""
         if kind not in READOUTS:
             raise ConfigError(f"readout is {kind!r}; allowed: {', '.join(READOUTS)}")
-        if kind == "adc":
+        hosted = self.config.engine == "optical-host-loop"  # reads by camera, whatever the recipe says
+        if kind == "adc" and not hosted:
             if exposure_us:
                 raise ConfigError(
                     f'exposure_us is {exposure_us:g}; readout "adc" allows 0 only: it exposes nothing'
                 )
             return
-        if self.config.engine != "optical-loop" or not any(
+        if self.config.engine == "digital" or not any(
             isinstance(device, Camera) for device in self.build().values()
         ):
             raise ConfigError(f'readout is "camera", and rig {self.name} has none; allowed: adc')
@@ -173,11 +186,20 @@ class Rig:
         return next((panel.spec.settle_time_us for panel in panels), 0.0)
 
     def settle_us(self, readout: str, exposure_us: float = 0.0) -> float:
-        """Modelled device time from one settle to the next; 0 on the host.
+        """Modelled device time from one settle to the next; 0 on the host. Where the host closes the loop, of
+        a usual settle's exposures: how many it will be is known when the program is loaded.
 
         Where the camera's exposure is still to be chosen, the shortest is taken.
         """
         spec = self.loop_spec
+        if self.config.engine == "optical-host-loop":
+            camera = self.device(Camera).spec
+            modulator, bits = self.device(WeightModulator).spec, self.config.pulse_bits
+            repeat_us = modulator.repeat_us
+            if self.config.weights == "pulse-width":
+                repeat_us = float(plane_durations_us(modulator, bits).sum())
+            exposed_us = exposure_us or max(camera.exposure_range_us[0], repeat_us)
+            return TYPICAL_EXPOSURES * camera.period_us(exposed_us, 2 * SPOT_PITCH_PX)
         if spec is None:
             return 0.0
         if readout == "adc":
@@ -198,9 +220,13 @@ class Rig:
         if isinstance(engine, OpticalLoopEngine):
             camera = self.device(Camera) if kind == "camera" else None
             engine.camera = None if camera is None else self._camera_readout(camera, exposure_us)
+        if self._light is not None:
+            self._light.exposure_us = exposure_us
 
     def readout_summary(self) -> dict[str, Scalar]:
-        """What the run's record says of a camera read-out; empty for the ADC's."""
+        """What the run's record says of what the camera read; empty for the ADC's."""
+        if isinstance(self.engine, OpticalHostLoopEngine):
+            return self.engine.summary()
         camera = self.engine.camera if isinstance(self.engine, OpticalLoopEngine) else None
         return {} if camera is None else camera.summary()
 
@@ -247,9 +273,11 @@ class Rig:
             raise ConfigError(f"rig {self.name}: world: {error}") from None
         return bench
 
-    def _build_engine(self) -> OpticalLoopEngine | DigitalEngine:
+    def _build_engine(self) -> AnyEngine:
         if self.config.engine == "digital":
             return DigitalEngine(self.config.n_channels, tolerance=1e-8, name=self.name)
+        if self.config.engine == "optical-host-loop":
+            return self._host_loop()
         modulator, electronics = self.device(WeightModulator), self.device(LoopElectronics)
         serial = self.identities[modulator.name].serial
         record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
@@ -279,6 +307,14 @@ class Rig:
             return None
         panel, rows = self.standing.pair
         return Bench.of(panel.record, rows.record, (panel.id, rows.id))
+
+    def _host_loop(self) -> OpticalHostLoopEngine:
+        modulator, drive, camera = self.device(WeightModulator), self.device(InputDrive), self.device(Camera)
+        serial = self.identities[modulator.name].serial
+        record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
+        self._light = LightCalibration()
+        panel = WeightPanel(modulator, record, self.config.weights, self.config.pulse_bits)
+        return OpticalHostLoopEngine(panel, drive, camera, self._light, name=self.name)
 
     def __enter__(self) -> Self:
         return self.open()

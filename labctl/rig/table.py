@@ -24,6 +24,7 @@ class Entry:
 DRIVERS: dict[str, Entry] = {
     "twin.lcos-panel": Entry("modulator", "labctl_sim_devices.panel:PanelTwin", "optical-bench"),
     "twin.dmd": Entry("modulator", "labctl_sim_devices.dmd:DmdTwin", "optical-bench"),
+    "twin.phase-panel": Entry("modulator", "labctl_sim_devices.phase_panel:PhasePanelTwin", "optical-bench"),
     "twin.emitters": Entry("drive", "labctl_sim_devices.emitters:EmitterTwin", "optical-bench"),
     "twin.loop-electronics": Entry(
         "electronics", "labctl_sim_devices.electronics:ElectronicsTwin", "optical-bench"

@@ -7,6 +7,7 @@ from labctl_sim_devices.dmd import DmdTwin
 from labctl_sim_devices.electronics import ElectronicsTwin
 from labctl_sim_devices.emitters import EmitterTwin
 from labctl_sim_devices.panel import PanelTwin
+from labctl_sim_devices.phase_panel import PhasePanelTwin
 from labctl_sim_devices.profile import OpticalProfile, load_profile, profile_document, profile_names
 from labctl_sim_devices.truth import BenchTruth
 from labctl_sim_devices.units import TERMS, UnitTruth, draw_unit
@@ -23,6 +24,7 @@ __all__ = [
     "OpticalBench",
     "OpticalProfile",
     "PanelTwin",
+    "PhasePanelTwin",
     "UnitTruth",
     "draw_unit",
     "load_profile",

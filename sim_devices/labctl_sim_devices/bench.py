@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.physics import BenchLaw, LoopNoise
+from labctl.physics import BenchLaw, LoopNoise, Stream
 from labctl_sim_devices.clock_terms import ClockTerms
 from labctl_sim_devices.damage import DamageRecord
 from labctl_sim_devices.loop_light import EmissionTable
 from labctl_sim_devices.optics import PanelOptics
 from labctl_sim_devices.profile import OpticalProfile
-from labctl_sim_devices.shutter import Shutter
+from labctl_sim_devices.shutter import Gathered, Shutter, Triggers
 from labctl_sim_devices.truth import (
     LIGHT_TERMS,
     LOOP_TERMS,
@@ -116,13 +116,15 @@ class OpticalBench:
         """Factors of the moment [n] on the emitters' light; 0 where one has died."""
         return np.asarray(self.clock.light(self.now_us) * self.damage.alive)
 
-    def law(self) -> BenchLaw:
-        """Forward map of the frame on display, without the emitters' factors of the moment."""
+    def law(self, transmittance: FloatArray | None = None) -> BenchLaw:
+        """Forward map of the frame on display, without the emitters' factors of the moment; or of a plane of
+        a sequence, by its transmittances.
+        """
         p, unit = self.profile, self.unit
         return BenchLaw(
             path=self._unit_path,
             loop=loop_errors(p, unit, self.clock.offset(self.now_us)),
-            transmittance=tensor(self.transmittances()),
+            transmittance=tensor(self.transmittances() if transmittance is None else transmittance),
             pedestal=p.pedestal_units,
             curve=curve(unit),
             curve_share=float(unit.curve_share),
@@ -153,11 +155,23 @@ class OpticalBench:
             return drive
         return np.asarray(self._unit_path.light(tensor(drive)).numpy().reshape(len(drive), -1))
 
-    def spots(self, light: Floats) -> Floats:
-        """Light of the 2 n spots [B, 2 n] before the detectors, of emitted light [B, f]."""
+    def spots(
+        self, light: Floats, begin_us: FloatArray | None = None, end_us: FloatArray | None = None
+    ) -> Floats:
+        """Light of the 2 n spots [B, 2 n] before the detectors, of emitted light [B, f] over exposures that
+        begin and end at these times [B] (none: now).
+        """
+        sequence = self.optics.sequence
+        if sequence is None or begin_us is None or end_us is None:
+            return self._spots(light, self.transmittances())
+        shares = sequence.shares(begin_us, end_us) * self.damage.panel_light
+        planes = zip(shares.T, sequence.transmittances, strict=True)
+        return np.asarray(sum(share[:, None] * self._spots(light, plane) for share, plane in planes))
+
+    def _spots(self, light: Floats, transmittances: Floats) -> Floats:
         if self.plain_light:
-            return np.concatenate([light @ path.T for path in self.transmittances()], axis=1)
-        law = self.law()
+            return np.concatenate([light @ path.T for path in transmittances], axis=1)
+        law = self.law(np.asarray(transmittances, dtype=np.float64))
         matrices = law.path.optical(law.transmittance).numpy() * self.emitters()
         n = self.profile.n_channels
         if law.path.linear_emission:
@@ -165,6 +179,32 @@ class OpticalBench:
             both = (matrices * slopes[None, :, None, :]).sum(axis=1)  # [to, out, in]
             return np.concatenate([light @ part.T for part in both], axis=1)
         return np.asarray(light @ matrices.transpose(1, 3, 0, 2).reshape(2 * n, 2 * n))
+
+    def image(
+        self, device: str, triggers: Triggers, light: FloatArray, on_us: float, rest: FloatArray
+    ) -> None:
+        """A camera that waits sees each pattern's light [B, f] for `on_us` after its trigger, then `rest`.
+
+        rest [f]. `device` drives the emitters: its name and the triggers' label the draws of their intensity
+        noise.
+        """
+        if self.shutter is None:
+            return
+        begin, end = self.shutter.open_us(triggers)
+        exposure_us = float((end - begin).mean())
+        draw = Stream(self.seed, device, f"{triggers.source} rin in frame")
+        swing = draw.normal(triggers.sample, self.profile.n_channels, step=triggers.step, dtype=torch.float64)
+        seen = light * (1 + self.noise.rin_sd(exposure_us * 1e-6) * by_path(swing.numpy(), light))
+        begin_us = triggers.time_us + begin
+        if self.optics.sequence is not None:  # its planes have dips of their own
+            seen = seen * self.clock.flicker(begin_us + exposure_us / 2)[:, None]
+        elif self.unit.has("flicker", "mirror_resets"):
+            seen = seen * self.clock.modulation(begin_us, exposure_us)[:, None]
+        gathered = Gathered(begin, end, light.shape[1])
+        gathered.add(0.0, 0.0, on_us, seen)
+        gathered.add(0.0, on_us, on_us, seen)
+        gathered.rest(on_us, rest)
+        self.shutter.expose(triggers, gathered.light_us)
 
     def strain(self, device: str, drive_units: Floats) -> None:
         """The emitters are driven so [B, n]: whatever is rated for less is damaged, and that is recorded."""
@@ -182,3 +222,8 @@ class OpticalBench:
     def unplug(self) -> None:
         """Take the bench away: every later operation of its devices fails as a pulled cable would."""
         self.present = False
+
+
+def by_path(normal: FloatArray, light: FloatArray) -> FloatArray:
+    """An emitter's draw [B, n] for each feature of its light [B, f]: its noise is the same on both paths."""
+    return np.tile(normal, (1, light.shape[1] // normal.shape[1]))

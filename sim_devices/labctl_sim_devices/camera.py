@@ -26,6 +26,7 @@ from labctl.physics.noise import ELEMENTARY_CHARGE_C
 from labctl_sim_devices.bench import OpticalBench
 from labctl_sim_devices.profile import OpticalProfile
 from labctl_sim_devices.shutter import Triggers
+from labctl_sim_devices.speckle import speckle_patterns
 
 FloatArray = NDArray[np.floating]
 Float32 = NDArray[np.float32]
@@ -34,9 +35,12 @@ RENDERED = 64  # frames made into pixels together
 
 @dataclass(frozen=True, eq=False)
 class _Taken:
-    """Exposures waiting to be read: spot light times time [B, 2 n] (unit us), and what labels them."""
+    """Exposures waiting to be read: spot light times time [B, 2 n] (unit us), and what labels them; in
+    coherent light emitted light times time [B, n] and the cells' transmittances [2, n, n] that it met.
+    """
 
     spots_us: FloatArray
+    coherent: tuple[FloatArray, FloatArray] | None
     triggers: Triggers
     begin_us: FloatArray
 
@@ -101,10 +105,13 @@ class CameraTwin(Camera):
         room = self._expected - sum(len(t.begin_us) for t in self._taken) - self._missed
         kept[max(room, 0) :] = False
         self._missed += int(np.count_nonzero(~kept[: max(room, 0)]))
-        spots = self._bench.spots(emitted_us[kept])
-        begin, _ = self.open_us(triggers)
+        begin, end = (triggers.time_us + part for part in self.open_us(triggers))
+        spots = self._bench.spots(emitted_us[kept], begin[kept], end[kept])
         heard = Triggers(triggers.time_us[kept], triggers.source, triggers.sample[kept], triggers.step)
-        self._taken.append(_Taken(spots, heard, heard.time_us + begin[kept]))
+        coherent = None
+        if self._bench.unit.has("speckle"):
+            coherent = emitted_us[kept], self._bench.transmittances()
+        self._taken.append(_Taken(spots, coherent, heard, begin[kept]))
         self._ids.append(self._seen + np.flatnonzero(kept))
         self._seen += len(kept)
 
@@ -226,8 +233,15 @@ class CameraTwin(Camera):
         bench, s, spec = self._bench, self._settings, self.spec
         p, noise = bench.profile, bench.noise_scale
         plane = self._sensor.part(s)
-        electrons = self._sensor.e_per_unit_us * taken.spots_us[part].astype(np.float32)
-        seen = np.matmul(plane.rows[None] * electrons[:, None, :], plane.columns)
+        if taken.coherent is None:
+            electrons = self._sensor.e_per_unit_us * taken.spots_us[part].astype(np.float32)
+            seen = np.matmul(plane.rows[None] * electrons[:, None, :], plane.columns)
+        else:
+            emitted_us, cells = taken.coherent
+            unit = bench.unit
+            lit = self._sensor.e_per_unit_us * (emitted_us[part] * bench.emitters()).astype(np.float32)
+            contrast, grain_px = float(unit.speckle_contrast), float(unit.settings["speckle_grain_px"])
+            seen = self._sensor.speckled(lit, cells, s, contrast, grain_px)
         seen *= plane.response
         seen += plane.dark_e_per_s * np.float32(s.exposure_us * 1e-6)
         shot = 1.0 if p.camera_shot_noise else 0.0
@@ -279,6 +293,7 @@ class _Sensor:
         photons_per_us = charges_per_us / (p.detector_quantum_efficiency_percent / 100)
         share = p.camera_light_percent * p.camera_quantum_efficiency_percent * 1e-4
         self.e_per_unit_us = np.float32(photons_per_us * share)
+        self._patterns: tuple[tuple[float, float], Float32] | None = None
         self._known: tuple[tuple[int, int, int, int], _Plane] | None = None
 
     def part(self, s: CameraSettings) -> _Plane:
@@ -287,6 +302,43 @@ class _Sensor:
         if self._known is None or self._known[0] != where:
             self._known = (where, self._make(*where))
         return self._known[1]
+
+    def speckled(
+        self, lit: Float32, cells: FloatArray, s: CameraSettings, contrast: float, grain_px: float
+    ) -> Float32:
+        """Electrons [B, height, width] of emitters' light [B, n] through cells [2, n, n]: each cell's share
+        of its spot has a speckle pattern of its own, and shares of different emitters add in intensity.
+        """
+        p = self._profile
+        n, pitch = p.n_channels, p.camera_spot_pitch_px
+        if self._patterns is None or self._patterns[0] != (contrast, grain_px):
+            stream = Stream(self._seed, self._name, "speckle")
+            made = speckle_patterns(stream, 2 * n * n, pitch, grain_px, contrast)
+            made = made.reshape(2, n, n, pitch, pitch) * self._squares()[:, :, None]
+            self._patterns = ((contrast, grain_px), made)
+        shares = self._patterns[1] * cells.astype(np.float32)[..., None, None]
+        field = np.tensordot(lit, shares, axes=(1, 2))  # [B, 2, n, pitch, pitch]
+        square = field.transpose(0, 1, 3, 2, 4).reshape(len(lit), 2 * pitch, n * pitch)
+        height, width = p.camera_shape_px
+        whole = np.zeros((len(lit), s.height_px, s.width_px), np.float32)
+        top, left = (height - 2 * pitch) // 2 - s.offset_y_px, (width - n * pitch) // 2 - s.offset_x_px
+        rows, columns = slice(max(top, 0), top + 2 * pitch), slice(max(left, 0), left + n * pitch)
+        part = whole[:, rows, columns]
+        part += square[:, max(-top, 0) :, max(-left, 0) :][:, : part.shape[1], : part.shape[2]]
+        return whole
+
+    def _squares(self) -> Float32:
+        """Profiles of the spots in their squares [2, n, pitch, pitch], before any speckle."""
+        p = self._profile
+        n, pitch = p.n_channels, p.camera_spot_pitch_px
+        height, width = p.camera_shape_px
+        rows = (height - 2 * pitch) // 2 + np.arange(2 * pitch)
+        columns = (width - n * pitch) // 2 + np.arange(n * pitch)
+        y = self._profile_of(self._y, rows).reshape(2, n, 2, pitch)
+        x = self._profile_of(self._x, columns).reshape(2, n, n, pitch)
+        own_y = y[np.arange(2)[:, None], np.arange(n), np.arange(2)[:, None]]
+        own_x = x[:, np.arange(n), np.arange(n)]
+        return np.asarray(own_y[..., :, None] * own_x[..., None, :], dtype=np.float32)
 
     def _make(self, top: int, height: int, left: int, width: int) -> _Plane:
         p = self._profile

@@ -225,6 +225,13 @@ class MirrorResets(Term):
     gated: bool
 
 
+class Speckle(Term):
+    """Of each cell's light in its spot on the camera: coherent, behind a diffuser."""
+
+    contrast: NonNegativeFloat = Field(le=1)
+    grain_px: PositiveFloat = Field(description="square root of the correlation area, camera pixels")
+
+
 class UnitDistribution(Term):
     """Every term of a drawn bench. A term that is left out is absent."""
 
@@ -256,6 +263,7 @@ class UnitDistribution(Term):
     warm_up: WarmUp | None = None
     mains: Mains | None = None
     mirror_resets: MirrorResets | None = None
+    speckle: Speckle | None = None
 
     @model_validator(mode="after")
     def _one_grid(self) -> Self:

@@ -29,7 +29,7 @@ from labctl.devices import (
     joined_readouts,
 )
 from labctl.physics import Stream
-from labctl_sim_devices.bench import OpticalBench
+from labctl_sim_devices.bench import OpticalBench, by_path
 from labctl_sim_devices.integration import LoopRun, Released, Window
 from labctl_sim_devices.loop_light import REACH_UNITS, LoopLight, PlainLight, TrueLight
 from labctl_sim_devices.sequencer import SequencerTwin
@@ -130,10 +130,12 @@ class ElectronicsTwin(LoopElectronics):
         ]
         if hold is not None:
             triggers = Triggers(times_us, "probe", row, self._probes)
-            self._image_probe(triggers, light, max(window_us, hold.hold_us), at)
+            after = p.pedestal_units if at == "phi" else 0.0  # phi is 0 again, or all is dark
+            rest = bench.light_of(np.full((1, p.n_channels), after))[0]
+            bench.image(self.name, triggers, light, max(window_us, hold.hold_us), rest)
         self._probes += 1
         seconds = window_us * 1e-6
-        noisy = light * (1 + noise.rin_sd(seconds) * _by_path(draw[0], light))
+        noisy = light * (1 + noise.rin_sd(seconds) * by_path(draw[0], light))
         signal, total = self._detected(noisy, light, times_us, window_us)
         density = noise.detector_density() + noise.shot_density() * total
         current = signal + np.sqrt(density / (2 * seconds)) * draw[1]
@@ -169,26 +171,6 @@ class ElectronicsTwin(LoopElectronics):
         detected = law.path.compressed(torch.from_numpy(signal)).numpy()
         total = np.einsum("bf,tof->bo", light, seen)
         return detected[:, 0] - detected[:, 1], np.maximum(total, 0.0)
-
-    def _image_probe(
-        self, triggers: Triggers, light: FloatArray, on_us: float, at: str
-    ) -> None:  # fmt: skip
-        """A camera that waits sees each pattern while it is on; then phi is 0 again, or all is dark."""
-        bench = self._bench
-        if bench.shutter is None:
-            return
-        n = self._spec.n_channels
-        begin, end = bench.shutter.open_us(triggers)
-        exposure_us = float((end - begin).mean())
-        draw = Stream(bench.seed, self.name, "probe rin in frame")
-        flicker = draw.normal(triggers.sample, n, step=triggers.step, dtype=torch.float64).numpy()
-        seen = light * (1 + bench.noise.rin_sd(exposure_us * 1e-6) * _by_path(flicker, light))
-        gathered = Gathered(begin, end, light.shape[1])
-        gathered.add(0.0, 0.0, on_us, seen)
-        gathered.add(0.0, on_us, on_us, seen)
-        after = bench.profile.pedestal_units if at == "phi" else 0.0
-        gathered.rest(on_us, bench.light_of(np.full((1, n), after))[0])
-        bench.shutter.expose(triggers, gathered.light_us)
 
     @staticmethod
     def _spacing(wait_us: float, window_us: float, hold: Hold | None) -> float:
@@ -356,11 +338,6 @@ class _Loop:
             sample_id=codes.sample_id,
             step_id=codes.step_id,
         )
-
-
-def _by_path(normal: FloatArray, light: FloatArray) -> FloatArray:
-    """An emitter's draw [B, n] for each feature of its light [B, f]: its noise is the same on both paths."""
-    return np.tile(normal, (1, light.shape[1] // normal.shape[1]))
 
 
 def _tile(codes: SettleCodes, part: slice) -> SettleCodes:

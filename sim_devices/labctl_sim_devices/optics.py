@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl_sim_devices.panel_response import PanelResponse
+from labctl_sim_devices.plane_sequence import PlaneSequence
 from labctl_sim_devices.profile import OpticalProfile
 from labctl_sim_devices.registration import Placement, edge_table, gather_cells, placement
 from labctl_sim_devices.units import UnitTruth, absent_unit
@@ -21,6 +22,24 @@ FloatArray = NDArray[np.float64]
 STEP_C = 0.02  # of temperature: finer movements of the cells (a thousandth of a pixel) are not followed
 PLACE_TERMS = ("registration", "registration_drift", "point_spread")
 RESPONSE_TERMS = ("panel_response", "contrast", "dead_pixels")
+
+
+def first_orders(profile: OpticalProfile, levels: NDArray[np.uint16]) -> FloatArray:
+    """Light of every cell [2, n, n] in the first order of gratings along its rows, of a phase-only panel.
+
+    A level is a phase, 2 pi over all levels; a cell is lit evenly and coherently, and the iris passes what
+    leaves in the direction of the first order: |sum of the pixels' fields along it|^2, 1 at most.
+    """
+    n, (height, width) = profile.n_channels, profile.cell_px
+    turns = np.arange(profile.panel_levels) / profile.panel_levels
+    out = np.empty((2, n, n))
+    for path, (top, left) in enumerate(profile.path_origin_px):
+        columns = left + np.arange(n * width)
+        seen = turns[levels[top : top + n * height, left : left + n * width]]
+        field = np.exp(2j * np.pi * (seen - columns / profile.first_order_period_px))
+        out[path] = np.abs(field.reshape(n, height, n, width).mean(axis=(1, 3))) ** 2
+    span = profile.transmittance_on - profile.transmittance_off
+    return profile.transmittance_off + span * out
 
 
 class PanelOptics:
@@ -42,6 +61,7 @@ class PanelOptics:
         retardance = math.pi * np.arange(profile.panel_levels) / (profile.panel_levels - 1)
         span = profile.transmittance_on - profile.transmittance_off
         self._transmittance = profile.transmittance_off + span * np.sin(retardance / 2) ** 2
+        self._gratings = profile.panel_kind == "lcos-phase"
         self._response: PanelResponse | None = None
         if self._unit.has(*RESPONSE_TERMS):
             self._response = PanelResponse(profile, self._unit, seed)
@@ -51,6 +71,7 @@ class PanelOptics:
         self._edges = edge_table(float(self._unit.point_spread_px))
         self._illumination = self._illuminated()
         self.levels: NDArray[np.uint16] | None = None  # the frame on display
+        self.sequence: PlaneSequence | None = None  # planes in its place
         self._light: FloatArray | None = None  # of every pixel, where cells are gathered from it
         self._at_c = self._temperature(0.0)
         n = profile.n_channels
@@ -60,10 +81,19 @@ class PanelOptics:
     def frame_changed(self, levels: NDArray[np.uint16], now_us: float) -> None:
         """The panel begins to turn towards a new frame [height, width]."""
         self._old = self.transmittances(now_us)
-        self.levels = levels
+        self.levels, self.sequence = levels, None
         self._at_c = self._temperature(now_us)
         self._new = self._cells(levels)
         self._since_us = now_us
+
+    def sequence_begun(
+        self, planes: NDArray[np.uint16], duration_us: FloatArray, blank_us: float, now_us: float
+    ) -> None:
+        """The panel begins to repeat planes [P, height, width]; mirrors turn at the beginning of each."""
+        self.levels = None
+        self._at_c = self._temperature(now_us)
+        cells = np.stack([self._cells(plane) for plane in planes])
+        self.sequence = PlaneSequence(cells, duration_us, blank_us, float(self._unit.mirror_dip), now_us)
 
     def restore(self, levels: NDArray[np.uint16], now_us: float) -> None:
         """A frame that has been on display for long."""
@@ -74,6 +104,8 @@ class PanelOptics:
 
     def transmittances(self, now_us: float) -> FloatArray:
         """[2, n, n]: positive and negative path, rows are outputs. Half-turned if read early."""
+        if self.sequence is not None:
+            return self.sequence.at(now_us)
         self._follow(now_us)
         tau_us, since_us = self._profile.panel_tau_us, now_us - self._since_us
         if not self._asymmetric:
@@ -118,6 +150,8 @@ class PanelOptics:
     def _cells(self, levels: NDArray[np.uint16]) -> FloatArray:
         n = self._profile.n_channels
         height, width = self._profile.cell_px
+        if self._gratings:
+            return first_orders(self._profile, levels) * self._illumination
         if self._placed:
             self._light = (
                 self._transmittance[levels] if self._response is None else self._response.light(levels)

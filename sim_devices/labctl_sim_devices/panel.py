@@ -26,7 +26,7 @@ class PanelTwin(WeightModulator):
     Needs a profile whose panel_kind is this twin's; ConfigError otherwise.
     """
 
-    KIND: ClassVar[Literal["lcos-intensity", "dmd"]] = "lcos-intensity"
+    KIND: ClassVar[Literal["lcos-intensity", "lcos-phase", "dmd"]] = "lcos-intensity"
     MODEL: ClassVar[tuple[str, str]] = ("simulated LCOS panel", "SIM-LCOS")
 
     def __init__(self, name: str, bench: OpticalBench) -> None:

@@ -38,7 +38,7 @@ class OpticalProfile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_channels: int
-    panel_kind: Literal["lcos-intensity", "dmd"]
+    panel_kind: Literal["lcos-intensity", "lcos-phase", "dmd"]
     panel_shape_px: tuple[int, int]
     panel_levels: int
     panel_refresh_hz: float
@@ -47,6 +47,7 @@ class OpticalProfile(BaseModel):
     cell_px: tuple[int, int]
     path_origin_px: tuple[tuple[int, int], tuple[int, int]]
     panel_flip: Literal["none", "rows", "columns", "both"]
+    first_order_period_px: int
     transmittance_on: float
     transmittance_off: float
     pedestal_units: float

@@ -87,6 +87,7 @@ class UnitTruth:
     light_per_c: Annotated[FloatArray, Parameter("warm_up", "", 0.0)]
     mains: Annotated[FloatArray, Parameter("mains", "n3", 0.0)]
     mirror_dip: Annotated[FloatArray, Parameter("mirror_resets", "", 0.0)]
+    speckle_contrast: Annotated[FloatArray, Parameter("speckle", "", 0.0)]
     curve: FloatArray | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -376,6 +377,10 @@ def _mirror_resets(t: Any, draw: _Draw) -> dict[str, Any]:
     return {"mirror_dip": np.asarray(t.dip), "settings": settings}
 
 
+def _speckle(t: Any, draw: _Draw) -> dict[str, Any]:
+    return {"speckle_contrast": np.asarray(t.contrast), "settings": {"speckle_grain_px": t.grain_px}}
+
+
 _RULES: dict[str, Callable[[Any, _Draw], dict[str, Any]]] = {
     "emission": _emission,
     "self_heating": _self_heating,
@@ -405,4 +410,5 @@ _RULES: dict[str, Callable[[Any, _Draw], dict[str, Any]]] = {
     "warm_up": _warm_up,
     "mains": _mains,
     "mirror_resets": _mirror_resets,
+    "speckle": _speckle,
 }

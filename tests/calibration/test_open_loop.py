@@ -7,7 +7,7 @@ import pytest
 from labctl_calibration import calibrate_open_loop, nominal_panel_record
 from labctl_calibration.open_loop import OFFSET_REPEATS, WEIGHT_REPEATS
 
-from labctl.devices import CalibrationMissing, DeviceFault, ModulatorSpec, ProgramError, SettleCodes
+from labctl.devices import CalibrationMissing, DeviceFault, ModulatorSpec, SettleCodes
 
 N = 48
 
@@ -136,6 +136,9 @@ class TestNominalPanel:
             light = bench.bench.optics.transmittances(bench.bench.now_us)
             np.testing.assert_allclose(light, record.array("panel_transmittance")[level], atol=2e-5)
 
-    def test_other_panels_have_no_nominal_record(self):
-        with pytest.raises(ProgramError, match="modulator kind is lcos-phase"):
-            nominal_panel_record(ModulatorSpec((1080, 1920), 256, 1.0, 60.0, "lcos-phase"), 48, "P1")
+    def test_phase_panels_have_phases_and_no_transmittance(self):
+        spec = ModulatorSpec((1080, 1920), 4, 1.0, 60.0, "lcos-phase")
+        record = nominal_panel_record(spec, 48, "P1")
+        np.testing.assert_allclose(record.array("panel_phase_rad"), np.pi * np.array([0, 0.5, 1, 1.5]))
+        assert record.array("grating_period_px").tolist() == [4]
+        assert "panel_transmittance" not in record.arrays

@@ -18,6 +18,14 @@ def test_a_sound_rig_passes(labctl, rig, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("rig", ["optical-host", "optical-host-dmd", "optical-host-phase"])
+def test_a_bench_without_loop_electronics_has_its_spots_found(labctl, rig) -> None:
+    ended = labctl("check", rig)
+    assert ended.code == 0, ended.out
+    assert "✗" not in ended.out
+    assert "96 spots every 1" in ended.out
+
+
 def test_a_rig_without_devices(labctl) -> None:
     ended = labctl("check", "digital")
     assert ended.code == 0

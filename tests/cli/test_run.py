@@ -189,3 +189,21 @@ def test_lists_name_every_recipe_and_rig(labctl) -> None:
     assert all(name in listed for name in protocol_names())
     listed = labctl("rigs").out
     assert all(name in listed for name in rig_names())
+
+
+def test_a_host_loop_says_how_long_it_will_take_before_the_first_settle(labctl) -> None:
+    few = ("--set", "samples=2", "--set", "reference=20")
+    ended = labctl("run", "sample_moons", "--rig", "optical-host", *few)
+    assert ended.code == 0, ended.err
+    lines = ended.err.splitlines()
+    (told,) = [k for k, line in enumerate(lines) if line.startswith("expected: ")]
+    assert lines[told].endswith(" ms on the bench, one exposure after the other")
+    assert told < min(k for k, line in enumerate(lines) if "settle 1/5" in line)
+
+
+def test_a_host_loop_refuses_what_needs_loop_electronics(labctl) -> None:
+    for setting in ("stepping=chain", "second_starts=4"):
+        ended = labctl("run", "sample_moons", "--rig", "optical-host", "--set", setting, "--set", "samples=2")
+        assert ended.code == 2
+        assert setting.partition("=")[0] in ended.err
+        assert "optical-host" in ended.err

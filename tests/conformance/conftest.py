@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from labctl_calibration import (
+    LightCalibration,
     calibrate_camera,
     calibrate_open_loop,
     nominal_panel_record,
@@ -27,11 +28,20 @@ from labctl_sim_devices import (
     EmitterTwin,
     OpticalBench,
     PanelTwin,
+    PhasePanelTwin,
     load_profile,
 )
 
 from labctl.devices import Camera, InputDrive, LoopElectronics, SettleCodes, WeightModulator
-from labctl.engines import CameraReadout, DigitalEngine, FixedPointEngine, OpticalLoopEngine, SecondStarts
+from labctl.engines import (
+    CameraReadout,
+    DigitalEngine,
+    FixedPointEngine,
+    OpticalHostLoopEngine,
+    OpticalLoopEngine,
+    SecondStarts,
+    WeightPanel,
+)
 from labctl.engines.channel_order import OrderedElectronics
 
 PROFILES = ("ideal", "adm", "nature2025")
@@ -141,6 +151,23 @@ def _camera_engine_case(profile, overrides, **notes):
     return Case(f"optical-loop-camera-{profile}", FixedPointEngine, OpticalLoopEngine, make, notes)
 
 
+def _host_engine_case(profile, **notes):
+    """Panel, emitters and camera; the host closes the loop."""
+
+    def make(*, seed=0, noise_scale=1.0):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        panel, drive = PanelTwin("panel", bench), EmitterTwin("emitters", bench)
+        camera = CameraTwin("camera", bench)
+        for device in (panel, drive, camera):
+            device.open()
+        record = nominal_panel_record(panel.spec, bench.profile.n_channels, "case")
+        spots = nominal_spot_record(camera.spec, bench.profile.n_channels, "case")
+        engine = OpticalHostLoopEngine(WeightPanel(panel, record), drive, camera, LightCalibration(spots))
+        return Subject(engine, bench, panel)
+
+    return Case(f"optical-host-{profile}", FixedPointEngine, OpticalHostLoopEngine, make, notes)
+
+
 def _digital_engine_case(method, **notes):
     def make(*, seed=0, noise_scale=1.0):
         return Subject(DigitalEngine(48, method=method, max_iterations=2000))
@@ -159,16 +186,19 @@ DEVICE_CASES = [
     for profile in PROFILES
 ]
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
+DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
-# state (units) with noise off (codes of bias, trim, ADC) and on (None: there is none); batch: what another
-# batching may change.
+# state (units) with noise off (codes of bias, trim, ADC; emitters and pixels) and on (None: there is none);
+# batch: what another batching may change. weights: error of measured weights with noise off; warm: iterations
+# from a start at the solution.
 ENGINE_CASES = [
     _optical_engine_case("ideal", {"wait_us": 60.0}, quiet=1e-6, noisy=None, batch=1e-9),
     _optical_engine_case("adm", {"wait_us": 30.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _camera_engine_case("adm", {"wait_us": 30.0}, quiet=1e-2, noisy=0.3, batch=1e-3, camera=True),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, audited=True, quiet=1.5e-3, noisy=0.03, batch=1e-5),
+    _host_engine_case("adm", quiet=5e-3, noisy=0.1, batch=1e-9, weights=1e-3, warm=40, host=True),
     _digital_engine_case("picard", quiet=1e-8, noisy=None, batch=1e-9),
     _digital_engine_case("anderson", quiet=1e-8, noisy=None, batch=1e-8),
 ]

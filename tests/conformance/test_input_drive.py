@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from labctl_sim_devices import CameraTwin
 
-from labctl.devices import DeviceValueError
+from labctl.devices import DeviceValueError, Hold, UnsupportedFeature
+from labctl.engines.spots import hold_of
 
 
 def patterns(spec, batch=3, seed=0):
@@ -136,3 +138,70 @@ def test_closing_switches_the_light_off(drive_case):
 
 def test_a_temperature_is_told(drive_case, opened):
     assert -40 < opened(drive_case).device.temperature_c() < 150
+
+
+def filming(subject, frames):
+    """A camera on the bench that waits for the drive's triggers, and what its shutter needs of them."""
+    camera = CameraTwin("camera", subject.bench)
+    camera.open()
+    camera.configure({"TriggerMode": "On", "Height": 24, "OffsetY": 596, "ExposureTime": 20.0})
+    camera.arm(frames)
+    return camera, hold_of(camera)
+
+
+def test_each_pattern_of_a_queue_triggers_the_camera_and_stays_on_for_it(drive_case, opened):
+    subject = opened(drive_case)
+    subject.light_cells({(0, 3, 3), (0, 7, 7)})
+    codes = np.zeros((5, subject.device.spec.n_channels), np.int64)
+    codes[[1, 3], 3], codes[2, 7] = 400, 800
+    camera, hold = filming(subject, 5)
+    before_us = subject.probe()["clock_us"]
+    subject.device.drive(codes, hold=hold)
+    assert subject.probe()["clock_us"] - before_us == pytest.approx(5 * max(hold.hold_us, hold.period_us))
+    frames = camera.acquire(5)
+    assert frames.dropped == 0
+    counts = frames.counts.sum(axis=(1, 2), dtype=np.int64)
+    light = counts - counts[0]
+    assert light[1] == pytest.approx(light[3], rel=1e-2)
+    assert light[2] == pytest.approx(2 * light[1], rel=1e-2)
+    assert light[1] > 1000
+    assert light[4] == 0
+
+
+def test_a_samples_draws_depend_neither_on_its_batch_nor_on_its_order(drive_case, opened):
+    def film(order):
+        subject = opened(drive_case, noise_scale=1.0)
+        subject.light_cells({(0, 3, 3)})
+        camera, hold = filming(subject, len(order))
+        codes = np.zeros((len(order), subject.device.spec.n_channels), np.int64)
+        codes[:, 3] = 400 + np.asarray(order)
+        subject.device.drive(codes, hold=hold, step_id=9, sample_id=order)
+        return camera.acquire(len(order)).counts
+
+    together, alone = film([0, 1, 2]), film([2, 0])
+    np.testing.assert_array_equal(alone, together[[2, 0]])
+
+
+def test_a_hold_out_of_range_and_wrong_sample_ids_are_refused(drive_case, opened, unchanged):
+    subject = opened(drive_case)
+    spec = subject.device.spec
+    codes = patterns(spec)
+    subject.device.drive(codes)
+    before = subject.probe()
+    with pytest.raises(DeviceValueError, match=r"drive: hold_us is .*; allowed: 0 to"):
+        subject.device.drive(codes, hold=Hold(spec.max_hold_us * 1.01, 0.0))
+    with pytest.raises(DeviceValueError, match=r"drive: sample_id has shape \(2,\); allowed: \(3\)"):
+        subject.device.drive(codes, sample_id=np.arange(2))
+    unchanged(before, subject.probe())
+
+
+def test_drivers_without_a_trigger_output_say_so(drive_case):
+    class Plain(drive_case.implementation):
+        @property
+        def spec(self):
+            return replace(super().spec, max_hold_us=0.0)
+
+    subject = drive_case.make()
+    told = pytest.raises(UnsupportedFeature, match="no trigger output")
+    with Plain("plain", subject.bench) as device, told:
+        device.drive(patterns(device.spec), hold=Hold(1.0, 1.0))

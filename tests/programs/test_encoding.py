@@ -141,9 +141,10 @@ def test_fractions_beyond_one_are_refused_not_clipped(bad):
         encode_frame(fractions, panel.spec, record)
 
 
-def test_other_panels_and_empty_records_are_refused():
+def test_records_without_what_an_encoder_needs_are_refused():
     _, panel, record = small()
-    with pytest.raises(ProgramError, match="modulator kind is dmd"):
-        encode_frame(np.zeros((4, 4)), replace(panel.spec, kind="dmd"), record)
+    phases = CalibrationRecord("x", "s", "now", {k: record.array(k) for k in ("cell_px", "path_origin_px")})
+    with pytest.raises(CalibrationMissing, match=r"'x' of s has no 'grating_period_px'"):
+        encode_frame(np.zeros((4, 4)), replace(panel.spec, kind="lcos-phase"), phases)
     with pytest.raises(CalibrationMissing, match=r"'x' of s has no 'cell_px'; it has nothing"):
         encode_frame(np.zeros((4, 4)), panel.spec, CalibrationRecord("x", "s", "now", {}))

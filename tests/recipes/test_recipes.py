@@ -46,7 +46,10 @@ def test_the_shipped_recipes_are_those_promised() -> None:
         "sample_points", "sample_fashion_latent", "sample_mnist_latent", "sample_emnist_latent",
         "settling_scan", "noise_scan", "bits_scan", "steps_study",
     }  # fmt: skip
-    assert set(rig_names()) == {"optical-twin", "optical-ideal", "optical-unit", "digital"}
+    assert set(rig_names()) == {
+        "optical-twin", "optical-ideal", "optical-unit", "optical-host", "optical-host-dmd",
+        "optical-host-phase", "digital",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", protocol_names())

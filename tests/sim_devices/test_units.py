@@ -14,7 +14,7 @@ from labctl_sim_devices.units import PARAMETERS, absent_unit
 from labctl.devices import ConfigError
 
 PROFILE = load_profile("unit")
-DRAWN = [name for name in TERMS if name not in ("crossing", "mirror_resets")]
+DRAWN = [name for name in TERMS if name not in ("crossing", "mirror_resets", "speckle")]
 
 
 def arrays(unit):
