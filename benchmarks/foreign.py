@@ -35,7 +35,7 @@ from labctl_calibration.bringup import bring_up
 from labctl_calibration.compensation import ITERATIONS, METHOD, compensate
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.rows_record import KIND as ROWS_KIND
-from labctl_calibration.store import RecordStore
+from labctl_calibration.store import RecordStore, Stored
 
 from labctl.engines import OpticalLoopEngine
 from labctl.models.datasets import TOY_SETS
@@ -89,7 +89,7 @@ class Foreign:
         )  # fmt: skip
         return engine, made
 
-    def _newest(self, store: RecordStore):  # type: ignore[no-untyped-def]
+    def _newest(self, store: RecordStore) -> tuple[Stored | None, Stored | None]:
         return (
             store.newest(PANEL_KIND, self.panel.open().serial),
             store.newest(ROWS_KIND, self.electronics.open().serial),

@@ -14,7 +14,7 @@ from foreign_bench.light import Light, output_matrices
 from foreign_bench.unit import PANEL_PX, ForeignUnit, N, fingerprint
 from labctl.devices import DeviceUnavailable
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating]
 PANEL_SETTLE_US = 20_000.0
 WARM_UP_US = 60e6
 ROOM_C, WARMER_C = 25.0, 5.0
@@ -86,11 +86,13 @@ class ForeignBench:
 
     def flicker(self, time_us: FloatArray) -> FloatArray:
         """Relative change of every retardance at times."""
-        return self.unit.flicker * np.sin(2e-6 * math.pi * self.unit.flicker_hz * time_us + self.seed)
+        phase = 2e-6 * math.pi * self.unit.flicker_hz * time_us + self.seed
+        return np.asarray(self.unit.flicker * np.sin(phase))
 
     def hum(self, time_us: FloatArray) -> FloatArray:
         """What the mains add to every row's bias at times, units."""
-        return self.unit.hum_units * np.sin(2e-6 * math.pi * MAINS_HZ * time_us + self.seed)
+        phase = 2e-6 * math.pi * MAINS_HZ * time_us + self.seed
+        return np.asarray(self.unit.hum_units * np.sin(phase))
 
     def probe_draws(self, patterns: int) -> Draws:
         """Noise of the next queue of probes: never the same twice."""

@@ -33,8 +33,7 @@ from labctl.devices import (
 )
 
 Codes = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-UPLOAD_US = 2_000.0
+FloatArray = NDArray[np.floating]
 
 PANEL = ModulatorSpec(
     shape_px=PANEL_PX, n_levels=LEVELS, settle_time_us=PANEL_SETTLE_US, refresh_hz=60.0, kind="lcos-intensity"
@@ -91,13 +90,11 @@ class ForeignPanel(WeightModulator):
         return {"frame_id": self._frames, "frame_crc32": frame_checksum(self._levels)}
 
     def _do_show(self, levels: NDArray[np.uint16], wait: bool) -> ShowReceipt:
-        self._bench.advance(UPLOAD_US)
         self._bench.frame_changed(levels)
         if wait:
             self._bench.advance(PANEL_SETTLE_US)
         self._levels, self._frames = levels, self._frames + 1
-        duration_us = UPLOAD_US + PANEL_SETTLE_US
-        return ShowReceipt(self._frames, frame_checksum(levels), True, wait, duration_us)
+        return ShowReceipt(self._frames, frame_checksum(levels), True, wait, PANEL_SETTLE_US)
 
     def _do_shown(self) -> NDArray[np.uint16]:
         return self._levels.copy()

@@ -20,7 +20,7 @@ from foreign_bench.draws import Draws
 from foreign_bench.light import Light
 from foreign_bench.unit import ForeignUnit, N
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating]
 ELEMENTARY_CHARGE = 1.602176634e-19
 TILE = 512  # samples that are integrated together, always: a sample's sums never depend on its queue
 LONGEST_STEP_US = 0.5
@@ -74,7 +74,7 @@ def _plan(times_us: FloatArray) -> list[tuple[int, float, int, bool]]:
     while index < len(times_us):
         gap = times_us[index] - now
         further = times_us[index + 1] - times_us[index] if index + 1 < len(times_us) else math.inf
-        halved = 0 < gap and 2 * gap <= LONGEST_STEP_US and abs(further - gap) < 1e-9
+        halved = gap > 0 and 2 * gap <= LONGEST_STEP_US and abs(further - gap) < 1e-9
         index += halved
         gap = times_us[index] - now
         pieces = math.ceil(gap / LONGEST_STEP_US - 1e-9)

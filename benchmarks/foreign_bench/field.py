@@ -29,7 +29,7 @@ from foreign_bench.unit import (
 )
 
 Image = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating]
 HALF_PX = (PANEL_PX[0], PANEL_PX[1] // 2)
 FIELD_PX = (N * CELL_PX[0], N * CELL_PX[1])
 
@@ -102,24 +102,35 @@ class PanelField:
         )
 
 
+def placed(unit: ForeignUnit, path: int, v: FloatArray, u: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Where points (v down, u across, px from the field's upper left) lie on the half (y, x), px."""
+    down, across = np.broadcast_arrays(v - FIELD_PX[0] / 2, u - FIELD_PX[1] / 2)
+    corner = math.hypot(*FIELD_PX) / 2
+    tilt = unit.keystone_px[path]
+    grown = (1 + unit.barrel_px[path] * (down**2 + across**2) / corner**3) / (
+        1 + (tilt[0] * down + tilt[1] * across) / corner**2
+    )
+    down, across = down * grown * unit.zoom[path, 0], across * grown * unit.zoom[path, 1]
+    turn = unit.turn_rad[path]
+    return (
+        HALF_PX[0] / 2 + unit.shift_px[path, 0] + math.cos(turn) * down + math.sin(turn) * across,
+        HALF_PX[1] / 2 + unit.shift_px[path, 1] - math.sin(turn) * down + math.cos(turn) * across,
+    )
+
+
 class Collection:
     """One half of the panel seen through its optics: beams down the columns, detectors along the rows.
 
-    Every point of the design's field lies somewhere on the panel: shift, turn, zoom, and a barrel distortion
-    that grows with the cube of the distance from the middle. The image is interpolated there.
+    Every point of the design's field lies somewhere on the panel: shift, turn, zoom, the perspective of a panel
+    askew, and a barrel distortion that grows with the cube of the distance from the middle. The image is
+    interpolated there.
     """
 
     def __init__(self, unit: ForeignUnit, path: int) -> None:
         height, width = CELL_PX
         v = np.arange(FIELD_PX[0]) + 0.5
         u = np.arange(FIELD_PX[1]) + 0.5
-        q = np.stack(np.meshgrid(v - FIELD_PX[0] / 2, u - FIELD_PX[1] / 2, indexing="ij"), axis=-1)
-        corner = math.hypot(*FIELD_PX) / 2
-        bent = q * (1 + unit.barrel_px[path] * (q**2).sum(axis=-1, keepdims=True) / corner**3)
-        bent = bent * unit.zoom[path]
-        turn = unit.turn_rad[path]
-        y = HALF_PX[0] / 2 + unit.shift_px[path, 0] + math.cos(turn) * bent[..., 0] + math.sin(turn) * bent[..., 1]
-        x = HALF_PX[1] / 2 + unit.shift_px[path, 1] - math.sin(turn) * bent[..., 0] + math.cos(turn) * bent[..., 1]
+        y, x = placed(unit, path, v[:, None], u[None, :])
         self._corner, self._weights = _bilinear(y - 0.5, x - 0.5)
         fall = np.exp(-unit.beam_fall[path] * (2 * v / FIELD_PX[0] - 1) ** 2)
         self._detectors = (_areas(v, height, unit.detector_width, unit.soft_edge) * fall[:, None]).astype(np.float32)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foreign_bench.unit import ForeignUnit, N
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating]
 
 
 def output_matrices(collected: FloatArray, unit: ForeignUnit) -> FloatArray:

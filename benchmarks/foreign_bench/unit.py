@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating]
 N = 48
 PANEL_PX = (1080, 1920)
 CELL_PX = (22, 20)
@@ -28,7 +28,8 @@ class ForeignUnit:
     `fringe_px` (fields between pixels), `fill`, `stray` [p] (light that no level takes away) with its map,
     `dead_pixels` [m, 3] = y, x, lit. `band`: rms relative width of the emitters' spectrum.
     Relay: amplitude point spread `blur_px`, share `coherence` of the light that interferes across it;
-    registration [p]: `shift_px` [p, 2], `turn_rad`, `zoom` [p, 2], `barrel_px` (at the corners).
+    registration [p]: `shift_px` [p, 2], `turn_rad`, `zoom` [p, 2], `barrel_px` and, for a panel that stands
+    askew, `keystone_px` [p, 2] (both at the corners).
     Beams: widths in cells, their soft edges (cells), `beam_fall` [p]: log of the light at the field's end.
     Emitters: `efficiency` [j], non-radiative and Auger shares [j], pedestal (units of phi = 1).
     Detectors: `responsivity` and `neighbour` (to i-1, i+1) [p, ...], `saturation_units` [p], `splitter_leak`.
@@ -59,6 +60,7 @@ class ForeignUnit:
     turn_rad: FloatArray
     zoom: FloatArray
     barrel_px: FloatArray
+    keystone_px: FloatArray
     beam_width: float
     detector_width: float
     soft_edge: float
@@ -130,6 +132,7 @@ def perfect_unit(serial: str = "perfect") -> ForeignUnit:
         turn_rad=np.zeros(2),
         zoom=np.ones((2, 2)),
         barrel_px=np.zeros(2),
+        keystone_px=np.zeros((2, 2)),
         beam_width=1.0,
         detector_width=1.0,
         soft_edge=0.0,
@@ -203,6 +206,7 @@ def drawn_unit(seed: int) -> ForeignUnit:
         turn_rad=spread(1.5e-3, 2),  # [A]
         zoom=1 + spread(2e-3, 2, 1) + spread(5e-4, 2, 2),  # [A]
         barrel_px=spread(0.8, 2),  # [A]
+        keystone_px=spread(0.3, 2, 2),  # [A]
         beam_width=float(rng.uniform(0.86, 0.94)),  # [A]
         detector_width=float(rng.uniform(0.88, 0.95)),  # [A]
         soft_edge=float(rng.uniform(0.02, 0.05)),  # [A]
