@@ -51,7 +51,7 @@ class _Step:
     first: Tensor
     middle: Tensor
     last: Tensor
-    midway: Tensor
+    midway: tuple[Tensor, Tensor, Tensor]
     loop_noise: Tensor
 
 
@@ -136,7 +136,7 @@ class Loop:
             return gain * (net - null) + bias, net, plus + minus
 
         with torch.inference_mode():
-            # a step that ends at record `until` passes its middle at the one before, if that is `halved`
+            # a `halved` step to record `until` has the record before at its middle
             for until, us, pieces, halved in _plan(times_us):
                 if us not in steps:
                     steps[us] = self._coefficients(leak, us)
@@ -157,9 +157,10 @@ class Loop:
                     z = step.whole * z + step.first * start + step.middle * (at_a + at_b) + step.last * at_c
                     count += 1
                 if halved:
-                    # its nonlinear part as a straight line in time, between the ends
-                    change = self._rate * (slope(z)[0] + force) - start
-                    middle = step.half * before + step.stage * start + step.midway * change
+                    # its nonlinear part as a parabola in time, through both ends and the stages half-way
+                    at_end = self._rate * (slope(z)[0] + force)
+                    first, second, third = step.midway
+                    middle = step.half * before + first * start + second * (at_a + at_b) + third * at_end
                     out[until - 1, here] = middle[:kept].numpy()
                 out[until, here] = z[:kept].numpy()
 
@@ -192,6 +193,7 @@ class Loop:
     def _coefficients(self, leak: Tensor, us: float) -> _Step:
         x = (-us * leak).double()
         one, two, three = phi_functions(x)
+        near, further, furthest = phi_functions(x / 2)
         alone = (-us * self._rate).double()
         kick = us * self._rate.double() * phi_functions(alone)[0]
         sd = self._noise * self._unit.loop_noise_units
@@ -199,11 +201,15 @@ class Loop:
             us=us,
             whole=torch.exp(x).float(),
             half=torch.exp(x / 2).float(),
-            stage=(us / 2 * phi_functions(x / 2)[0]).float(),
+            stage=(us / 2 * near).float(),
             first=(us * (one - 3 * two + 4 * three)).float(),
             middle=(us * (2 * two - 4 * three)).float(),
             last=(us * (4 * three - two)).float(),
-            midway=(us / 4 * phi_functions(x / 2)[1]).float(),
+            midway=(
+                (us / 2 * (near - 1.5 * further + furthest)).float(),
+                (us / 2 * (further - furthest)).float(),
+                (us / 2 * (furthest - 0.5 * further)).float(),
+            ),
             loop_noise=(sd**2 * -torch.expm1(2 * alone) / kick**2).float(),
         )
 

@@ -78,6 +78,10 @@ class PanelField:
 
     def intensity(self, retarded: Image) -> Image:
         """Share of the light [height, width] that each pixel's place in the image gets of that on it."""
+        return np.asarray(self._unit.fill * self.relayed(retarded) + self._stray, np.float32)
+
+    def relayed(self, retarded: Image) -> Image:
+        """The same of what levels steer, for whole pixels: any size [h, w], dark around."""
         unit = self._unit
         wide = np.exp(-0.5 * (unit.band * retarded) ** 2) if unit.band else np.float32(1.0)
         passed = np.asarray(0.5 * (1 - wide * np.cos(retarded)), np.float32)  # mean over the emitters' band
@@ -88,7 +92,7 @@ class PanelField:
             imaginary = gaussian_filter(0.5 * np.sin(retarded), unit.blur_px, mode="constant")
             together = real**2 + imaginary**2
             passed = (1 - unit.coherence) * apart + unit.coherence * together
-        return np.asarray(unit.fill * passed + self._stray, np.float32)
+        return passed
 
     def ripple(self, retarded: Image) -> Image:
         """Change of the intensity per relative change of every retardance."""
