@@ -63,7 +63,9 @@ class Foreign:
 
     def engine(self) -> OpticalLoopEngine:
         """Working by the data sheet."""
-        record = nominal_panel_record(self.panel.spec, self.electronics.spec.n_channels, self.panel.open().serial)
+        record = nominal_panel_record(
+            self.panel.spec, self.electronics.spec.n_channels, self.panel.open().serial
+        )
         return OpticalLoopEngine(self.panel, self.electronics, record, calibrate_open_loop)
 
     def brought_up(self, store: RecordStore) -> Bench:
@@ -132,9 +134,13 @@ def table(
     sets: tuple[str, ...] = SETS,
 ) -> None:
     """The page's rows: one for each set."""
-    say(f"## Foreign device, every fault on: {units} drawn units, {seeds} training seeds, midpoint N = {STEPS}")
+    say(
+        f"## Foreign device, every fault on: {units} drawn units, {seeds} training seeds, midpoint N = {STEPS}"
+    )
     say("")
-    say(f"E x 1e3, n = {samples:,}, {PROBES:,} probes; {ITERATIONS:,} iterations for each of the two trainings")
+    say(
+        f"E x 1e3, n = {samples:,}, {PROBES:,} probes; {ITERATIONS:,} iterations for each of the two trainings"
+    )
     say("")
     numbers = range(1, units + 1)
     cells = {(s, u, k): energies(s, u, k, samples) for u in numbers for s in sets for k in SEEDS[:seeds]}
@@ -161,7 +167,9 @@ def table(
 
 
 def _alone() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--units", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--samples", type=int, default=N_SAMPLES)
@@ -173,7 +181,12 @@ def _alone() -> None:
         lines.extend("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows])
 
     table(
-        lines.append, draw, units=given.units, seeds=given.seeds, samples=given.samples, sets=tuple(given.sets)
+        lines.append,
+        draw,
+        units=given.units,
+        seeds=given.seeds,
+        samples=given.samples,
+        sets=tuple(given.sets),
     )
     text = "\n".join(lines) + "\n"
     print(text)

@@ -111,7 +111,12 @@ class Loop:
         return out
 
     def _tile(
-        self, knobs: Knobs, rows: NDArray[np.int64], times_us: FloatArray, draws: Draws, out: NDArray[np.float32]
+        self,
+        knobs: Knobs,
+        rows: NDArray[np.int64],
+        times_us: FloatArray,
+        draws: Draws,
+        out: NDArray[np.float32],
     ) -> None:
         unit, kept = self._unit, min(TILE, out.shape[1] - int(rows[0]))
         here = slice(int(rows[0]), int(rows[0]) + kept)
@@ -172,7 +177,11 @@ class Loop:
         shot = 2 * ELEMENTARY_CHARGE / amperes * 1e6 / 2
         dark = (unit.detector_pa_per_rthz * 1e-12 / amperes) ** 2 * 1e6 / 2
         scale = self._noise**2
-        return scale * shot * gain**2, scale * dark * gain**2, scale * 10 ** (unit.rin_dbc_per_hz / 10) * 1e6 / 2
+        return (
+            scale * shot * gain**2,
+            scale * dark * gain**2,
+            scale * 10 ** (unit.rin_dbc_per_hz / 10) * 1e6 / 2,
+        )
 
     def _force(
         self,

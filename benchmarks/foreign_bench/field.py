@@ -137,7 +137,9 @@ class Collection:
         y, x = placed(unit, path, v[:, None], u[None, :])
         self._corner, self._weights = _bilinear(y - 0.5, x - 0.5)
         fall = np.exp(-unit.beam_fall[path] * (2 * v / FIELD_PX[0] - 1) ** 2)
-        self._detectors = (_areas(v, height, unit.detector_width, unit.soft_edge) * fall[:, None]).astype(np.float32)
+        self._detectors = (_areas(v, height, unit.detector_width, unit.soft_edge) * fall[:, None]).astype(
+            np.float32
+        )
         # a beam keeps its power when it is narrower: then it is brighter
         self._beams = (_areas(u, width, unit.beam_width, unit.soft_edge) / unit.beam_width).astype(np.float32)
 

@@ -40,9 +40,7 @@ def test_below_threshold_the_directors_rest_and_at_high_voltage_they_stand():
     np.testing.assert_allclose(at_rest, np.pi * unit.rest_retardance)
     far = unit.threshold_v + np.array([3.0, 4.0]) * unit.turning_v
     # cos(pi / 2 - 2 atan(e^-x)) = sech x
-    np.testing.assert_allclose(
-        retardance(far, unit), np.pi * unit.rest_retardance / np.cosh([3.0, 4.0]) ** 2
-    )
+    np.testing.assert_allclose(retardance(far, unit), np.pi * unit.rest_retardance / np.cosh([3.0, 4.0]) ** 2)
 
 
 def test_a_narrow_band_is_malus_and_a_wide_one_half():
