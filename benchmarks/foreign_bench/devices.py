@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -101,16 +102,16 @@ class ForeignPanel(WeightModulator):
 
 
 class ForeignElectronics(LoopElectronics):
-    """The bench's loop electronics; no sequencer."""
+    """The bench's loop electronics, which wait `wait_us` before they read; no sequencer."""
 
-    def __init__(self, name: str, bench: ForeignBench) -> None:
+    def __init__(self, name: str, bench: ForeignBench, *, wait_us: float = LOOP.wait_us) -> None:
         super().__init__(name)
-        self._bench = bench
+        self._bench, self._spec = bench, replace(LOOP, wait_us=wait_us)
         self._null: Codes = np.zeros(N, np.int64)
 
     @property
     def spec(self) -> LoopSpec:
-        return LOOP
+        return self._spec
 
     def _require_open(self, operation: str) -> None:
         super()._require_open(operation)

@@ -126,25 +126,32 @@ def _device_case(profile, interface, implementation, suffix):
     return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
 
 
+def _foreign_bench(seed, noise_scale):
+    """The foreign bench, perfect but for its noise, with its data sheet as `profile`."""
+    unit = perfect_unit()
+    bench = ForeignBench(unit, seed=seed, noise_scale=noise_scale)
+    bench.profile = SimpleNamespace(
+        n_channels=48,
+        panel_shape_px=(1080, 1920),
+        panel_levels=256,
+        cell_px=(22, 20),
+        path_origin_px=((12, 0), (12, 960)),
+        transmittance_off=0.0,
+        transmittance_on=1.0,
+        panel_settle_us=20_000.0,
+        panel_tau_us=unit.rise_us,
+        pedestal_units=unit.pedestal_units,
+        gain_bits=8,
+        state_gain_range=(5e-4, 1.0),
+        hidden_gain_range=(0.02, 20.0),
+        link_latency_us=50.0,
+    )
+    return bench
+
+
 def _foreign_case(interface, implementation, suffix):
     def make(*, seed=0, noise_scale=0.0):
-        unit = perfect_unit()
-        bench = ForeignBench(unit, seed=seed, noise_scale=noise_scale)
-        bench.profile = SimpleNamespace(
-            n_channels=48,
-            panel_shape_px=(1080, 1920),
-            panel_levels=256,
-            cell_px=(22, 20),
-            path_origin_px=((12, 0), (12, 960)),
-            transmittance_off=0.0,
-            transmittance_on=1.0,
-            panel_settle_us=20_000.0,
-            panel_tau_us=unit.rise_us,
-            pedestal_units=unit.pedestal_units,
-            gain_bits=8,
-            state_gain_range=(5e-4, 1.0),
-            hidden_gain_range=(0.02, 20.0),
-        )
+        bench = _foreign_bench(seed, noise_scale)
         return ForeignSubject(implementation("device-under-test", bench), bench)
 
     return Case(
@@ -177,6 +184,22 @@ def _optical_engine_case(profile, overrides, *, audited=False, **notes):
 
     name = f"optical-loop-{profile}" + ("-second-starts" if audited else "")
     return Case(name, FixedPointEngine, SecondStarts if audited else OpticalLoopEngine, make, notes)
+
+
+def _foreign_engine_case(wait_us, **notes):
+    """The optical engine on a bench of other equations."""
+
+    def make(*, seed=0, noise_scale=1.0):
+        bench = _foreign_bench(seed, noise_scale)
+        panel = ForeignPanel("panel", bench)
+        electronics = ForeignElectronics("electronics", bench, wait_us=wait_us)
+        panel.open()
+        electronics.open()
+        record = nominal_panel_record(panel.spec, electronics.spec.n_channels, "case")
+        engine = OpticalLoopEngine(panel, electronics, record, calibrate_open_loop)
+        return ForeignSubject(engine, bench, panel)
+
+    return Case("optical-loop-foreign", FixedPointEngine, OpticalLoopEngine, make, notes)
 
 
 def _camera_engine_case(profile, overrides, **notes):
@@ -231,6 +254,7 @@ ENGINE_CASES = [
     _optical_engine_case("ideal", {"wait_us": 60.0}, quiet=1e-6, noisy=None, batch=1e-9),
     _optical_engine_case("adm", {"wait_us": 30.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
+    _foreign_engine_case(30.0, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _camera_engine_case("adm", {"wait_us": 30.0}, quiet=1e-2, noisy=0.3, batch=1e-3, camera=True),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, audited=True, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _digital_engine_case("picard", quiet=1e-8, noisy=None, batch=1e-9),
