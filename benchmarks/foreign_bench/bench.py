@@ -97,7 +97,7 @@ class ForeignBench:
     def probe_draws(self, patterns: int) -> Draws:
         """Noise of the next queue of probes: never the same twice."""
         self._probes += 1
-        return Draws(self.seed, 2, self._probes, np.arange(patterns))
+        return Draws.of(self.seed, 2, self._probes, np.arange(patterns))
 
     def _optics(self) -> PanelField:
         if self._field is None:

@@ -179,7 +179,7 @@ class ForeignElectronics(LoopElectronics):
             flicker=bench.flicker(released_us + wait_us),
         )
         loop = Loop(bench.unit, bench.light(torch.float32), bench.noise_scale)
-        draws = Draws(bench.seed, 1, codes.step_id, codes.sample_id)
+        draws = Draws.of(bench.seed, 1, codes.step_id, codes.sample_id)
         states = loop.run(knobs, np.concatenate([early_us, window_us]), draws)
         counts = np.rint(states / np.float32(LOOP.adc.units_per_code))
         top = LOOP.adc.max_code

@@ -6,6 +6,8 @@ Box and Muller make two normals of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,23 +27,26 @@ def mixed(counter: U64) -> U64:
     return x
 
 
+@dataclass(frozen=True, eq=False)
 class Draws:
-    """Normals of a batch of samples; sample_id [B]."""
+    """Normals of a batch of samples, by their keys [B]."""
 
-    def __init__(self, seed: int, stream: int, step_id: int, sample_id: NDArray[np.int64]) -> None:
+    keys: U64
+
+    @classmethod
+    def of(cls, seed: int, stream: int, step_id: int, sample_id: NDArray[np.int64]) -> Draws:
+        """For samples [B] of one step on one day."""
         day = mixed(np.array([(seed * GOLDEN + stream) & MASK], np.uint64))
-        self._keys = mixed(mixed(day + np.uint64(step_id)) + sample_id.astype(np.uint64))
+        return cls(mixed(mixed(day + np.uint64(step_id)) + sample_id.astype(np.uint64)))
 
-    def of(self, rows: NDArray[np.int64]) -> Draws:
+    def part(self, rows: NDArray[np.int64]) -> Draws:
         """The draws of some of the batch."""
-        part = Draws.__new__(Draws)
-        part._keys = self._keys[rows]
-        return part
+        return Draws(self.keys[rows])
 
     def normals(self, substep: int, count: int) -> NDArray[np.float32]:
         """Standard normals [B, count]; count is even."""
         places = (np.arange(count // 2, dtype=np.uint64) + np.uint64(substep << 16)) * np.uint64(GOLDEN)
-        bits = mixed(self._keys[:, None] + places[None, :])
+        bits = mixed(self.keys[:, None] + places[None, :])
         scale = np.float32(2.0**-32)
         # half a step up: never the logarithm of zero
         radius = ((bits >> np.uint64(32)).astype(np.float32) + np.float32(0.5)) * scale

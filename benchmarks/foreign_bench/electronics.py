@@ -1,4 +1,4 @@
-"""The loop in time: tau dz/dt = -leak z + gain (light - null) + bias, per channel, integrated step by step.
+"""The loop in time: tau dz/dt = -leak z + gain (light - null + offset) + bias, per channel, integrated step by step.
 
 The curve is r ((1 - k) tanh(s (z - c) / r) + k erf(sqrt(pi) / 2 s (z - c) / r)): an error function has a sharper
 knee than tanh and the same slope. Integrator: fourth-order exponential time differencing with Runge-Kutta stages
@@ -127,9 +127,9 @@ class Loop:
         leak = _row(shared(knobs.leak) * unit.leak_scale + unit.leak_offset) * self._rate
         gain = _row(shared(knobs.gain) * unit.gain_scale)
         bias = _row(knobs.bias[rows] + unit.offset_units + knobs.hum[rows, None])
-        null, flicker = _row(knobs.null), _row(knobs.flicker[rows, None])
+        null, flicker = _row(knobs.null - unit.input_offset), _row(knobs.flicker[rows, None])
         sd = self._densities(gain)
-        own = draws.of(rows)
+        own = draws.part(rows)
         steps: dict[float, _Step] = {}
         z, count = _row(knobs.start[rows]), 0
 

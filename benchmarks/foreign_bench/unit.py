@@ -33,7 +33,7 @@ class ForeignUnit:
     Beams: widths in cells, their soft edges (cells), `beam_fall` [p]: log of the light at the field's end.
     Emitters: `efficiency` [j], non-radiative and Auger shares [j], pedestal (units of phi = 1).
     Detectors: `responsivity` and `neighbour` (to i-1, i+1) [p, ...], `saturation_units` [p], `splitter_leak`.
-    Electronics: see `electronics.py`.
+    Electronics: see `electronics.py`; `input_offset` [i] stands in front of the gain, behind what probes read.
     """
 
     serial: str
@@ -82,6 +82,7 @@ class ForeignUnit:
     erf_share: FloatArray
     gain_scale: FloatArray
     offset_units: FloatArray
+    input_offset: FloatArray
     leak_scale: FloatArray
     leak_offset: FloatArray
     tau_us: FloatArray
@@ -152,6 +153,7 @@ def perfect_unit(serial: str = "perfect") -> ForeignUnit:
         erf_share=np.zeros(N),
         gain_scale=np.ones(N),
         offset_units=np.zeros(N),
+        input_offset=np.zeros(N),
         leak_scale=np.ones(N),
         leak_offset=np.zeros(N),
         tau_us=np.full(N, TAU_US),
@@ -217,7 +219,7 @@ def drawn_unit(seed: int) -> ForeignUnit:
         auger=rng.uniform(0.03, 0.1, N),  # [A]
         warm_up=0.01,  # [A]
         responsivity=np.clip(factor(0.95, 0.09, 2, N), 0.6, 1.2),  # [P] full scale .42 to 1
-        neighbour=np.clip(np.exp(rng.normal(math.log(0.022), 0.8, (2, N, 2))), 0.0, 0.15),  # [P] median .02-.03
+        neighbour=np.minimum(np.exp(rng.normal(math.log(0.024), 1.2, (2, N, 2))), 0.31),  # [P] mean .05, to .31
         saturation_units=rng.uniform(700.0, 1500.0, 2),  # [P] 4 to 5% at full light
         splitter_leak=0.005,  # [P]
         reach=1 + spread(0.03, N),  # [A]
@@ -226,6 +228,7 @@ def drawn_unit(seed: int) -> ForeignUnit:
         erf_share=np.clip(rng.uniform(0.2, 0.8) + spread(0.1, N), 0.0, 1.0),  # [P] knee sharper than tanh
         gain_scale=0.73 + spread(0.025, N),  # [P]
         offset_units=spread(0.026, N),  # [P] 9 mV
+        input_offset=-0.3 + spread(0.2, N),  # [P] that it grows with the gain, [A] how much
         leak_scale=1 + spread(0.01, N),  # [A]
         leak_offset=spread(0.004, N),  # [A]
         tau_us=TAU_US * (1 + spread(0.05, N)),  # [A]

@@ -32,7 +32,7 @@ def loop_of(unit, matrix, noise_scale=0.0):
 
 
 def draws(size):
-    return Draws(0, 1, 0, np.arange(size))
+    return Draws.of(0, 1, 0, np.arange(size))
 
 
 def test_phi_functions_are_their_closed_forms():
@@ -137,16 +137,22 @@ def test_intensity_noise_is_common_to_all_outputs():
 
 
 def test_draws_are_normal_and_belong_to_their_counters():
-    some = Draws(3, 1, 7, np.arange(4000))
+    some = Draws.of(3, 1, 7, np.arange(4000))
     values = some.normals(5, 50)
     assert values.dtype == np.float32
     assert values.mean() == pytest.approx(0, abs=0.01)
     assert values.std() == pytest.approx(1, abs=0.01)
     assert (values.astype(float) ** 4).mean() == pytest.approx(3, abs=0.1)
     assert np.abs(np.corrcoef(values.T) - np.eye(50)).max() < 0.09
-    np.testing.assert_array_equal(some.of(np.array([17, 3])).normals(5, 50), values[[17, 3]])
-    np.testing.assert_array_equal(Draws(3, 1, 7, np.array([3999])).normals(5, 50), values[3999:])
-    others = (Draws(4, 1, 7, np.arange(9)), Draws(3, 2, 7, np.arange(9)), Draws(3, 1, 8, np.arange(9)))
-    for other in others:
-        assert (other.normals(5, 50) != values[:9]).mean() > 0.99
+    np.testing.assert_array_equal(some.part(np.array([17, 3])).normals(5, 50), values[[17, 3]])
+    np.testing.assert_array_equal(Draws.of(3, 1, 7, np.array([3999])).normals(5, 50), values[3999:])
+    for key in ((4, 1, 7), (3, 2, 7), (3, 1, 8)):
+        assert (Draws.of(*key, np.arange(9)).normals(5, 50) != values[:9]).mean() > 0.99
     assert (some.normals(6, 50) != values).mean() > 0.99
+
+
+def test_an_offset_in_front_of_the_gain_grows_with_it():
+    unit = replace(perfect_unit(), input_offset=np.linspace(-0.3, 0.3, N))
+    gain = np.array([0.0, 0.5, 2.0])[:, None].repeat(N, axis=1)
+    states = loop_of(unit, np.zeros((N, N))).run(knobs(3, gain=gain), np.array([30.0]), draws(3))[0]
+    np.testing.assert_allclose(states, gain * unit.input_offset, atol=1e-6)
