@@ -47,7 +47,9 @@ SETS = ("moons", "gaussians_unequal")
 STEPS = 4
 PROBES = 6400
 BAR = 0.85  # mean over units
-LEAST_DAMAGE = 5e-3  # ten standard errors of E at some thousand samples; less says nothing of what is regained
+LEAST_DAMAGE = (
+    5e-3  # ten standard errors of E at some thousand samples; less says nothing of what is regained
+)
 MODEL = 1  # of the foreign bench's equations: cells of another are not these
 
 
