@@ -121,7 +121,18 @@ def rig_energy(
     rig: Rig, net: RowTableNetwork, name: str, seed: int, how: Sampler, n: int = N_SAMPLES
 ) -> dict[str, float]:
     """E of a sampler run on a rig's engine, with modelled device time a sample."""
-    engine: OpticalLoopEngine | DigitalEngine = rig.engine
+    return engine_energy(rig.engine, net, name, seed, how, n)
+
+
+def engine_energy(
+    engine: OpticalLoopEngine | DigitalEngine,
+    net: RowTableNetwork,
+    name: str,
+    seed: int,
+    how: Sampler,
+    n: int = N_SAMPLES,
+) -> dict[str, float]:
+    """E of a sampler run on an engine, with modelled device time a sample."""
     program = compile_program(net, how, engine.n_channels)
     engine.load(program)
     ids = np.arange(n)

@@ -8,12 +8,15 @@ did not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, perfect_unit
 from labctl_calibration import (
     LightCalibration,
     calibrate_camera,
@@ -54,6 +57,11 @@ class Subject:
     device: Any
     bench: OpticalBench | None = None
     panel: PanelTwin | None = None
+    pixel_error = 0.0  # of the light, where pixels are held in single precision
+
+    def lit_share(self, turned):
+        """Share of its light that a bright frame has when its pixels have turned so far from dark."""
+        return turned
 
     def probe(self) -> dict[str, Any]:
         """Light through both sign paths [2, n, n], light emitted [B, n] (units of phi = 1), clock (us)."""
@@ -81,6 +89,34 @@ class Subject:
         self.bench.advance(self.bench.profile.panel_settle_us)
 
 
+class ForeignSubject(Subject):
+    """A device of the foreign bench, perfect but for its noise; `bench.profile` is its data sheet."""
+
+    pixel_error = 1e-6
+
+    def lit_share(self, turned):
+        return math.sin(0.5 * math.pi * turned) ** 2  # its directors turn, and the light follows
+
+    def probe(self):
+        bench = self.bench
+        return {
+            "light": bench.collected()[0],
+            "emitted": bench.emitted_units.copy(),
+            "clock_us": bench.now_us,
+        }
+
+    def light_cells(self, cells):
+        profile = self.bench.profile
+        height, width = profile.cell_px
+        levels = np.zeros(profile.panel_shape_px, np.uint16)
+        for path, row, column in cells:
+            top, left = profile.path_origin_px[path]
+            y, x = top + row * height, left + column * width
+            levels[y : y + height, x : x + width] = profile.panel_levels - 1
+        self.bench.frame_changed(levels)
+        self.bench.advance(profile.panel_settle_us)
+
+
 @dataclass(frozen=True)
 class Case:
     """One implementation on one profile. Unit suffixes and tolerances of its own are in `notes`."""
@@ -98,6 +134,39 @@ def _device_case(profile, interface, implementation, suffix):
         return Subject(implementation("device-under-test", bench), bench)
 
     return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
+
+
+def _foreign_bench(seed, noise_scale):
+    """The foreign bench, perfect but for its noise, with its data sheet as `profile`."""
+    unit = perfect_unit()
+    bench = ForeignBench(unit, seed=seed, noise_scale=noise_scale)
+    bench.profile = SimpleNamespace(
+        n_channels=48,
+        panel_shape_px=(1080, 1920),
+        panel_levels=256,
+        cell_px=(22, 20),
+        path_origin_px=((12, 0), (12, 960)),
+        transmittance_off=0.0,
+        transmittance_on=1.0,
+        panel_settle_us=20_000.0,
+        panel_tau_us=unit.rise_us,
+        pedestal_units=unit.pedestal_units,
+        gain_bits=8,
+        state_gain_range=(5e-4, 1.0),
+        hidden_gain_range=(0.02, 20.0),
+        link_latency_us=50.0,
+    )
+    return bench
+
+
+def _foreign_case(interface, implementation, suffix):
+    def make(*, seed=0, noise_scale=0.0):
+        bench = _foreign_bench(seed, noise_scale)
+        return ForeignSubject(implementation("device-under-test", bench), bench)
+
+    return Case(
+        f"{suffix}-foreign", interface, implementation, make, {"profile": "foreign", "sequencer": False}
+    )
 
 
 def _ordered_case(profile):
@@ -125,6 +194,22 @@ def _optical_engine_case(profile, overrides, *, audited=False, **notes):
 
     name = f"optical-loop-{profile}" + ("-second-starts" if audited else "")
     return Case(name, FixedPointEngine, SecondStarts if audited else OpticalLoopEngine, make, notes)
+
+
+def _foreign_engine_case(wait_us, **notes):
+    """The optical engine on a bench of other equations."""
+
+    def make(*, seed=0, noise_scale=1.0):
+        bench = _foreign_bench(seed, noise_scale)
+        panel = ForeignPanel("panel", bench)
+        electronics = ForeignElectronics("electronics", bench, wait_us=wait_us)
+        panel.open()
+        electronics.open()
+        record = nominal_panel_record(panel.spec, electronics.spec.n_channels, "case")
+        engine = OpticalLoopEngine(panel, electronics, record, calibrate_open_loop)
+        return ForeignSubject(engine, bench, panel)
+
+    return Case("optical-loop-foreign", FixedPointEngine, OpticalLoopEngine, make, notes)
 
 
 def _camera_engine_case(profile, overrides, **notes):
@@ -187,6 +272,8 @@ DEVICE_CASES = [
 ]
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
+DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
+DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
 # state (units) with noise off (codes of bias, trim, ADC; emitters and pixels) and on (None: there is none);
@@ -196,6 +283,7 @@ ENGINE_CASES = [
     _optical_engine_case("ideal", {"wait_us": 60.0}, quiet=1e-6, noisy=None, batch=1e-9),
     _optical_engine_case("adm", {"wait_us": 30.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, quiet=1.5e-3, noisy=0.03, batch=1e-5),
+    _foreign_engine_case(30.0, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _camera_engine_case("adm", {"wait_us": 30.0}, quiet=1e-2, noisy=0.3, batch=1e-3, camera=True),
     _optical_engine_case("nature2025", {"wait_us": 8.0}, audited=True, quiet=1.5e-3, noisy=0.03, batch=1e-5),
     _host_engine_case("adm", quiet=5e-3, noisy=0.1, batch=1e-9, weights=1e-3, warm=40, host=True),
@@ -208,6 +296,10 @@ FIXTURES = {
     "modulator_case": [c for c in DEVICE_CASES if c.interface is WeightModulator],
     "drive_case": [c for c in DEVICE_CASES if c.interface is InputDrive],
     "loop_case": [*(c for c in DEVICE_CASES if c.interface is LoopElectronics), ORDERED_CASE],
+    "chain_case": [
+        *(c for c in DEVICE_CASES if c.interface is LoopElectronics and c.notes.get("sequencer", True)),
+        ORDERED_CASE,
+    ],
     "camera_case": [c for c in DEVICE_CASES if c.interface is Camera],
     "engine_case": ENGINE_CASES,
 }

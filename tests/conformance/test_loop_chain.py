@@ -97,13 +97,13 @@ def by_hand(device, codes):
 
 
 @pytest.mark.parametrize("adds", [True, False])
-def test_a_chain_is_its_settles_one_by_one(loop_case, opened, adds):
-    probe = opened(loop_case, seed=4, noise_scale=1.0).device
+def test_a_chain_is_its_settles_one_by_one(chain_case, opened, adds):
+    probe = opened(chain_case, seed=4, noise_scale=1.0).device
     codes = chain_codes(probe.spec, adds=adds)
     expected, registers, starts = by_hand(probe, codes)
-    readout = opened(loop_case, seed=4, noise_scale=1.0).device.run_chain(codes)
+    readout = opened(chain_case, seed=4, noise_scale=1.0).device.run_chain(codes)
     # double precision holds 53 bits of a sum, so that the last bit of an ideal machine's words may differ
-    slack = 2 if loop_case.notes["profile"] == "ideal" else 0
+    slack = 2 if chain_case.notes["profile"] == "ideal" else 0
     assert np.abs(readout.register - np.stack(registers)).max() <= slack
     assert np.abs(readout.start - np.stack(starts)).max() <= slack
     for ours, theirs in zip(readout.settles, expected, strict=True):
@@ -112,8 +112,8 @@ def test_a_chain_is_its_settles_one_by_one(loop_case, opened, adds):
         assert (ours.wait_us, ours.window_us) == (theirs.wait_us, theirs.window_us)
 
 
-def test_a_bias_beyond_the_dac_stays_at_its_end_and_is_reported(loop_case, opened):
-    device = opened(loop_case).device
+def test_a_bias_beyond_the_dac_stays_at_its_end_and_is_reported(chain_case, opened):
+    device = opened(chain_case).device
     codes = chain_codes(device.spec, adds=False)
     top = device.spec.dac.max_code * 2**device.spec.chain.fraction_bits
     register = codes.register.copy()
@@ -123,16 +123,16 @@ def test_a_bias_beyond_the_dac_stays_at_its_end_and_is_reported(loop_case, opene
     assert np.argwhere(readout.bias_clipped[0]).tolist() == [[2, 1]]
 
 
-def test_a_chain_takes_its_settles_time_and_no_more(loop_case, opened):
-    subject = opened(loop_case)
+def test_a_chain_takes_its_settles_time_and_no_more(chain_case, opened):
+    subject = opened(chain_case)
     spec = subject.device.spec
     before = subject.probe()["clock_us"]
     subject.device.run_chain(chain_codes(spec, steps=5, batch=3))
     assert subject.probe()["clock_us"] - before == pytest.approx(5 * 3 * (spec.wait_us + spec.window_us))
 
 
-def test_a_chain_of_one_settle(loop_case, opened):
-    device = opened(loop_case).device
+def test_a_chain_of_one_settle(chain_case, opened):
+    device = opened(chain_case).device
     readout = device.run_chain(chain_codes(device.spec, steps=1, adds=False))
     assert len(readout.settles) == 1
 
@@ -159,8 +159,8 @@ def test_a_chain_of_one_settle(loop_case, opened):
         ("queue", lambda c, s: replace(c, register=np.zeros((s.max_queue + 1, 2), np.int64))),
     ],
 )  # fmt: skip
-def test_wrong_chains_are_refused_before_anything_moves(loop_case, opened, unchanged, field, spoil):
-    subject = opened(loop_case)
+def test_wrong_chains_are_refused_before_anything_moves(chain_case, opened, unchanged, field, spoil):
+    subject = opened(chain_case)
     spec = subject.device.spec
     before = subject.probe()
     with pytest.raises(DeviceValueError, match=f"run_chain: .*{field} .*allowed|run_chain: {field} must"):

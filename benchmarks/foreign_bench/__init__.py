@@ -1,0 +1,19 @@
+"""A foreign device: an optical bench written a second time, from the field in the light, for tests and studies.
+
+Bring-up and compensation grew up against the twin. A bench of other equations, by other means, says whether
+they read machines or only that twin (conventions, section 8). So nothing here imports `labctl.physics` or the
+twins; the devices answer to the same interfaces, and what they share with the twin is the published hardware.
+"""
+
+from foreign_bench.bench import ForeignBench
+from foreign_bench.devices import ForeignElectronics, ForeignPanel
+from foreign_bench.unit import ForeignUnit, drawn_unit, perfect_unit
+
+__all__ = [
+    "ForeignBench",
+    "ForeignElectronics",
+    "ForeignPanel",
+    "ForeignUnit",
+    "drawn_unit",
+    "perfect_unit",
+]

@@ -1,0 +1,115 @@
+"""The bench that panel and electronics share: one unit, one clock, one light path, one cable."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from foreign_bench.draws import Draws
+from foreign_bench.field import Image, PanelField
+from foreign_bench.light import Light, output_matrices
+from foreign_bench.unit import PANEL_PX, ForeignUnit, N, fingerprint
+from labctl.devices import DeviceUnavailable
+
+FloatArray = NDArray[np.floating]
+PANEL_SETTLE_US = 20_000.0
+WARM_UP_US = 60e6
+ROOM_C, WARMER_C = 25.0, 5.0
+MAINS_HZ = 50.0
+
+
+class ForeignBench:
+    """One bench; `seed` is the day's noise. Time is counted, not waited for."""
+
+    def __init__(self, unit: ForeignUnit, *, seed: int = 0, noise_scale: float = 1.0) -> None:
+        self.unit, self.seed, self.noise_scale = unit, seed, noise_scale
+        self.now_us = 0.0
+        self.emitted_units: FloatArray = np.zeros((1, N))
+        self._field: PanelField | None = None
+        self._levels = np.zeros(PANEL_PX, np.uint16)
+        self._before: Image | None = None
+        self._shown_us = -math.inf
+        self._still: tuple[FloatArray, FloatArray] | None = None
+        self._plugged = True
+        self._probes = 0
+
+    @property
+    def serial(self) -> str:
+        """Of the unit and the day."""
+        return f"{self.unit.serial}-{fingerprint(self.unit)}-{self.seed}"
+
+    def unplug(self) -> None:
+        """Pull the cable."""
+        self._plugged = False
+
+    def require_plugged(self, device: str, operation: str) -> None:
+        """DeviceUnavailable without the cable."""
+        if not self._plugged:
+            raise DeviceUnavailable("the bench does not answer", device=device, operation=operation)
+
+    def advance(self, us: float) -> None:
+        """Let time go by."""
+        self.now_us += us
+
+    @property
+    def temperature_c(self) -> float:
+        """Of everything."""
+        return ROOM_C - WARMER_C * math.expm1(-self.now_us / WARM_UP_US)
+
+    def frame_changed(self, levels: NDArray[np.uint16]) -> None:
+        """The panel gets another frame now; its directors begin to turn from where they are."""
+        self._before = self._retardances()
+        self._levels, self._shown_us, self._still = levels.copy(), self.now_us, None
+
+    def collected(self) -> tuple[FloatArray, FloatArray]:
+        """What the optics collect now [2, out, in], and its change per relative change of the retardance.
+
+        A frame that was given its settling time stands as it will in the end.
+        """
+        if self._still is not None:
+            return self._still
+        field = self._optics()
+        retarded = self._retardances()
+        found = field.matrices(field.intensity(retarded)), field.matrices(field.ripple(retarded))
+        if self.now_us - self._shown_us >= PANEL_SETTLE_US:
+            self._still, self._before = found, None
+        return found
+
+    def light(self, dtype: torch.dtype) -> Light:
+        """The light path now; emitters lose light as they warm up."""
+        warm = 1 + self.unit.warm_up * math.expm1(-self.now_us / WARM_UP_US)
+        still, ripple = (warm * output_matrices(part, self.unit) for part in self.collected())
+        return Light(self.unit, still, ripple, dtype)
+
+    def flicker(self, time_us: FloatArray) -> FloatArray:
+        """Relative change of every retardance at times."""
+        phase = 2e-6 * math.pi * self.unit.flicker_hz * time_us + self.seed
+        return np.asarray(self.unit.flicker * np.sin(phase))
+
+    def hum(self, time_us: FloatArray) -> FloatArray:
+        """What the mains add to every row's bias at times, units."""
+        phase = 2e-6 * math.pi * MAINS_HZ * time_us + self.seed
+        return np.asarray(self.unit.hum_units * np.sin(phase))
+
+    def probe_draws(self, patterns: int) -> Draws:
+        """Noise of the next queue of probes: never the same twice."""
+        self._probes += 1
+        return Draws.of(self.seed, 2, self._probes, np.arange(patterns))
+
+    def _optics(self) -> PanelField:
+        if self._field is None:
+            self._field = PanelField(self.unit)
+        return self._field
+
+    def _retardances(self) -> Image:
+        target = self._optics().retardances(self._levels)
+        passed_us = self.now_us - self._shown_us
+        if self._before is None or passed_us >= PANEL_SETTLE_US:
+            return target
+        # a rising voltage pulls the directors up, and the retardance down; they fall back by themselves
+        towards_us = np.where(target < self._before, self.unit.rise_us, self.unit.fall_us)
+        left = np.exp(-passed_us / towards_us)
+        return np.asarray(target + (self._before - target) * left, np.float32)
