@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from labctl.config_files import first_problem
-from labctl.devices import Coercion, ConfigError, ProgramError
+from labctl.devices import Coercion, ConfigError, LoopSpec, ProgramError
 from labctl.engines import Batch, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
 from labctl.procedures.drawn import check_inception
@@ -216,6 +216,10 @@ def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
                 f"steps is {recipe.steps}, but the sequencer of rig {rig.name} holds {spec.chain.depth} "
                 f"settles; allowed with stepping 'chain': 1 to {spec.chain.depth}"
             )
+    if recipe.noise_credit and spec is None:
+        raise ConfigError(
+            f"noise_credit is true, but rig {rig.name} settles without noise; allowed: false"
+        )
     if recipe.second_starts and spec is None:
         raise ConfigError(
             f"second_starts is {recipe.second_starts}, but rig {rig.name} settles nothing; allowed: 0"
@@ -223,8 +227,9 @@ def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
 
 
 def _check_matrices(recipe: SampleRecipe, matrices: int) -> None:
-    """What needs one frame on display from first to last refuses machines in sequence."""
-    for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
+    """What needs one frame on display, or one settle a step, refuses machines in sequence."""
+    refusals = (("stepping", "chain", "host"), ("readout", "camera", "adc"), ("noise_credit", True, False))
+    for key, refused, allowed in refusals:
         if matrices > 1 and getattr(recipe, key) == refused:
             raise ConfigError(
                 f"{key} is {refused!r}, but {recipe.model or recipe.data} is {matrices} machines in "
@@ -242,11 +247,7 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         program = compile_program(
             network, sampler, rig.config.n_channels, tolerance=recipe.tolerance, sweeps=recipe.sweeps
         )
-        tables = (
-            None
-            if spec is None
-            else tuple(encode_tables(s, program.matrix_of(s), spec) for s in program.segments)
-        )
+        tables = None if spec is None else coded_tables(program, spec)
     except ProgramError as error:
         raise ProgramError(f"{recipe.model or recipe.data}: {error}") from None
     _check_matrices(recipe, len(program.matrices))
@@ -278,6 +279,11 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         row=job.row,
         series=job.series,
     )
+
+
+def coded_tables(program: LoopProgram, spec: LoopSpec) -> tuple[CodedTables, ...]:
+    """Every segment's tables as the electronics take them."""
+    return tuple(encode_tables(s, program.matrix_of(s), spec) for s in program.segments)
 
 
 def _pictures(subject: Subject) -> PictureSet | None:
