@@ -27,12 +27,13 @@ def compensated(chain: Chain, rig: Rig, tell: Tell) -> Chain:
     """The chain with its network adapted to the rig's bench; as it is where the bench was not brought up.
 
     Raises ConfigError for what compensation does not know: chains on the sequencer, cameras, float networks,
-    machines in sequence.
+    machines in sequence, noise credit (which compares the machine with the network's own weights).
     """
     bench, engine, recipe = rig.bench, rig.engine, chain.recipe
     if bench is None or not isinstance(engine, OpticalLoopEngine):
         return chain
-    for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
+    refusals = (("stepping", "chain", "host"), ("readout", "camera", "adc"), ("noise_credit", True, False))
+    for key, refused, allowed in refusals:
         if getattr(recipe, key) == refused:
             raise ConfigError(
                 f"{key} is {refused!r}, and rig {rig.name} is compensated; allowed: {allowed!r}, or no "

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from labctl.config_files import first_problem
-from labctl.devices import Coercion, ConfigError, LoopSpec, ProgramError
+from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
 from labctl.procedures.drawn import check_inception
@@ -218,7 +218,7 @@ def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
             )
     if recipe.noise_credit and spec is None:
         raise ConfigError(
-            f"noise_credit is true, but rig {rig.name} settles without noise; allowed: false"
+            f"noise_credit is true, but rig {rig.name} has no loop to measure; allowed: false"
         )
     if recipe.second_starts and spec is None:
         raise ConfigError(
@@ -227,7 +227,7 @@ def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
 
 
 def _check_matrices(recipe: SampleRecipe, matrices: int) -> None:
-    """What needs one frame on display, or one settle a step, refuses machines in sequence."""
+    """What needs one frame on display from first to last refuses machines in sequence."""
     refusals = (("stepping", "chain", "host"), ("readout", "camera", "adc"), ("noise_credit", True, False))
     for key, refused, allowed in refusals:
         if matrices > 1 and getattr(recipe, key) == refused:
@@ -247,7 +247,11 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         program = compile_program(
             network, sampler, rig.config.n_channels, tolerance=recipe.tolerance, sweeps=recipe.sweeps
         )
-        tables = None if spec is None else coded_tables(program, spec)
+        tables = (
+            None
+            if spec is None
+            else tuple(encode_tables(s, program.matrix_of(s), spec) for s in program.segments)
+        )
     except ProgramError as error:
         raise ProgramError(f"{recipe.model or recipe.data}: {error}") from None
     _check_matrices(recipe, len(program.matrices))
@@ -279,11 +283,6 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
         row=job.row,
         series=job.series,
     )
-
-
-def coded_tables(program: LoopProgram, spec: LoopSpec) -> tuple[CodedTables, ...]:
-    """Every segment's tables as the electronics take them."""
-    return tuple(encode_tables(s, program.matrix_of(s), spec) for s in program.segments)
 
 
 def _pictures(subject: Subject) -> PictureSet | None:
@@ -332,7 +331,7 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
         where = f"{chain.name}: " if chain.name else ""
         raise ConfigError(
             f"{where}sigma_min is {chain.recipe.sigma_min:.4g}, but rig {rig.name} reads states with noise "
-            f"{amplified:.4g}; allowed: {NOISE_MARGIN * amplified:.4g} or more"
+            f"{amplified:.4g}; allowed: {NOISE_MARGIN * amplified:.4g} or more, or noise_credit"
         )
     return amplified
 

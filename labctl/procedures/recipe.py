@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.sampling import CHAIN_RULES, CREDITED_SCHEMES, DEFAULT_SWEEPS, SCHEMES, Ending
+from labctl.sampling import CHAIN_RULES, CREDITED_SCHEMES, CREDITED_STEPS, DEFAULT_SWEEPS, SCHEMES, Ending
 
 EngineName = Literal["optical-loop", "digital"]
 
@@ -120,10 +120,13 @@ class SampleRecipe(BaseModel):
                 raise ValueError(f"{key} is {getattr(self, key)!r}; allowed with noise_credit: {allowed!r}")
         if self.ending == "last-settle":
             raise ValueError(
-                "ending 'last-settle' is read inside the noise; allowed with noise_credit: denoise"
+                "ending 'last-settle' is read inside the noise; allowed with noise_credit: auto, denoise"
             )
-        if self.steps < 2:
-            raise ValueError(f"steps is {self.steps}; allowed with noise_credit: 2 or more")
+        if self.steps < CREDITED_STEPS:
+            raise ValueError(
+                f"steps is {self.steps}; allowed with noise_credit: {CREDITED_STEPS} or more, with fewer the "
+                "credit does not repay its evaluations"
+            )
 
     @property
     def ends_with(self) -> Ending:

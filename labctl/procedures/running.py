@@ -20,7 +20,7 @@ from labctl.engines import FixedPointResult, OpticalLoopEngine
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
 from labctl.procedures.background import BackgroundLog
 from labctl.procedures.compensating import compensated
-from labctl.procedures.crediting import credit_metrics, credited
+from labctl.procedures.crediting import credit_metrics, credited, noise_of
 from labctl.procedures.drawn import judge_pictures
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, chains_of, check_state_noise, run_sampler
@@ -146,7 +146,7 @@ def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult
             watcher.preparing("state noise", done, len(chains))
             if chain.recipe.noise_credit:
                 chains[done] = credited(chain, rig)
-                noises.append(0.0)
+                noises.append(noise_of(chains[done].sampler)[-1])
             else:
                 noises.append(check_state_noise(chain, rig))
         header, plan = header_of(protocol, rig, chains, used_us), plan_of(protocol, rig, chains)

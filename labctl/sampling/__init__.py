@@ -4,9 +4,11 @@ from labctl.sampling.chain import CHAIN_RULES, run_chain, updates_of
 from labctl.sampling.compile import DEFAULT_SWEEPS, Ask, asks_of, compile_program, placed, segment_of
 from labctl.sampling.credit import (
     CREDITED_SCHEMES,
+    CREDITED_STEPS,
     CreditedSampler,
     EvaluationError,
     NoiseProbe,
+    axis_noise,
     credited_sampler,
 )
 from labctl.sampling.machines import HostMachine, LoopMachine, SettleSeen
@@ -21,6 +23,7 @@ from labctl.sampling.split import PartNetwork, parts_of, visits
 __all__ = [
     "CHAIN_RULES",
     "CREDITED_SCHEMES",
+    "CREDITED_STEPS",
     "DEFAULT_SWEEPS",
     "SCHEMES",
     "Ask",
@@ -43,6 +46,7 @@ __all__ = [
     "SettleSeen",
     "StepSeen",
     "asks_of",
+    "axis_noise",
     "compile_program",
     "credited_sampler",
     "fresh_noise",

@@ -1,11 +1,12 @@
 """Noise-credited sampling: what a settle adds to the state is noise the sampler knows about, so it counts it.
 
-A step that aims at sigma' and is read with noise of standard deviation s (x units, after window and
-extrapolation) leaves the state at hypot(sigma', s): independent Gaussian noise is what a diffusion model is
-made to remove, so the next step starts from there. This is the stochastic step with host noise 0: sigma_up =
-s, sigma_down = sigma'. Read noise does not shrink with sigma, so settles cannot end below it. An evaluation's
-noise does shrink (c_out stands in front of it): where settles would end in their own noise, the last levels
-are evaluations, with what noise inside the loop does to their mean measured and taken out.
+A step that aims at sigma' and is read with noise of covariance C (x units, after window and extrapolation)
+leaves the state at the level sqrt(sigma'^2 + s^2), s^2 the mean variance of an axis: independent Gaussian
+noise is what a diffusion model is made to remove, so the next step starts from there. This is the stochastic
+step (Song et al. 2020, equation 16; Karras et al. 2022, algorithm 2) with sigma_down = sigma', sigma_up = s
+and no noise from the host. Read noise does not shrink with sigma, so settles cannot end below it. An
+evaluation's noise does shrink (c_out stands in front of it): where settles would end in their own noise, the
+last levels are evaluations, with what noise inside the loop does to their mean measured and taken out.
 """
 
 from __future__ import annotations
@@ -24,11 +25,9 @@ from labctl.sampling.schemes import SCHEMES, Machine, Memory, Scheme
 
 FloatArray = NDArray[np.float64]
 CREDITED_SCHEMES = ("implicit-midpoint", "implicit-euler")
-REST = (
-    1.9  # settles end where the level is so many times their own noise (tuned on moons, N = 8, three seeds)
-)
+CREDITED_STEPS = 8  # fewest that pay: with 4 the coarse finish costs more than the noise did
+REST = 1.4  # settles end where the level is so many times their own noise
 EVALUATED = 0.5  # share of steps that are evaluations, where the noise asks for any
-STRIDE = 0.4  # no evaluation goes further down at once: the final denoise takes the rest
 STOP_ROUNDS = 3  # noise depends weakly on where the settles end
 
 
@@ -47,8 +46,8 @@ class EvaluationError:
 class NoiseProbe(Protocol):
     """What credit must know of a machine; measured before the run, at typical points."""
 
-    def state_noise(self, scheme: Scheme, sigma: float, sigma_next: float) -> float:
-        """Standard deviation, an axis, of x' after one step of `scheme` over repeats (x units)."""
+    def state_noise(self, scheme: Scheme, sigma: float, sigma_next: float) -> FloatArray:
+        """Covariance [d, d] of x' after one step of `scheme` over repeats (x units squared)."""
         ...
 
     def evaluation_error(self, sigma: float) -> EvaluationError:
@@ -56,15 +55,20 @@ class NoiseProbe(Protocol):
         ...
 
 
+def axis_noise(covariance: FloatArray) -> float:
+    """Standard deviation, an axis: the root mean square over all directions."""
+    return math.sqrt(float(np.trace(covariance)) / len(covariance))
+
+
 @dataclass(frozen=True, eq=False)
 class CreditedSampler(Sampler):
     """`scheme` down to sigmas[settled], evaluations (DPM-Solver++(2M)) below, a final denoise.
 
-    sigmas are the levels aimed at; noise[k] is what settled step k adds. errors: one for each evaluation,
-    the final one last.
+    sigmas are the levels aimed at; noise[k] [d, d] is the covariance of what settled step k adds. errors: one
+    for each evaluation, the final one last.
     """
 
-    noise: tuple[float, ...] = ()
+    noise: tuple[FloatArray, ...] = ()
     errors: tuple[EvaluationError, ...] = ()
 
     def __post_init__(self) -> None:
@@ -87,7 +91,7 @@ class CreditedSampler(Sampler):
 
     def level(self, k: int) -> float:
         """The noise level that x really has before step k (k = N: before the final denoise)."""
-        added = self.noise[k - 1] if 0 < k <= self.settled else 0.0
+        added = axis_noise(self.noise[k - 1]) if 0 < k <= self.settled else 0.0
         return math.hypot(float(self.sigmas[k]), added)
 
     def run(
@@ -132,9 +136,9 @@ def credited_sampler(
 ) -> CreditedSampler:
     """N steps and a final denoise, with levels that credit the noise `probe` measures.
 
-    Settles go down to REST times their own noise, and half of the steps, at least one, are evaluations
-    from there towards sigma_min, even in ln sigma and no farther than STRIDE each; where sigma_min is above
-    that, every step settles. ConfigError for N = 1.
+    Settles go down to REST times their own noise, and half of the steps are evaluations from there to
+    sigma_min, even in ln sigma; where sigma_min is above that, every step settles. ConfigError for N = 1, and
+    for noise that leaves no room below sigma_max. Fewer than CREDITED_STEPS are for comparisons alone.
     """
     if steps < 2:
         raise ConfigError(f"steps is {steps}; allowed with noise credit: 2 or more")
@@ -142,11 +146,11 @@ def credited_sampler(
     stop = sigma_min
     for _ in range(STOP_ROUNDS):
         levels = sigmas(schedule, settled, sigma_max, stop)
-        noise = probe.state_noise(scheme, float(levels[-2]), stop)
-        stop = max(sigma_min, REST * noise)
+        own = axis_noise(probe.state_noise(scheme, float(levels[-2]), stop))
+        stop = max(sigma_min, REST * own)
         if stop >= sigma_max:
             raise ConfigError(
-                f"noise credit: the machine adds {noise:.3g} at the last settle; "
+                f"noise credit: the machine adds {own:.3g} at the last settle; "
                 f"allowed: below {sigma_max / REST:.3g}, sigma_max / {REST:g}"
             )
     if stop <= sigma_min:
@@ -155,9 +159,8 @@ def credited_sampler(
     level, added = sigma_max, []
     for aim in levels[1:]:
         added.append(probe.state_noise(scheme, level, float(aim)))
-        level = math.hypot(float(aim), added[-1])
+        level = math.hypot(float(aim), axis_noise(added[-1]))
     evaluated = steps - settled
-    ratio = max(STRIDE, (sigma_min / level) ** (1 / evaluated)) if evaluated else 1.0
-    tail = level * ratio ** np.arange(1, evaluated + 1)
+    tail = level * (sigma_min / level) ** (np.arange(1, evaluated + 1) / max(1, evaluated))
     errors = tuple(probe.evaluation_error(float(sigma)) for sigma in (level, *tail))
     return CreditedSampler(scheme, np.concatenate([levels, tail]), noise=tuple(added), errors=errors)

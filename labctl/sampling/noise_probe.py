@@ -33,16 +33,19 @@ class LoopProbe:
     program: LoopProgram
     tolerance: float
 
-    def state_noise(self, scheme: Scheme, sigma: float, sigma_next: float) -> float:
-        """Standard deviation of x' over repeats: root mean square over axes, median over points (one on a
-        ridge between modes shows jumps, not noise). Good to 3%.
+    def state_noise(self, scheme: Scheme, sigma: float, sigma_next: float) -> FloatArray:
+        """Covariance [d, d] of x' over repeats: the median over points, element by element (a point on a
+        ridge between modes shows jumps, not noise). Standard deviations are good to about 3%.
         """
         x, labels = self._typical(sigma, NOISE_POINTS)
         repeated = np.repeat(x, NOISE_REPEATS, axis=0)
         own = None if labels is None else np.repeat(labels, NOISE_REPEATS)
         ended = scheme.step(self._machine(own, len(repeated)), repeated, sigma, sigma_next, Memory())
-        variance = ended.reshape(NOISE_POINTS, NOISE_REPEATS, -1).var(axis=1, ddof=1).mean(axis=1)
-        return float(np.sqrt(np.median(variance)))
+        around = ended.reshape(NOISE_POINTS, NOISE_REPEATS, -1)
+        around = around - around.mean(axis=1, keepdims=True)
+        each = np.einsum("pri,prj->pij", around, around) / (NOISE_REPEATS - 1)
+        values, axes = np.linalg.eigh(np.median(each, axis=0))
+        return np.asarray(axes * np.maximum(values, 0.0) @ axes.T)  # medians alone need not be a covariance
 
     def evaluation_error(self, sigma: float) -> EvaluationError:
         """Least squares of the machine's D minus the network's own on D and x - D, over points and axes."""

@@ -87,6 +87,10 @@ class Sampler:
         """N, without the final denoise."""
         return len(self.sigmas) - 1
 
+    def level(self, k: int) -> float:
+        """The noise level of x before step k (k = N: before the final denoise)."""
+        return float(self.sigmas[k])
+
     def split(self, k: int) -> tuple[float, float]:
         """(sigma_down, sigma_up) of step k."""
         sigma, sigma_next = float(self.sigmas[k]), float(self.sigmas[k + 1])

@@ -12,6 +12,7 @@ from labctl.sampling import (
     CreditedSampler,
     EvaluationError,
     asks_of,
+    axis_noise,
     credited_sampler,
     scheme,
     start_noise,
@@ -36,13 +37,15 @@ class NoisyMachine:
 
 
 class Known:
-    """A probe that knows the machine's read noise; evaluations are exact."""
+    """A probe that knows the machine's read noise (sd on the first axis, `ratio` times that on the second);
+    evaluations are exact.
+    """
 
-    def __init__(self, sd):
-        self.sd = sd
+    def __init__(self, sd, ratio=1.0):
+        self.covariance = np.diag([sd**2, (ratio * sd) ** 2])
 
     def state_noise(self, scheme, sigma, sigma_next):
-        return self.sd * (1 + math.sqrt(sigma_next / sigma))
+        return self.covariance * (1 + math.sqrt(sigma_next / sigma)) ** 2
 
     def evaluation_error(self, sigma):
         return EvaluationError()
@@ -66,8 +69,8 @@ def test_the_credited_level_is_the_noise_that_is_there(gaussian):
 def test_levels_follow_the_noise():
     sampler = credited_sampler(Known(0.1), MIDPOINT, "flow", 8, 10.0, 0.06)
     assert sampler.settled == 4
-    assert sampler.level(4) == pytest.approx(math.hypot(sampler.sigmas[4], sampler.noise[3]))
-    assert 0.1 < sampler.noise[-1] < 0.2 < sampler.sigmas[4]
+    assert sampler.level(4) == pytest.approx(math.hypot(sampler.sigmas[4], axis_noise(sampler.noise[3])))
+    assert 0.1 < axis_noise(sampler.noise[-1]) < 0.2 < sampler.sigmas[4]
     kinds = [ask.kind for ask in asks_of(sampler)]
     assert kinds == ["implicit"] * 4 + ["evaluate"] * 5
     levels = [sampler.level(k) for k in range(9)]
@@ -75,11 +78,18 @@ def test_levels_follow_the_noise():
     assert levels[-1] >= 0.06 - 1e-12
 
 
+def test_unequal_noise_counts_with_the_mean_variance_of_an_axis():
+    sampler = credited_sampler(Known(0.1, ratio=2.0), MIDPOINT, "flow", 8, 10.0, 0.06)
+    both = np.diag(sampler.noise[0])
+    assert both[1] == pytest.approx(4 * both[0])
+    assert sampler.level(1) ** 2 == pytest.approx(sampler.sigmas[1] ** 2 + both.mean())
+
+
 def test_without_noise_every_step_settles_on_the_plain_levels():
-    sampler = credited_sampler(Known(0.0), MIDPOINT, "flow", 4, 10.0, 0.06)
-    assert sampler.settled == 4
-    assert sampler.level(4) == pytest.approx(0.06)
-    assert [ask.kind for ask in asks_of(sampler)] == ["implicit"] * 4 + ["evaluate"]
+    sampler = credited_sampler(Known(0.0), MIDPOINT, "flow", 8, 10.0, 0.06)
+    assert sampler.settled == 8
+    assert sampler.level(8) == pytest.approx(0.06)
+    assert [ask.kind for ask in asks_of(sampler)] == ["implicit"] * 8 + ["evaluate"]
 
 
 def test_a_mean_error_is_taken_out():
@@ -93,9 +103,11 @@ def test_a_mean_error_is_taken_out():
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ConfigError, match="steps is 1; allowed with noise credit: 2 or more"):
         credited_sampler(Known(0.1), MIDPOINT, "flow", 1, 10.0, 0.06)
-    with pytest.raises(ConfigError, match=r"the machine adds .* at the last settle; allowed: below 5\.26"):
-        credited_sampler(Known(9.0), MIDPOINT, "flow", 4, 10.0, 0.06)
+    with pytest.raises(ConfigError, match=r"the machine adds .* at the last settle; allowed: below 7\.14"):
+        credited_sampler(Known(9.0), MIDPOINT, "flow", 8, 10.0, 0.06)
     with pytest.raises(ConfigError, match="scheme 'ddim'; allowed: 0, 'denoise', implicit-midpoint"):
         CreditedSampler(scheme("ddim"), np.array([1.0, 0.1]), noise=(), errors=(EvaluationError(),) * 2)
     with pytest.raises(ConfigError, match="1 evaluation errors; allowed: 2"):
-        CreditedSampler(MIDPOINT, np.array([1.0, 0.5, 0.1]), noise=(0.1,), errors=(EvaluationError(),))
+        CreditedSampler(
+            MIDPOINT, np.array([1.0, 0.5, 0.1]), noise=(0.01 * np.eye(2),), errors=(EvaluationError(),)
+        )
