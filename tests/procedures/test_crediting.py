@@ -97,3 +97,20 @@ def test_a_rig_without_noise_to_measure_is_refused():
         pytest.raises(ConfigError, match="noise_credit is true, but rig digital has no loop"),
     ):
         one_chain(rig)
+
+
+def test_machines_in_sequence_are_refused():
+    wanted = {"model": "fashion_x4", "samples": 12, "reference": 50, "noise_credit": True, "steps": 8}
+    with (
+        open_rig("optical-twin") as rig,
+        pytest.raises(ConfigError, match="noise_credit is True, but fashion_x4 is 4 machines in sequence"),
+    ):
+        chains_of(load_protocol("sample_fashion_latent", wanted), rig, lambda *_: None)
+
+
+@pytest.mark.slow
+def test_pictures_by_class_too(noisy, tmp_path):
+    wanted = {"samples": 40, "audit": 0, "reference": 50, "noise_credit": True, "steps": 8}
+    result = run(load_protocol("sample_fashion_latent", wanted), noisy, out=tmp_path)
+    assert np.isfinite(result.samples).all()
+    assert "credited_noise" in result.panels[0].metrics
