@@ -217,9 +217,7 @@ def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
                 f"settles; allowed with stepping 'chain': 1 to {spec.chain.depth}"
             )
     if recipe.noise_credit and spec is None:
-        raise ConfigError(
-            f"noise_credit is true, but rig {rig.name} has no loop to measure; allowed: false"
-        )
+        raise ConfigError(f"noise_credit is true, but rig {rig.name} has no loop to measure; allowed: false")
     if recipe.second_starts and spec is None:
         raise ConfigError(
             f"second_starts is {recipe.second_starts}, but rig {rig.name} settles nothing; allowed: 0"
