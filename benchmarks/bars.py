@@ -17,6 +17,7 @@ import agreement
 import camera
 import chain
 import common
+import noise_credit
 import overhead
 import pictures
 import quality
@@ -301,6 +302,7 @@ def main() -> None:
     pictures.table(sheet.say, sheet.table, verdict)
     chain.table(sheet.say, sheet.table, verdict)
     camera.table(sheet.say, sheet.table, verdict)
+    noise_credit.table(sheet.say, sheet.table, verdict)
     speed_table(sheet)
     host_table(sheet)
     RESULTS.mkdir(exist_ok=True)

@@ -103,6 +103,7 @@ def _facts(chain: Chain, rig: Rig) -> Table:
         ("steps", f"{recipe.steps} of {recipe.scheme}, {_ENDINGS[recipe.ends_with]}: {settles} settles"),
         ("stepped by", "the machine's sequencer" if recipe.stepping == "chain" else "the host"),
         ("σ levels", f"{recipe.schedule}: " + " → ".join(f"{s:.3g}" for s in chain.sampler.sigmas)),
+        *([("noise credit", _credit(recipe))] if recipe.noise_credit else []),
         ("device time", _time(chain, rig)),
         ("coercions", _coercions(chain)),
         ("to --set", Text(_settings(recipe), "dim")),
@@ -110,6 +111,15 @@ def _facts(chain: Chain, rig: Rig) -> Table:
     for label, text in facts:
         grid.add_row(label, text)
     return grid
+
+
+def _credit(recipe: SampleRecipe) -> str:
+    """What is credited, before anything is measured."""
+    return (
+        "before the first step, the noise that each settle leaves in x is measured and counted as that "
+        "step's own fresh noise: σ levels rise by it, and where settles would end inside it, half of the "
+        f"{recipe.steps} steps are evaluations"
+    )
 
 
 def _weights(chain: Chain) -> str:

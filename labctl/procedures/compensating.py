@@ -44,12 +44,13 @@ def compensated(chains: Sequence[Chain], rig: Rig, tell: Tell) -> list[Chain]:
 
 def require_compensable(chain: Chain, rig: Rig) -> None:
     """ConfigError for what compensation does not know, on a rig with a bench: chains on the sequencer,
-    cameras, machines in sequence.
+    cameras, machines in sequence, noise credit (which compares the machine with the network's own weights).
     """
     recipe = chain.recipe
     if rig.bench is None:
         return
-    for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
+    refusals = (("stepping", "chain", "host"), ("readout", "camera", "adc"), ("noise_credit", True, False))
+    for key, refused, allowed in refusals:
         if getattr(recipe, key) == refused:
             raise ConfigError(
                 f"{key} is {refused!r}, and rig {rig.name} is compensated; allowed: {allowed!r}, or no "

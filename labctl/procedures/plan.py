@@ -217,6 +217,8 @@ def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
                 f"steps is {recipe.steps}, but the sequencer of rig {rig.name} holds {spec.chain.depth} "
                 f"settles; allowed with stepping 'chain': 1 to {spec.chain.depth}"
             )
+    if recipe.noise_credit and spec is None:
+        raise ConfigError(f"noise_credit is true, but rig {rig.name} has no loop to measure; allowed: false")
     if recipe.second_starts and spec is None:
         raise ConfigError(
             f"second_starts is {recipe.second_starts}, but rig {rig.name} settles nothing; allowed: 0"
@@ -225,7 +227,8 @@ def _check_stepping(recipe: SampleRecipe, rig: Rig) -> None:
 
 def _check_matrices(recipe: SampleRecipe, matrices: int) -> None:
     """What needs one frame on display from first to last refuses machines in sequence."""
-    for key, refused, allowed in (("stepping", "chain", "host"), ("readout", "camera", "adc")):
+    refusals = (("stepping", "chain", "host"), ("readout", "camera", "adc"), ("noise_credit", True, False))
+    for key, refused, allowed in refusals:
         if matrices > 1 and getattr(recipe, key) == refused:
             raise ConfigError(
                 f"{key} is {refused!r}, but {recipe.model or recipe.data} is {matrices} machines in "
@@ -329,7 +332,7 @@ def check_state_noise(chain: Chain, rig: Rig) -> float:
         where = f"{chain.name}: " if chain.name else ""
         raise ConfigError(
             f"{where}sigma_min is {chain.recipe.sigma_min:.4g}, but rig {rig.name} reads states with noise "
-            f"{amplified:.4g}; allowed: {NOISE_MARGIN * amplified:.4g} or more"
+            f"{amplified:.4g}; allowed: {NOISE_MARGIN * amplified:.4g} or more, or noise_credit"
         )
     return amplified
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.sampling import CHAIN_RULES, DEFAULT_SWEEPS, SCHEMES, Ending
+from labctl.sampling import CHAIN_RULES, CREDITED_SCHEMES, CREDITED_STEPS, DEFAULT_SWEEPS, SCHEMES, Ending
 
 EngineName = Literal["optical-loop", "optical-host-loop", "digital"]
 
@@ -39,6 +39,8 @@ class SampleRecipe(BaseModel):
     can. tolerance: how far the window's halves may differ, relative to sigma. audit: samples whose settle
     time is measured at each step. second_starts: samples that are settled again from other starts at each
     step; where that ends elsewhere, they are marked multistable. noise_scale multiplies a twin's noise.
+    noise_credit: measure what noise each settle leaves in the state, and let the sampler count it as its own:
+    levels adapt, and steps that would end inside the noise are evaluations.
     reference: fresh data points that stand beside the samples. readout: states by the electronics' ADC, or
     from a camera's image of the light, exposed for exposure_us (0: as bright as is safe). inception: a file
     of the Inception network (see `labctl.models.inception`), for a true FID of pictures; "" for none.
@@ -71,6 +73,7 @@ class SampleRecipe(BaseModel):
     audit: int = Field(default=64, ge=0, le=4096)
     readout: Literal["adc", "camera"] = "adc"
     exposure_us: float = Field(default=0.0, ge=0, le=1e9)
+    noise_credit: bool = False
     second_starts: int = Field(default=0, ge=0, le=4096)
     reference: int = Field(default=4000, ge=2, le=100_000)
     inception: str = ""
@@ -96,7 +99,34 @@ class SampleRecipe(BaseModel):
             raise ValueError('readout "camera" needs the host between settles; allowed: stepping "host"')
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
+        self._credit_makes_sense()
         return self
+
+    def _credit_makes_sense(self) -> None:
+        if not self.noise_credit:
+            return
+        if self.stepping == "chain":
+            raise ValueError(
+                "noise_credit needs the host's evaluations below the noise, a chain has none; "
+                'allowed: stepping "host"'
+            )
+        if self.scheme not in CREDITED_SCHEMES:
+            raise ValueError(
+                f"noise_credit counts the noise of settles of one step, {self.scheme!r} has none such; "
+                f"allowed: {', '.join(CREDITED_SCHEMES)}"
+            )
+        for key, allowed in (("eta", 0.0), ("readout", "adc")):
+            if getattr(self, key) != allowed:
+                raise ValueError(f"{key} is {getattr(self, key)!r}; allowed with noise_credit: {allowed!r}")
+        if self.ending == "last-settle":
+            raise ValueError(
+                "ending 'last-settle' is read inside the noise; allowed with noise_credit: auto, denoise"
+            )
+        if self.steps < CREDITED_STEPS:
+            raise ValueError(
+                f"steps is {self.steps}; allowed with noise_credit: {CREDITED_STEPS} or more, with fewer the "
+                "credit does not repay its evaluations"
+            )
 
     @property
     def ends_with(self) -> Ending:

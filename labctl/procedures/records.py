@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from labctl.engines import FixedPointResult
+from labctl.procedures.crediting import credit_settings
 from labctl.procedures.plan import Chain
 from labctl.procedures.recipe import Protocol, SampleRecipe, ScanRecipe, TourRecipe
 from labctl.rig import Rig
@@ -159,7 +160,7 @@ def _panel(chain: Chain, rig: Rig) -> PanelPlan:
                 MatrixRecord(matrix.weights, matrix.codes, matrix.scale_out)
                 for matrix in chain.program.matrices[1:]
             ],
-            settings={"program_sha256": chain.program.hash},
+            settings={"program_sha256": chain.program.hash, **credit_settings(chain.sampler)},
         ),
         x_start=chain.x_start,
         labels=chain.labels,
@@ -181,13 +182,13 @@ def _scalars(recipe: SampleRecipe) -> dict[str, Any]:
 
 
 def _tables(chain: Chain) -> SegmentTables:
-    segments, levels = chain.program.segments, chain.sampler.sigmas
+    segments, sampler = chain.program.segments, chain.sampler
     steps = chain.step_of_settle
-    after = [float(levels[s + 1]) if s < chain.sampler.steps else 0.0 for s in steps]
+    after = [sampler.level(s + 1) if s < sampler.steps else 0.0 for s in steps]
     tables = chain.tables
     return SegmentTables(
         kind=[s.kind for s in segments],
-        sigma=np.array([float(levels[s]) for s in steps]),
+        sigma=np.array([sampler.level(s) for s in steps]),
         sigma_next=np.array(after),
         leak=np.stack([s.leak for s in segments]),
         gain=np.stack([s.gain for s in segments]),
@@ -205,10 +206,10 @@ def step_record(chain: Chain, seen: SettleSeen, x: FloatArray, sampling_s: float
     """One settle as the log keeps it; x [B, d] is what the sampler held after it (network units)."""
     result = seen.result
     step = chain.step_of_settle[seen.index]
-    levels = chain.sampler.sigmas
+    sampler = chain.sampler
     return StepRecord(
-        sigma=float(levels[step]),
-        sigma_next=float(levels[step + 1]) if step < chain.sampler.steps else 0.0,
+        sigma=sampler.level(step),
+        sigma_next=sampler.level(step + 1) if step < sampler.steps else 0.0,
         x=x,
         kind=seen.segment.kind,
         injection=seen.inject,

@@ -20,6 +20,7 @@ from labctl.engines import FixedPointResult, OpticalHostLoopEngine, OpticalLoopE
 from labctl.models.metrics import energy_distance, mode_total_variation, sliced_wasserstein
 from labctl.procedures.background import BackgroundLog
 from labctl.procedures.compensating import compensated
+from labctl.procedures.crediting import credit_metrics, credited, noise_of
 from labctl.procedures.drawn import judge_pictures
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, chains_of, check_state_noise, expected_us, run_sampler
@@ -144,8 +145,12 @@ def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult
         noises, device_us = [], 0.0
         for done, chain in enumerate(chains):
             watcher.preparing("state noise", done, len(chains))
-            noises.append(check_state_noise(chain, rig))
-            device_us += expected_us(chain, rig)
+            if chain.recipe.noise_credit:
+                chains[done] = credited(chain, rig)
+                noises.append(noise_of(chains[done].sampler)[-1])
+            else:
+                noises.append(check_state_noise(chain, rig))
+            device_us += expected_us(chains[done], rig)
         if isinstance(rig.engine, OpticalHostLoopEngine):
             watcher.expecting(device_us)
         header, plan = header_of(protocol, rig, chains, used_us), plan_of(protocol, rig, chains)
@@ -297,7 +302,11 @@ def _run_chain(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: 
             x_before, since = step.x, time.perf_counter()
 
         samples = run_sampler(chain, rig, pending.append, keep)
-    metrics = {**_metrics(chain, samples, reports, noise), **rig.readout_summary()}
+    metrics = {
+        **_metrics(chain, samples, reports, noise),
+        **credit_metrics(chain.sampler),
+        **rig.readout_summary(),
+    }
     own = chain.subject.affine.restore(samples)
     pictures, step_pictures, judged = None, None, None
     if chain.pictures is not None and chain.labels is not None:

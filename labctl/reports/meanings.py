@@ -109,6 +109,12 @@ _MEANINGS = {
     },
 }
 
+# Metrics that are texts: label, sentence.
+_TEXTS = {
+    "credited_noise": ("noise credit", "{} is what the settles add to x, one by one, and the sampler counts"),
+    "credited_levels": ("credited levels", "σ {}: before each step, and before the final denoise"),
+}
+
 _DETAILS = ("camera_transient_p95_units", *(f"camera_{term}_noise_rms_units" for term in _CAMERA_NOISE))
 
 # What a column of a table is, where a sentence has no room.
@@ -145,7 +151,11 @@ def said(
             continue
         before, _, after = (meaning.sentence + _more(key, settings, header)).partition("{}")
         told.append(Said(meaning.label, before, meaning.write(float(value)), after))
-    bare = [(key, value) for key, value in metrics.items() if key not in _MEANINGS]
+    for key, (label, sentence) in _TEXTS.items():
+        if key in metrics:
+            before, _, after = sentence.partition("{}")
+            told.append(Said(label, before, str(metrics[key]), after))
+    bare = [(key, value) for key, value in metrics.items() if key not in _MEANINGS and key not in _TEXTS]
     return told + [Said(key.replace("_", " "), "", scalar(value), "") for key, value in bare]
 
 

@@ -2,8 +2,18 @@
 
 from labctl.sampling.chain import CHAIN_RULES, run_chain, updates_of
 from labctl.sampling.compile import DEFAULT_SWEEPS, Ask, asks_of, compile_program, placed, segment_of
+from labctl.sampling.credit import (
+    CREDITED_SCHEMES,
+    CREDITED_STEPS,
+    CreditedSampler,
+    EvaluationError,
+    NoiseProbe,
+    axis_noise,
+    credited_sampler,
+)
 from labctl.sampling.machines import HostMachine, LoopMachine, SettleSeen
 from labctl.sampling.network import LoopNetwork, RowTables
+from labctl.sampling.noise_probe import LoopProbe
 from labctl.sampling.parametrisation import Preconditioning, sigma_of_time, time_of_sigma
 from labctl.sampling.sampler import Ending, Observer, Sampler, StepSeen, fresh_noise, start_noise
 from labctl.sampling.schedules import sigmas
@@ -12,15 +22,21 @@ from labctl.sampling.split import PartNetwork, parts_of, visits
 
 __all__ = [
     "CHAIN_RULES",
+    "CREDITED_SCHEMES",
+    "CREDITED_STEPS",
     "DEFAULT_SWEEPS",
     "SCHEMES",
     "Ask",
+    "CreditedSampler",
     "Ending",
+    "EvaluationError",
     "HostMachine",
     "LoopMachine",
     "LoopNetwork",
+    "LoopProbe",
     "Machine",
     "Memory",
+    "NoiseProbe",
     "Observer",
     "PartNetwork",
     "Preconditioning",
@@ -30,7 +46,9 @@ __all__ = [
     "SettleSeen",
     "StepSeen",
     "asks_of",
+    "axis_noise",
     "compile_program",
+    "credited_sampler",
     "fresh_noise",
     "parts_of",
     "placed",

@@ -38,7 +38,7 @@ Observer = Callable[[StepSeen], None]
 Ending = Literal["denoise", "last-settle"]
 
 
-class _Listening:
+class Listening:
     """A machine that remembers the last D: an evaluation's, or what a settle says of it, (z - c) / g."""
 
     def __init__(self, machine: Machine, x: FloatArray) -> None:
@@ -87,6 +87,10 @@ class Sampler:
         """N, without the final denoise."""
         return len(self.sigmas) - 1
 
+    def level(self, k: int) -> float:
+        """The noise level of x before step k (k = N: before the final denoise)."""
+        return float(self.sigmas[k])
+
     def split(self, k: int) -> tuple[float, float]:
         """(sigma_down, sigma_up) of step k."""
         sigma, sigma_next = float(self.sigmas[k]), float(self.sigmas[k + 1])
@@ -104,7 +108,7 @@ class Sampler:
     ) -> FloatArray:
         """Samples [B, d] at sigma 0 from x [B, d] at sigmas[0]; the final denoise is counted as a step."""
         memory = Memory()
-        heard = _Listening(machine, x)
+        heard = Listening(machine, x)
         for k in range(self.steps):
             sigma = float(self.sigmas[k])
             down, up = self.split(k)

@@ -122,6 +122,10 @@ def test_rows_that_rest_on_another_panel_record_are_not_used(records, unit_bring
     [
         ({"stepping": "chain"}, "stepping is 'chain', and rig optical-unit is compensated; allowed: 'host'"),
         ({"readout": "camera"}, "readout is 'camera', and rig optical-unit is compensated; allowed: 'adc'"),
+        (
+            {"noise_credit": True, "steps": 8},
+            "noise_credit is True, and rig optical-unit is compensated; allowed: False",
+        ),
         ({"bits": "float"}, "bits is 'float'; compensation adapts coded networks; allowed: 1 to 9"),
     ],
 )
