@@ -32,7 +32,7 @@ from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, drawn_
 from labctl_calibration import calibrate_open_loop, nominal_panel_record
 from labctl_calibration.bench import Bench
 from labctl_calibration.bringup import bring_up
-from labctl_calibration.compensation import ITERATIONS, METHOD, compensate
+from labctl_calibration.compensation import METHOD, STAGES, compensate
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore, Stored
@@ -40,7 +40,6 @@ from labctl_calibration.store import RecordStore, Stored
 from labctl.engines import OpticalLoopEngine
 from labctl.models.datasets import TOY_SETS
 from labctl.models.network import RowTableNetwork
-from labctl.models.recipe import load_recipe
 from labctl.sampling import Sampler
 
 SETS = ("moons", "gaussians_unequal")
@@ -82,14 +81,15 @@ class Foreign:
             raise SystemExit(f"{store.folder} does not keep records")
         return Bench.of(panel.record, rows.record, (panel.id, rows.id))
 
-    def compensated(self, coded: RowTableNetwork, name: str) -> tuple[OpticalLoopEngine, RowTableNetwork]:
+    def compensated(self, name: str, seed: int) -> tuple[OpticalLoopEngine, RowTableNetwork]:
         """An engine by the unit's records, and the network as it was made to fit."""
         bench = self.brought_up(RecordStore(CACHE / "records"))
         engine = OpticalLoopEngine(self.panel, self.electronics, bench.panel, calibrate_open_loop)
         again = PROBES // 4  # what the load measures again is part of the budget
         engine.use_bench(bench.trims, partial(bench.map_of, probes=again))
+        floats, coded = networks(name)
         made = compensate(
-            engine, bench, coded, TOY_SETS[name], probes=PROBES - again, settings=load_recipe(name).train,
+            engine, bench, coded[seed], TOY_SETS[name], probes=PROBES - again, teacher=floats[seed],
             tell=lambda *_: None,
         )  # fmt: skip
         return engine, made
@@ -114,7 +114,7 @@ def energies(name: str, unit: int, seed: int, n: int) -> dict[str, float]:
         return {"e": engine_energy(Foreign(unit).engine(), coded, name, seed, how, n)["e"]}
 
     def made() -> dict[str, float]:
-        engine, network = Foreign(unit).compensated(coded, name)
+        engine, network = Foreign(unit).compensated(name, seed)
         out = engine_energy(engine, network, name, seed, how, n)
         return {"e": out["e"], "converged": out["converged"]}
 
@@ -123,7 +123,9 @@ def energies(name: str, unit: int, seed: int, n: int) -> dict[str, float]:
     return {
         "ideal": cell({"row": "unit ideal", **at, "v": 1}, ideal)["e"],
         "naive": cell({"row": "foreign naive", **own}, naive)["e"],
-        "cal": cell({"row": "foreign compensated", **own, "probes": PROBES, "method": METHOD}, made)["e"],
+        "cal": cell({"row": "foreign compensated", **own, "probes": PROBES, "method": repr(METHOD)}, made)[
+            "e"
+        ],
     }
 
 
@@ -142,7 +144,7 @@ def table(
     )
     say("")
     say(
-        f"E x 1e3, n = {samples:,}, {PROBES:,} probes; {ITERATIONS:,} iterations for each of the two trainings"
+        f"E x 1e3, n = {samples:,}, {PROBES:,} probes; {sum(s.iterations for s in STAGES):,} iterations in all"
     )
     say("")
     if units < ASKED_UNITS or seeds < len(SEEDS) or samples < N_SAMPLES:

@@ -148,6 +148,7 @@ def _foreign_bench(seed, noise_scale):
         path_origin_px=((12, 0), (12, 960)),
         transmittance_off=0.0,
         transmittance_on=1.0,
+        panel_kind="lcos-intensity",
         panel_settle_us=20_000.0,
         panel_tau_us=unit.rise_us,
         pedestal_units=unit.pedestal_units,
