@@ -28,10 +28,10 @@ data: $(VENV)/.dev-ready  ## the data sets that tests use
 	-$(BIN)/labctl data fetch fashion-mnist mnist
 
 test: data  ## the everyday tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: data  ## what is too long for every day
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: $(VENV)/.dev-ready  ## style, types, layers
 	$(BIN)/ruff check .
