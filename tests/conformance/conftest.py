@@ -78,15 +78,19 @@ class Subject:
 
     def light_cells(self, cells):
         """Let light through cells {(path, row, column)} alone: a frame made here, given to the optics."""
-        profile = self.bench.profile
-        height, width = profile.cell_px
-        levels = np.zeros(profile.panel_shape_px, np.uint16)
-        for path, row, column in cells:
-            top, left = profile.path_origin_px[path]
-            y, x = top + row * height, left + column * width
-            levels[y : y + height, x : x + width] = profile.panel_levels - 1
-        self.bench.optics.frame_changed(levels, self.bench.now_us)
+        self.bench.optics.frame_changed(_levels_of(self.bench.profile, cells), self.bench.now_us)
         self.bench.advance(self.bench.profile.panel_settle_us)
+
+
+def _levels_of(profile, cells):
+    """The panel's levels with cells {(path, row, column)} fully on."""
+    height, width = profile.cell_px
+    levels = np.zeros(profile.panel_shape_px, np.uint16)
+    for path, row, column in cells:
+        top, left = profile.path_origin_px[path]
+        y, x = top + row * height, left + column * width
+        levels[y : y + height, x : x + width] = profile.panel_levels - 1
+    return levels
 
 
 class ForeignSubject(Subject):
@@ -106,15 +110,8 @@ class ForeignSubject(Subject):
         }
 
     def light_cells(self, cells):
-        profile = self.bench.profile
-        height, width = profile.cell_px
-        levels = np.zeros(profile.panel_shape_px, np.uint16)
-        for path, row, column in cells:
-            top, left = profile.path_origin_px[path]
-            y, x = top + row * height, left + column * width
-            levels[y : y + height, x : x + width] = profile.panel_levels - 1
-        self.bench.frame_changed(levels)
-        self.bench.advance(profile.panel_settle_us)
+        self.bench.frame_changed(_levels_of(self.bench.profile, cells))
+        self.bench.advance(self.bench.profile.panel_settle_us)
 
 
 @dataclass(frozen=True)
