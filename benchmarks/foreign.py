@@ -75,7 +75,7 @@ class Foreign:
         panel, rows = self._newest(store)
         if panel is None or rows is None:
             found = bring_up(self.panel, self.electronics)
-            store.put(found.rows_resting_on(store.put(found.panel)))
+            found.keep(store)
             panel, rows = self._newest(store)
         if panel is None or rows is None:
             raise SystemExit(f"{store.folder} does not keep records")

@@ -30,7 +30,7 @@ from labctl.physics import FittedCurve, FittedMap
 from labctl.programs import CodedMatrix, PlacedWeights, encode, search_codes
 from labctl.sampling import placed
 from labctl_calibration.bench import Bench
-from labctl_calibration.operating import corrected, operated
+from labctl_calibration.operating import OPERATING, corrected, operated
 
 FloatArray = NDArray[np.float64]
 Tell = Callable[[str, int, int], None]
@@ -56,7 +56,10 @@ REFIT = Stage("re-fit to the bench", 1000, 1e-2)
 STAGES = (FREE, CODING, TRIAL, REFIT)
 MOMENT_LEVELS, MOMENT_SAMPLES = 24, 640
 SCALE_RANGE = (0.5, 1.5)  # of rows u
-METHOD = (STAGES, SAMPLES_PER_LEVEL, SIGMA_RANGE, FREE_BITS, MOMENT_LEVELS, MOMENT_SAMPLES)
+METHOD = (
+    *(STAGES, SAMPLES_PER_LEVEL, SIGMA_RANGE, FREE_BITS, MOMENT_LEVELS, MOMENT_SAMPLES, SCALE_RANGE),
+    *(OWN_SAMPLES, OPERATING),
+)
 
 
 def channel_order(weights: PlacedWeights, channels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,7 +91,8 @@ def compensate(
     Raises ConfigError for a network without codes, ProgramError for one that does not fit, or whose codes
     leave a row short of full scale.
     """
-    if network.codes is None:
+    codes = network.codes
+    if codes is None:
         raise ConfigError(
             "bits is 'float'; compensation adapts coded networks; allowed: 1 to 9, or none of it"
         )
@@ -101,7 +105,8 @@ def compensate(
     engine.show(weights)
     light = bench.map_of(engine.electronics, order, probes=probes // 3)
     scale = input_scale(light.curve, weights.placement.state)
-    coded = _coded(fitting, network.with_input_scale(scale), weights, light)
+    free = fitting.trained(FREE, network.freed().with_input_scale(scale), weights, light)
+    coded = _coded(fitting, free, weights, light, codes[0].bits)
     seen = operated(engine, coded, fitting.teacher, data, settles=probes // 3)
     light = corrected(engine.measured_map(), seen)
     return fitting.trained(REFIT, coded, placed(coded, engine.n_channels), light).plain()
@@ -166,23 +171,20 @@ class _Fitting:
 
 
 def _coded(
-    fitting: _Fitting, network: RowTableNetwork, weights: PlacedWeights, light: FittedMap
+    fitting: _Fitting, free: MeasuredNetwork, weights: PlacedWeights, light: FittedMap, bits: int
 ) -> RowTableNetwork:
-    """The network with other codes, chosen through the map that was measured with its own."""
-    codes = network.codes
-    bits = FREE_BITS if codes is None else codes[0].bits
-    free = fitting.trained(FREE, network.freed(), weights, light)
-    tried = [free.plain().with_codes([searched_codes(free, fitting.data, bits)])] if bits > 1 else []
+    """The free network in codes of `bits`; weights and light are of the frame that was measured."""
     nearing = fitting.trained(CODING, free.plain(), weights, light, bits).plain()
-    tried.append(nearing.with_codes([[encode(matrix, bits) for matrix in nearing.weights()]]))
-    chosen, least = tried[0], np.inf
-    for candidate in tried if len(tried) > 1 else ():
+    tried = [nearing.with_codes([[encode(matrix, bits) for matrix in nearing.weights()]])]
+    if bits > 1:  # a sign has nothing to search
+        tried.append(free.plain().with_codes([searched_codes(free, fitting.data, bits)]))
+    losses = []
+    for k, candidate in enumerate(tried):
         shown = placed(candidate, weights.placement.n_channels)
         through = fitting.through(candidate, shown, free.light_of(shown))
-        loss = fitting.improve(TRIAL, through)
-        if loss < least:
-            chosen, least = through.plain(), loss
-    return chosen
+        losses.append(fitting.improve(TRIAL, through))
+        tried[k] = through.plain()
+    return tried[int(np.argmin(losses))]
 
 
 def searched_codes(free: MeasuredNetwork, data: DataSource, bits: int) -> list[CodedMatrix]:

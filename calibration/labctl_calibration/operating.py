@@ -13,17 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from labctl.devices import Outcome
 from labctl.engines import Batch, OpticalLoopEngine
 from labctl.models.datasets import DataSource
 from labctl.models.network import RowTableNetwork
 from labctl.physics import FittedMap
 from labctl.sampling import Sampler, compile_program, scheme, sigmas
+from labctl_calibration.closed_loop import CLEAR_OF_RANGE
 
 FloatArray = NDArray[np.float64]
 STEPS, SIGMA_MAX, SIGMA_MIN = 8, 10.0, 0.06  # of the chain whose settles are looked at
 WAIT_TAU = 40.0
 PRIOR_WEIGHT, PRIOR_OFFSET = 0.01, 0.03  # of full scale: by how much a probed map may be wrong
-CLEAR_OF_RANGE = 0.97  # of the ADC: a clipped reading says nothing of its state
+OPERATING = (STEPS, SIGMA_MAX, SIGMA_MIN, WAIT_TAU, PRIOR_WEIGHT, PRIOR_OFFSET)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +46,8 @@ def operated(
     source: DataSource,
     *,
     settles: int,
-    seed: int = 0,
 ) -> Operated:
-    """Load the network's own chain and settle `settles` noised data, an equal share at each of its levels.
+    """Load the network's own chain and settle noised data, an equal share of `settles` at each of its levels.
 
     Steps are injected what would put their roots at the data if the network computed the teacher's F. The
     engine is left with that program loaded.
@@ -54,8 +55,8 @@ def operated(
     how = Sampler(scheme("implicit-midpoint"), sigmas("flow", STEPS, SIGMA_MAX, SIGMA_MIN))
     program = compile_program(network, how, engine.n_channels)
     engine.load(program)
-    share = -(-settles // len(program.segments))
-    rng = np.random.Generator(np.random.Philox(key=seed + 404))
+    share = max(1, settles // len(program.segments))
+    rng = np.random.Generator(np.random.Philox(key=404))
     seen, state = [], program.placement.state
     for k, segment in enumerate(program.segments):
         points, labels = source.draw(share, rng)
@@ -76,6 +77,7 @@ def operated(
         bias = segment.bias_of(inject, labels, state)
         limit = CLEAR_OF_RANGE * engine.electronics.spec.adc.range_units
         counts = (gain > 1e-6) & (np.abs(result.z) < limit)
+        counts &= (result.outcome != Outcome.SATURATED)[:, None]  # what was injected is not what acted
         y = np.where(counts, (leak * result.z - bias) / np.where(counts, gain, 1.0), 0.0)
         seen.append((result.z, y, np.where(counts, gain, 0.0)))
     z, y, weight = (np.concatenate(parts) for parts in zip(*seen, strict=True))
@@ -83,9 +85,10 @@ def operated(
 
 
 def corrected(light: FittedMap, seen: Operated) -> FittedMap:
-    """The map with first powers and offsets moved to what was seen, as far as its own errors allow.
+    """The map with first powers and offsets moved to what was seen.
 
-    Ridge regression, row by row; the residuals' own size weighs what was seen against the prior.
+    Ridge regression, row by row: changes of about PRIOR_WEIGHT and PRIOR_OFFSET are taken for likely, and the
+    residuals' own size weighs what was seen against that.
     """
     phi = light.curve(torch.from_numpy(seen.z)).numpy()
     design = np.concatenate([phi, np.ones((len(phi), 1))], axis=1)
