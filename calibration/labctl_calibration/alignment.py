@@ -17,11 +17,12 @@ from labctl.devices import (
     Camera,
     ConfigError,
     DeviceFault,
+    InputDrive,
     LoopElectronics,
     WeightModulator,
 )
-from labctl.engines.spots import film
 from labctl.programs import encode_frame
+from labctl_calibration.lamps import Lamps
 from labctl_calibration.nominal import nominal_spot_record
 from labctl_calibration.spot_image import SpotImage, measure_spots
 from labctl_calibration.spots import find_spots
@@ -71,7 +72,7 @@ class Alignment:
     """
 
     modulator: WeightModulator
-    electronics: LoopElectronics
+    emitters: LoopElectronics | InputDrive
     camera: Camera
     panel_record: CalibrationRecord
     pattern: Pattern = "all"
@@ -85,7 +86,8 @@ class Alignment:
 
     def light(self) -> None:
         """Camera to its shortest exposure on the whole sensor, pattern on; register if that can be."""
-        spec, n = self.camera.spec, self.electronics.spec.n_channels
+        spec, lamps = self.camera.spec, Lamps(self.emitters)
+        n = lamps.n_channels
         height, width = spec.shape_px
         self.camera.configure(
             {
@@ -99,19 +101,18 @@ class Alignment:
         path, channel = np.mgrid[:2, :n]
         self._grid_px = np.stack([top + (path + 0.5) * pitch, left + (channel + 0.5) * pitch], axis=2)
         self._pitch_px = pitch
-        self._code = round(FIRST_LEVEL * self.electronics.spec.probe_dac.max_code)
+        self._code = round(FIRST_LEVEL * lamps.top)
         self.register()
 
     def dark(self) -> None:
         """Emitters off, panel dark: how the bench is left."""
-        n = self.electronics.spec.n_channels
-        self.electronics.probe(np.zeros((1, n), np.int64), at="emitter")
+        Lamps(self.emitters).off()
         self.modulator.show(np.zeros(self.modulator.spec.shape_px, np.uint16))
 
     def register(self) -> None:
         """Find the spots; the grid is where they are from then on. A refusal is said, and the grid stays."""
         try:
-            found = find_spots(self.modulator, self.electronics, self.camera, self.panel_record)
+            found = find_spots(self.modulator, self.emitters, self.camera, self.panel_record)
         except (DeviceFault, ConfigError) as error:
             self.registered, self.said = False, f"not registered: {error}"
         else:
@@ -127,7 +128,7 @@ class Alignment:
 
         Under "cells" every second spot is dark where the panel lies right, and lights up as it is shifted.
         """
-        n = self.electronics.spec.n_channels
+        n = Lamps(self.emitters).n_channels
         fractions = np.ones((n, n))
         if pattern == "cells":
             fractions = (np.indices((n, n)).sum(axis=0) % 2 == 0).astype(np.float64)
@@ -163,10 +164,11 @@ class Alignment:
 
     def look(self) -> Look:
         """Take one frame and measure it. The emitters are on for the exposure alone."""
-        codes = np.full((1, self.electronics.spec.n_channels), self._code, np.int64)
+        lamps = Lamps(self.emitters)
+        codes = np.full((1, lamps.n_channels), self._code, np.int64)
         if self.pattern == "cells":
             codes[:, 1::2] = 0
-        frames, _ = film(self.camera, 1, lambda hold: self.electronics.probe(codes, at="emitter", hold=hold))
+        frames = lamps.film(self.camera, codes)
         counts, spec = frames.counts[0], self.camera.spec
         grid = self._grid_px + self.grid_shift_px
         (top, left), (height, width) = _part(grid, self._pitch_px, spec.shape_px)

@@ -35,7 +35,7 @@ from labctl_calibration.operating import OPERATING, corrected, operated
 FloatArray = NDArray[np.float64]
 Tell = Callable[[str, int, int], None]
 OWN_SAMPLES = 8192  # of the network itself, where its data are not at hand
-SAMPLES_PER_LEVEL = 16
+SAMPLES_PER_LEVEL = 8
 SIGMA_RANGE = (0.05, 12.0)  # uniform in ln sigma: low levels, where gains are highest, count like others
 
 

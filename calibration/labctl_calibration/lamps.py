@@ -30,6 +30,14 @@ class Lamps:
         spec = self.device.spec
         return int(min(spec.max_channel_ma, spec.max_total_ma / spec.n_channels) / spec.ma_per_code)
 
+    def off(self) -> None:
+        """Every emitter dark."""
+        codes = np.zeros((1, self.n_channels), np.int64)
+        if isinstance(self.device, LoopElectronics):
+            self.device.probe(codes, at="emitter")
+        else:
+            self.device.drive(codes)
+
     def film(self, camera: Camera, codes: NDArray[np.int64]) -> Frames:
         """One frame of each pattern [B, n]."""
 

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from labctl.cli.console import err, out
 from labctl.cli.live import progress
-from labctl.dashboard import align
-from labctl.devices import Camera, LoopElectronics, WeightModulator
+from labctl.dashboard import align, emitters_of
+from labctl.devices import Camera, WeightModulator
 from labctl.rig import Rig, load_rig
 
 
@@ -30,8 +30,9 @@ def align_rig(rig_name: str, folder: Path, *, port: int, browser: bool) -> None:
 
     rig = Rig(config)
     rig.build()
-    for role in (Camera, WeightModulator, LoopElectronics):
+    for role in (Camera, WeightModulator):
         rig.device(role)  # says what the rig lacks before anything is switched on
+    emitters_of(rig)
     with progress(quiet=False) as watcher:
         watcher.doing(f"opening {rig_name}, finding its spots")
         rig.open()

@@ -19,7 +19,7 @@ from labctl_calibration.alignment import Alignment, Look, advice
 from numpy.typing import NDArray
 
 from labctl.dashboard.server import Page, served
-from labctl.devices import Camera, DataError, LoopElectronics, WeightModulator
+from labctl.devices import Camera, DataError, InputDrive, LoopElectronics, WeightModulator
 from labctl.rig import Rig
 
 FASTEST_HZ = 10.0  # a person sees no more, and the bench has other owners of its machine's cores
@@ -32,13 +32,22 @@ PNG = b"\x89PNG\r\n\x1a\n"
 ARROWS = {"ArrowUp": (-1, 0), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowRight": (0, 1)}
 
 
+def emitters_of(rig: Rig) -> LoopElectronics | InputDrive:
+    """What lights a rig's panel: its loop's electronics, or emitters that the host drives.
+
+    ConfigError where it has neither.
+    """
+    loops = (device for device in rig.devices.values() if isinstance(device, LoopElectronics))
+    return next(loops, None) or rig.device(InputDrive)
+
+
 class _Aligning:
     """One session: what keys do, and the message that a look becomes."""
 
     def __init__(self, rig: Rig, folder: Path) -> None:
         modulator, camera = rig.device(WeightModulator), rig.device(Camera)
         record = nominal_panel_record(modulator.spec, rig.config.n_channels, "design")
-        self.bench = Alignment(modulator, rig.device(LoopElectronics), camera, record)
+        self.bench = Alignment(modulator, emitters_of(rig), camera, record)
         self.rig, self.folder = rig, folder
         self.max_code = camera.spec.max_code
         self.jogs, self.frozen = "grid", False
@@ -162,7 +171,7 @@ def align(rig: Rig, *, port: int, folder: Path, ready: Callable[[str], None]) ->
 
     Frames are taken while a page asks for them; the calling thread alone touches the devices. In the end,
     however it comes, the emitters are off and the panel dark. Raises ConfigError where the rig lacks a
-    camera, a panel or loop electronics, or the port cannot be had; DataError where the folder is a file.
+    camera, a panel or emitters, or the port cannot be had; DataError where the folder is a file.
     """
     session = _Aligning(rig, folder)
     if folder.exists() and not folder.is_dir():

@@ -8,6 +8,10 @@ from labctl_calibration import nominal_panel_record
 from labctl_calibration.alignment import Alignment, advice
 from labctl_sim_devices import CameraTwin
 
+from labctl import open_rig
+from labctl.dashboard import emitters_of
+from labctl.devices import Camera, WeightModulator
+
 N = 48
 DARK = {"truth": {"input_efficiency": np.zeros((2, N)).tolist()}}
 
@@ -46,6 +50,23 @@ def test_one_frame_says_where_every_spot_is(aligned):
     alignment.dark()
     assert not alignment.modulator.shown().any()
     assert not alignment.modulator._bench.emitted_units.any()
+
+
+@pytest.mark.parametrize("rig_name", ["optical-host", "optical-host-dmd", "optical-host-phase"])
+def test_rigs_whose_emitters_the_host_drives_are_aligned_too(rig_name):
+    with open_rig(rig_name) as rig:
+        camera, modulator = rig.device(Camera), rig.device(WeightModulator)
+        record = nominal_panel_record(modulator.spec, rig.config.n_channels, "design")
+        alignment = Alignment(modulator, emitters_of(rig), camera, record)
+        alignment.light()
+        look = alignment.look()
+        assert alignment.registered, alignment.said
+        assert look.spots.lit.all()
+        assert look.residual_px < 0.15
+        assert 0.3 < look.peak_share < 1.0
+        alignment.dark()
+        assert not modulator.shown().any()
+        assert alignment.look().spots.lit.sum() < N
 
 
 def test_focus_says_which_image_is_sharper(aligned):
