@@ -64,6 +64,29 @@ def step_into(  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def corrected_step_into(  # pragma: no cover - compiled
+    z: Float32,
+    now: Float32,
+    before: Float32,
+    decay: Float32,
+    share: Float32,
+    extend: Float32,
+    end: Float32,
+    start: Float32,
+    phi: Float32,
+) -> None:
+    """A corrected step and the nonlinearity a step further, in one pass; arrays as in `step_into`.
+
+    z = decay z + end now + start before, phi = tanh(decay z + share now + extend before).
+    """
+    for b in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            new = decay[i] * z[b, i] + end[i] * now[b, i] + start[i] * before[b, i]
+            z[b, i] = new
+            phi[b, i] = _tanh(decay[i] * new + share[i] * now[b, i] + extend[i] * before[b, i])
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def euler_step_into(  # pragma: no cover - compiled
     z: Float32, now: Float32, decay: Float32, share: Float32, phi: Float32
 ) -> None:

@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from labctl.physics.kernels import euler_step_into, step_into, tanh_into
+from labctl.physics.kernels import corrected_step_into, euler_step_into, step_into, tanh_into
 
-Method = Literal["euler", "ab2"]
+Method = Literal["euler", "ab2", "pec"]
 
 
 def saturate(z: Tensor, out: Tensor | None = None) -> Tensor:
@@ -67,6 +67,10 @@ class ExponentialStep:
     z' = decay z + now N_k + before N_{k-1}, N = forcing. Euler holds N over the step. "ab2" extends N
     linearly in time, N(t_k + s - trip) = N_k + (s - trip)/dt (N_k - N_{k-1}): exponential Adams-Bashforth 2
     (Cox and Matthews 2002) at trip 0, and the loop's delay to second order for trips up to about a step.
+
+    "pec" predicts so, takes N* there, and corrects with N drawn linearly from N*_k to N*_{k+1} (exponential
+    trapezoid): one evaluation a step like the others (predict, evaluate, correct; Hairer, Norsett and Wanner,
+    Solving ODEs I, III.1), at a fraction of the error. z is then the corrected state.
     """
 
     decay: Tensor
@@ -94,17 +98,27 @@ class ExponentialStep:
         extend = phi2 - (trip / dt) * phi1
         return cls(decay, dt * (phi1 + extend), -dt * extend)
 
+    def predicted(self, z: Tensor, now: Tensor, before: Tensor) -> Tensor:
+        """z a step on, from the forcing at z and a step before it."""
+        return self.decay * z + self.now * now + self.before * before
+
+    @property
+    def correction(self) -> tuple[Tensor, Tensor]:
+        """Shares of the forcing at the step's end and at its start in the corrected step."""
+        return -self.before, self.now + 2 * self.before
+
 
 def trajectory(
     law: LoopLaw, z: Tensor, *, dt: float, steps: int, method: Method = "ab2", trip: float = 0.0
 ) -> Iterator[Tensor]:
     """States after each of `steps` steps of `dt` (tau), noise-free and differentiable."""
     step = ExponentialStep.of(law.leak, dt, method=method, trip=trip)
-    before = law.forcing(z)
+    before = now = law.forcing(z)
+    end, start = step.correction
     for _ in range(steps):
-        now = law.forcing(z)
-        z = step.decay * z + step.now * now + step.before * before
-        before = now
+        ahead = step.predicted(z, now, before)
+        before, now = now, law.forcing(ahead)
+        z = step.decay * z + end * now + start * before if method == "pec" else ahead
         yield z
 
 
@@ -161,31 +175,46 @@ def _run_shared(
     phi = saturate(z)
     now = torch.addmm(law.bias, phi, scaled)
     before = now.clone()
-    advance = _fused_step(z, phi, step) if z.dtype == torch.float32 else _plain_step(z, phi, step)
+    corrects = method == "pec"
+    if corrects:
+        saturate(step.predicted(z, now, before), out=phi)
+    make = _fused_step if z.dtype == torch.float32 else _plain_step
+    advance = make(z, phi, step, corrects=corrects)
     for k in range(steps):
-        if k:
+        if k or corrects:
+            before, now = now, before
             torch.addmm(law.bias, phi, scaled, out=now)
         advance(now, before)
-        before, now = now, before
         if observe is not None:
             observe(k, z)
     return z
 
 
-def _fused_step(z: Tensor, phi: Tensor, step: ExponentialStep) -> Callable[[Tensor, Tensor], None]:
-    decay, share, extend = (
-        row.expand(1, z.shape[1]).reshape(-1).numpy() for row in (step.decay, step.now, step.before)
+def _fused_step(
+    z: Tensor, phi: Tensor, step: ExponentialStep, *, corrects: bool
+) -> Callable[[Tensor, Tensor], None]:
+    decay, share, extend, end, start = (
+        row.expand(1, z.shape[1]).reshape(-1).numpy()
+        for row in (step.decay, step.now, step.before, *step.correction)
     )
     state, nonlinear = z.numpy(), phi.numpy()
+    if corrects:
+        return lambda now, before: corrected_step_into(
+            state, now.numpy(), before.numpy(), decay, share, extend, end, start, nonlinear
+        )
     if not extend.any():
         return lambda now, before: euler_step_into(state, now.numpy(), decay, share, nonlinear)
     return lambda now, before: step_into(state, now.numpy(), before.numpy(), decay, share, extend, nonlinear)
 
 
-def _plain_step(z: Tensor, phi: Tensor, step: ExponentialStep) -> Callable[[Tensor, Tensor], None]:
+def _plain_step(
+    z: Tensor, phi: Tensor, step: ExponentialStep, *, corrects: bool
+) -> Callable[[Tensor, Tensor], None]:
+    end, start = step.correction if corrects else (step.now, step.before)
+
     def advance(now: Tensor, before: Tensor) -> None:
-        z.mul_(step.decay).addcmul_(step.now, now).addcmul_(step.before, before)
-        torch.tanh(z, out=phi)
+        z.mul_(step.decay).addcmul_(end, now).addcmul_(start, before)
+        torch.tanh(step.predicted(z, now, before) if corrects else z, out=phi)
 
     return advance
 

@@ -26,7 +26,7 @@ def law(weights, gain, leak, bias, linear_rows=()):
     return LoopLaw(*parts, linear_rows)
 
 
-@pytest.mark.parametrize("method", ["euler", "ab2"])
+@pytest.mark.parametrize("method", ["euler", "ab2", "pec"])
 @pytest.mark.parametrize("dt", [0.01, 0.3, 2.0])
 def test_a_dark_loop_follows_the_exponential_exactly_at_any_step(method, dt):
     leak, bias, start = np.array([[0.0, 1e-5, 0.2, 1.0]]), 0.7, 0.4
@@ -58,7 +58,7 @@ def test_phi_saturates_on_every_row_unless_declared_linear():
     assert z[0, 1] == -3.0
 
 
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("ab2", 2)])
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("ab2", 2), ("pec", 2)])
 def test_linear_rows_converge_to_the_matrix_exponential_at_their_order(method, order):
     rng = np.random.default_rng(1)
     n = 5
@@ -76,7 +76,7 @@ def test_linear_rows_converge_to_the_matrix_exponential_at_their_order(method, o
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("ab2", 2)])
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("ab2", 2), ("pec", 2)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_order_of_convergence_to_dop853_on_random_nets(net, method, order, seed):
     loop = net(seed=seed)
@@ -90,20 +90,33 @@ def test_order_of_convergence_to_dop853_on_random_nets(net, method, order, seed)
     assert errors[-1] < (2e-2 if order == 1 else 1e-3)
 
 
+@pytest.mark.parametrize("method", ["ab2", "pec"])
 @pytest.mark.parametrize("ratio", [0.125, 0.5, 1.0])
-def test_the_trip_delay_is_modelled_to_second_order(net, ratio):
+def test_the_trip_delay_is_modelled_to_second_order(net, ratio, method):
     """Trip and step halved together, as the delay is extrapolated over about one step."""
     loop = net(seed=3)
     errors, ignoring = [], []
     for steps in (12, 24, 48):
         dt = 3.0 / steps
         exact = loop.delayed_flow(3.0, ratio * dt, steps * 64)
-        z = last(trajectory(loop.law, loop.z0, dt=dt, steps=steps, trip=ratio * dt))
-        plain = last(trajectory(loop.law, loop.z0, dt=dt, steps=steps))
+        z = last(trajectory(loop.law, loop.z0, dt=dt, steps=steps, method=method, trip=ratio * dt))
+        plain = last(trajectory(loop.law, loop.z0, dt=dt, steps=steps, method=method))
         errors.append(np.abs(z.numpy() - exact).max())
         ignoring.append(np.abs(plain.numpy() - exact).max())
     assert math.log2(errors[0] / errors[2]) / 2 > 1.6
     assert errors[2] < ignoring[2] / 2
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_correcting_the_prediction_pays_at_coarse_steps(net, seed):
+    """Same evaluations, a fraction of the error."""
+    loop = net(n=48, batch=16, strength=0.8, seed=seed)
+    exact = loop.flow([6.0])[0]
+    predicted, corrected = (
+        np.abs(last(trajectory(loop.law, loop.z0, dt=0.5, steps=12, method=method)).numpy() - exact).max()
+        for method in ("ab2", "pec")
+    )
+    assert corrected < predicted / 3
 
 
 def test_settle_times_at_the_twins_step_are_within_half_a_percent(net):
@@ -122,7 +135,7 @@ def test_settle_times_at_the_twins_step_are_within_half_a_percent(net):
     assert error.max() < 3e-2
 
 
-@pytest.mark.parametrize("method", ["euler", "ab2"])
+@pytest.mark.parametrize("method", ["euler", "ab2", "pec"])
 def test_gradients_flow_through_a_trajectory(method):
     torch.manual_seed(0)
     n = 3
@@ -143,7 +156,7 @@ def test_gradients_flow_through_a_trajectory(method):
     assert torch.autograd.gradcheck(run, inputs)
 
 
-@pytest.mark.parametrize("method", ["euler", "ab2"])
+@pytest.mark.parametrize("method", ["euler", "ab2", "pec"])
 @pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize("tile", [3, 512])
 def test_settle_fast_is_the_trajectory(net, method, per_sample, tile):
