@@ -38,6 +38,7 @@ from labctl_sim_devices.truth import tensor
 
 FloatArray = NDArray[np.floating]
 MAX_STEP_TAU = 0.22  # settle times within 0.5% (tests/physics), multiplicative noise resolved
+MAX_WINDOW_STEP_TAU = 0.25  # most states rest there; an ADC's interval just above the limit is one step
 TILE = 512  # samples integrated together: their states stay in cache
 
 
@@ -232,17 +233,18 @@ class ElectronicsTwin(LoopElectronics):
             run.gathered = Gathered(wait_us + begin, wait_us + end, light.light.shape[1])
         interval_us = 1.0 / spec.sample_rate_mhz
         shortest_us = spec.tau_us * float(self._bench.unit.tau_ratio.min())
-        inner = math.ceil(interval_us / shortest_us / MAX_STEP_TAU - 1e-9)
+        inner = math.ceil(interval_us / shortest_us / MAX_WINDOW_STEP_TAU - 1e-9)
         step_us = interval_us / inner
         window = Window(spec, batch)
         if trace:
             window.note_trace(0.0, run.z)
         if wait_us > 0:
-            waits = max(1, math.ceil(wait_us / step_us - 1e-9))
+            waits = max(1, math.ceil(wait_us / min(step_us, MAX_STEP_TAU * shortest_us) - 1e-9))
             run.use_step(wait_us / waits)
+            every = max(1, round(interval_us * waits / wait_us))
             for k in range(waits):
                 run.advance()
-                if trace and (k + 1) % inner == 0:
+                if trace and (k + 1) % every == 0:
                     window.note_trace((k + 1) * wait_us / waits, run.z)
         run.use_step(step_us)
         for k in range(spec.window_samples):
