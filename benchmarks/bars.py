@@ -228,6 +228,7 @@ def speed_table(sheet: Sheet) -> None:
             ["200 steps: settles/s, share of peak", f"{s.euler_per_s:,.0f}, {s.euler_share:.0%}",
              ">= 35%; >= 60%, or the next row's rate >= 200,000",
              verdict(s.euler_share >= 0.35 and (s.euler_share >= 0.6 or s.higher_per_s >= 200_000))],
+            ["the same in torch alone: settles/s", f"{s.torch_per_s:,.0f}", "-", ""],
             ["higher order (40 steps): settles/s, ratio", f"{s.higher_per_s:,.0f}, {s.higher_ratio:.1f}x", ">= 3x",
              verdict(s.higher_ratio >= 3)],
             ["its settle-time error, median (largest)", f"{s.higher_error:.1%} ({s.higher_worst:.1%})", "<= 3%",

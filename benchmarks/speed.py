@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labctl.physics import LoopLaw, settle_fast, settle_times
+from labctl.physics import LoopLaw, settle_fast, settle_times, trajectory
 
 N, BATCH, STEPS, SPAN_TAU = 48, 1024, 200, 20.0
 TORCHDIFFEQ = (("euler", 200), ("midpoint", 40), ("midpoint", 20), ("midpoint", 16), ("rk4", 20), ("rk4", 14))
@@ -31,6 +31,7 @@ class Speed:
     peak_gflops: float
     euler_per_s: float
     euler_share: float
+    torch_per_s: float
     higher_per_s: float
     higher_ratio: float
     higher_error: float
@@ -147,6 +148,12 @@ def measure() -> Speed:
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     law, start = dense_law()
     flops = 2.0 * N * N * BATCH * STEPS
+
+    def in_torch() -> None:
+        with torch.no_grad():
+            for _ in trajectory(law, start, dt=SPAN_TAU / STEPS, steps=STEPS, method="euler"):
+                pass
+
     peak = 2.0 * 1024**3 / seconds(lambda: a @ b, 15)
     euler_s = seconds(lambda: settle_fast(law, start, dt=SPAN_TAU / STEPS, steps=STEPS, method="euler"))
     higher_s = seconds(lambda: settle_fast(law, start, dt=0.5, steps=round(SPAN_TAU / 0.5), method="pec"))
@@ -159,6 +166,7 @@ def measure() -> Speed:
         peak_gflops=peak / 1e9,
         euler_per_s=BATCH / euler_s,
         euler_share=flops / euler_s / peak,
+        torch_per_s=BATCH / seconds(in_torch),
         higher_per_s=BATCH / higher_s,
         higher_ratio=euler_s / higher_s,
         higher_error=float(np.nanmedian(errors)),
