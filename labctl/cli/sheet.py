@@ -104,7 +104,7 @@ def steps_table(panel: PanelReader) -> Table:
         table.add_row(
             str(step.step),
             step.kind,
-            f"{step.sigma:.3g}",
+            f"{step.sigma:.3g}" if math.isfinite(step.sigma) else "–",
             microseconds(step.settle.p95_us) if step.settle else "–",
             share(step.settle.unsettled_share) if step.settle else "–",
             words.outcomes({outcome.name: count for outcome, count in step.counts.items()}),

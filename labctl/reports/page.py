@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from labctl.devices import Outcome, RunLogError
 from labctl.reports import words
 from labctl.reports.classes import ClassRow, class_rows, worst_in_words
+from labctl.reports.couplings import couplings_figure
 from labctl.reports.matrix import placed_matrix_figure
 from labctl.reports.meanings import LEGEND, Said, legend, said
 from labctl.reports.samples import chain_figure, picture_grid_figure, samples_figure, step_pictures_figure
@@ -29,7 +30,7 @@ from labctl.reports.statistics import (
 )
 from labctl.reports.steps import norms_figure, scan_figure, settle_figure
 from labctl.reports.style import DARK, LIGHT, Theme, to_png
-from labctl.runlog import PanelReader, ProgramRecord, RunHeader, RunReader
+from labctl.runlog import OscillatorRecord, PanelReader, ProgramRecord, RunHeader, RunReader
 
 PAGE = "report.html"
 _PANELS_WITH_PICTURES = 12
@@ -57,7 +58,7 @@ class Section:
     steps: tuple[StepStatistics, ...]
     totals: dict[Outcome, int]
     ledger: LedgerTotals
-    program: ProgramRecord | None
+    program: ProgramRecord | OscillatorRecord | None
     said: list[Said]
     classes: list[ClassRow]
     pictures: dict[str, Picture] = field(default_factory=dict)
@@ -206,7 +207,13 @@ def _draw_panel(section: Section, header: RunHeader, folder: Path, prefix: str, 
             lambda theme: norms_figure(panel.step_norm, panel.residual_norm, theme=theme),
         )
     program = section.program
-    if program is not None:
+    if isinstance(program, OscillatorRecord):
+        draw(
+            "couplings",
+            "The couplings of every segment, drawn between the oscillators' places",
+            lambda theme: couplings_figure(program, theme),
+        )
+    elif program is not None:
         draw(
             "weights",
             "The weight matrix as placed on the machine",
@@ -232,10 +239,12 @@ def _draw_steps(
         heads = [names[label] for label in np.unique(labels) if label < len(names)]
     sigmas = [float(step.sigma_next) for step in section.steps]
     rows = [f"σ = {words.number(sigma)}" if sigma else "result" for sigma in sigmas][: len(steps)]
+    if isinstance(section.program, OscillatorRecord):
+        rows = [f"segment {k + 1}" for k in range(len(steps))]
     rows += ["result"] * (len(steps) - len(rows))
     draw(
         "steps",
-        "One sample of each class, as each step has its clean picture",
+        "A few samples after each step",
         lambda theme: step_pictures_figure(steps, rows, heads, theme=theme),
     )
 

@@ -37,6 +37,19 @@ def add_settings(group: h5py.Group, name: str, settings: Mapping[str, Scalar]) -
         add_attributes(add_group(group, name, "NXcollection"), dict(settings))
 
 
+def read_settings(group: h5py.Group) -> dict[str, Scalar]:
+    """What `add_settings` wrote under the name "settings"."""
+    if "settings" not in group:
+        return {}
+    attributes = group["settings"].attrs
+    return {str(key): _plain(attributes[key]) for key in attributes if key != "NX_class"}
+
+
+def _plain(value: Any) -> Scalar:
+    plain = value.item() if isinstance(value, np.generic) else value
+    return decoded(plain) if isinstance(plain, bytes) else plain
+
+
 def add_note(parent: h5py.Group, name: str, text: str, media: str, description: str) -> None:
     """An NXnote: a text with its media type."""
     note = add_group(parent, name, "NXnote")

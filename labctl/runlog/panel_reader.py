@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import RunLogError, Scalar
-from labctl.runlog.nexus import decoded, fresh, read_metrics
+from labctl.runlog.nexus import decoded, fresh, read_metrics, read_settings
+from labctl.runlog.oscillators import LAW as OSCILLATORS
+from labctl.runlog.oscillators import read_oscillators
 from labctl.runlog.panel_tree import NO_CODE, NO_OUTCOME, NOT_MEASURED, in_own_units
 from labctl.runlog.records import (
     FloatArray,
     IntArray,
     LayerSlice,
     MatrixRecord,
+    OscillatorRecord,
     ProgramRecord,
     SegmentTables,
 )
@@ -78,10 +81,7 @@ class PanelReader:
     @property
     def settings(self) -> dict[str, Scalar]:
         """What this panel was made with, as far as it differs from the header."""
-        if "settings" not in self._entry:
-            return {}
-        attributes = self._entry["settings"].attrs
-        return {str(key): _scalar(attributes[key]) for key in attributes if key != "NX_class"}
+        return read_settings(self._entry)
 
     # Per step ------------------------------------------------------------------------------------------
 
@@ -265,17 +265,18 @@ class PanelReader:
         return read_metrics(self._entry)
 
     @property
-    def program(self) -> ProgramRecord | None:
+    def program(self) -> ProgramRecord | OscillatorRecord | None:
         """The program as placed on the machine; None where the run had none."""
         if "program" not in self._entry:
             return None
         group = self._entry["program"]
+        if decoded(group["law"][()]) == OSCILLATORS:
+            return read_oscillators(group)
         mask = _optional(group, "mask")
         layers = []
         if "layer_name" in group:
             rows = zip(group["layer_name"], group["layer_start"], group["layer_stop"], strict=True)
             layers = [LayerSlice(decoded(name), int(start), int(stop)) for name, start, stop in rows]
-        settings = group["settings"].attrs if "settings" in group else {}
         return ProgramRecord(
             weights=np.asarray(group["weights"][...]),
             layers=tuple(layers),
@@ -286,7 +287,7 @@ class PanelReader:
             mask=None if mask is None else mask.astype(np.bool_),
             frame_checksum=decoded(fresh(group["frame_checksum"])[()]),
             further=tuple(_further(group)),
-            settings={str(key): _scalar(settings[key]) for key in settings if key != "NX_class"},
+            settings=read_settings(group),
             law=decoded(group["law"][()]),
         )
 
@@ -330,11 +331,6 @@ def _segments(program: h5py.Group) -> SegmentTables | None:
 
 def _optional(group: h5py.Group, name: str) -> NDArray[Any] | None:
     return np.asarray(group[name][...]) if name in group else None
-
-
-def _scalar(value: Any) -> Scalar:
-    plain = value.item() if isinstance(value, np.generic) else value
-    return decoded(plain) if isinstance(plain, bytes) else plain
 
 
 def _total(parts: dict[str, FloatArray]) -> float:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from labctl.devices import Outcome, RunLogError
 from labctl.runlog.columns import create_growing, text_type
 from labctl.runlog.nexus import PACKED, add_array, add_attributes, add_group, add_settings, add_text_slot
-from labctl.runlog.records import MatrixRecord, PanelPlan, ProgramRecord, SegmentTables
+from labctl.runlog.oscillators import write_oscillators
+from labctl.runlog.records import MatrixRecord, OscillatorRecord, PanelPlan, ProgramRecord, SegmentTables
 
 NO_OUTCOME = 255
 NO_CODE = -32768
@@ -149,7 +150,9 @@ def write_panel(entry: h5py.Group, panel: PanelPlan) -> None:
     coercions = add_group(entry, "coercions", "NXcollection")
     create_growing(coercions, "step", (), _I4, 0)
     create_growing(coercions, "text", (), text_type(COERCION_BYTES), b"")
-    if panel.program is not None:
+    if isinstance(panel.program, OscillatorRecord):
+        write_oscillators(entry, panel.program, panel.n_channels)
+    elif panel.program is not None:
         _write_program(entry, panel.program, panel.n_channels)
     _write_samples(entry, panel)
     _write_reference(entry, panel)

@@ -89,6 +89,34 @@ class ProgramRecord:
 
 
 @dataclass(frozen=True)
+class OscillatorRecord:
+    """An oscillator program as a board holds it: K segments, n oscillators, E directed couplings.
+
+    Edge e: oscillator target[e] hears source[e]. coupling_codes [K, E] of `bits` bits with coupling =
+    scale[k] code / max code, in units of the coupling rate; node tables [K, n] and start tables [n] are
+    converter codes (full scales in the settings). duration_us [K]. visible [m]: oscillators that are read, in
+    the order of the pixels, by `pixel_map`. sites [n, 2]: row and column on the grid, where there is one.
+    """
+
+    target: IntArray
+    source: IntArray
+    coupling_codes: IntArray
+    scale: FloatArray
+    bits: int
+    in_phase_codes: IntArray
+    quadrature_codes: IntArray
+    second_codes: IntArray
+    detuning_codes: IntArray
+    start_phase_codes: IntArray
+    start_amplitude_codes: IntArray
+    duration_us: FloatArray
+    visible: IntArray
+    pixel_map: str
+    sites: FloatArray | None = None
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DeviceTime:
     """Machine time of one step in us, summed over its queue of B samples.
 
@@ -175,7 +203,7 @@ class PanelPlan:
     n_channels: int
     name: str = ""
     title: str = ""
-    program: ProgramRecord | None = None
+    program: ProgramRecord | OscillatorRecord | None = None
     x_start: FloatArray | None = None
     labels: IntArray | None = None
     audit: IntArray | None = None

@@ -259,3 +259,16 @@ def test_a_report_that_cannot_be_written_or_read(moons_run: Path, tmp_path: Path
         report(moons_run, tmp_path / "taken")
     with pytest.raises(RunLogError, match="not an HDF5 file"):
         report(tmp_path / "taken", tmp_path / "out")
+
+
+def test_a_board_s_run_shows_its_couplings_and_its_segments(synthetic, tmp_path: Path) -> None:
+    run = synthetic.write_oscillators(tmp_path / "board")
+    page = Page(report(run, tmp_path / "page"))
+    assert "The program on the board" in page.text
+    assert "64, 64 of them read" in page.text
+    assert "1,092 directed ones a segment, 4 bits" in page.text
+    assert "at the end of each segment" in page.text
+    assert "nan" not in page.text
+    assert "σ" not in page.text
+    for name in ("couplings", "pictures", "steps"):
+        assert imread(tmp_path / "page" / f"{name}.png").std() > 0.05

@@ -12,6 +12,7 @@ from labctl.runlog import (
     DeviceTime,
     Document,
     LayerSlice,
+    OscillatorRecord,
     PanelPlan,
     ProgramRecord,
     RunHeader,
@@ -184,3 +185,68 @@ def write(path: Path, n_samples: int = 200, steps: int = 5, **more) -> Path:
             run.step(step(index, panel))
         final = step(steps - 1, panel).x
         return run.finish(final, {"energy_distance": 0.31e-3, "outliers": 2, "passed": True})
+
+
+def oscillators(segments: int = 4, side: int = 8, radius: int = 2, seed: int = 0) -> OscillatorRecord:
+    """A 4-bit program on a square grid, every oscillator read."""
+    rng = np.random.default_rng(seed)
+    n = side * side
+    sites = np.stack(np.divmod(np.arange(n), side), axis=1).astype(np.float64)
+    distance = np.abs(sites[:, None] - sites[None]).max(axis=2)
+    target, source = np.nonzero((distance > 0) & (distance <= radius))
+    tables = {
+        f"{name}_codes": rng.integers(-127, 128, (segments, n))
+        for name in ("in_phase", "quadrature", "second", "detuning")
+    }
+    return OscillatorRecord(
+        target=target,
+        source=source,
+        coupling_codes=rng.integers(-7, 8, (segments, len(target))),
+        scale=np.full(segments, 1.25),
+        bits=4,
+        start_phase_codes=rng.integers(0, 256, n),
+        start_amplitude_codes=rng.integers(0, 256, n),
+        duration_us=np.full(segments, 0.48),
+        visible=np.arange(n),
+        pixel_map="cosine",
+        sites=sites,
+        settings={"program_sha256": "ab" * 32},
+        **tables,
+    )
+
+
+def write_oscillators(path: Path, n_samples: int = 20, segments: int = 4) -> Path:
+    """A finished run of a board: one step a segment, phases as states, pixels as samples."""
+    rng = np.random.default_rng(3)
+    record = oscillators(segments)
+    n, side = len(record.start_phase_codes), 8
+    pictures = rng.integers(0, 256, (n_samples, side, side)).astype(np.uint8)
+    panel = PanelPlan(
+        n_steps=segments,
+        n_samples=n_samples,
+        d=n,
+        n_channels=n,
+        program=record,
+        pictures=pictures.shape,
+        step_pictures=(segments, 5, side, side),
+        reference_pictures=pictures,
+    )
+    made = header(n_samples, n, n_channels=n, timing=None, title="Digits by coupled oscillators")
+    with RunWriter.create(path, made, RunPlan([panel])) as run:
+        log = run.panel()
+        for _ in range(segments):
+            phases = rng.uniform(-np.pi, np.pi, (n_samples, n))
+            log.step(
+                StepRecord(
+                    sigma=float("nan"),
+                    sigma_next=float("nan"),
+                    kind="segment",
+                    x=(1 - np.cos(phases)) / 2,
+                    state=phases,
+                    outcome=np.full(n_samples, Outcome.TIME_ELAPSED),
+                    ledger=StepLedger(modelled=DeviceTime(upload_us=2.0, wait_us=0.48 * n_samples)),
+                )
+            )
+        steps = rng.integers(0, 256, (segments, 5, side, side)).astype(np.uint8)
+        log.finish(pictures.reshape(n_samples, n) / 255, pictures=pictures, step_pictures=steps)
+        return run.finish()
