@@ -291,6 +291,12 @@ def board_image(
     ), tuple(notes)
 
 
+def injection_codes(name: str, values: ArrayLike, spec: BoardSpec) -> Codes:
+    """Anchors [B, n] in units as codes of a board's injection converter; ProgramError beyond its range."""
+    table = np.asarray(values, np.float64)
+    return _node_codes(name, table, (*table.shape[:1], spec.n), spec.injection)
+
+
 def _board_couplings(
     program: OscillatorProgram, spec: BoardSpec, notes: list[Coercion]
 ) -> tuple[Codes, Codes]:
