@@ -31,6 +31,12 @@ class _Recipe(BaseModel):
     data_set: str = DATA_SET
 
 
+class _SizedRecipe(_Recipe):
+    """A recipe on pictures of `side` pixels a side: 28, 14 (means of 2 x 2), or 8 for the set "digits"."""
+
+    side: Literal[8, 14, 28] = 28
+
+
 class AutoencoderRecipe(_Recipe):
     """`labctl train fashion_autoencoder`.
 
@@ -42,15 +48,18 @@ class AutoencoderRecipe(_Recipe):
     train: AutoencoderSettings = AutoencoderSettings()
 
 
-class ClassifierRecipe(_Recipe):
+class ClassifierRecipe(_SizedRecipe):
     """`labctl train fashion_classifier`."""
 
     kind: Literal["classifier"]
     train: ClassifierSettings = ClassifierSettings()
 
 
-class ReferenceRecipe(_Recipe):
-    """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets."""
+class ReferenceRecipe(_SizedRecipe):
+    """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets.
+
+    Without an autoencoder ("") the Gaussian is one of the training pixels, not one of latents.
+    """
 
     kind: Literal["picture-reference"]
     autoencoder: str = AUTOENCODER
