@@ -35,6 +35,7 @@ from labctl.devices.specs import (
     LoopSpec,
     ModulatorSpec,
 )
+from labctl.devices.topology import Topology, all_to_all, grid, king, of_edges
 from labctl.devices.values import (
     CalibrationRecord,
     Coercion,
@@ -93,11 +94,16 @@ __all__ = [
     "Scalar",
     "SettleCodes",
     "ShowReceipt",
+    "Topology",
     "UnsupportedFeature",
     "UserError",
     "WeightModulator",
+    "all_to_all",
     "chain_part",
     "frame_checksum",
+    "grid",
     "joined_chains",
     "joined_readouts",
+    "king",
+    "of_edges",
 ]
