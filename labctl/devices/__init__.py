@@ -24,6 +24,16 @@ from labctl.devices.errors import (
 from labctl.devices.input_drive import InputDrive
 from labctl.devices.loop_chain import ChainCodes, ChainReadout, chain_part, joined_chains
 from labctl.devices.loop_electronics import LoopElectronics, SettleCodes
+from labctl.devices.oscillator_board import OscillatorBoard
+from labctl.devices.oscillator_spec import BoardSpec, turn_codes
+from labctl.devices.oscillator_values import (
+    BoardImage,
+    FrequencyCount,
+    LoadReceipt,
+    Phases,
+    RunCodes,
+    joined_phases,
+)
 from labctl.devices.outcome import Outcome
 from labctl.devices.specs import (
     CameraSpec,
@@ -53,6 +63,8 @@ from labctl.devices.weight_modulator import WeightModulator, frame_checksum
 
 __all__ = [
     "Aborted",
+    "BoardImage",
+    "BoardSpec",
     "CalibrationMissing",
     "CalibrationRecord",
     "Camera",
@@ -76,20 +88,25 @@ __all__ = [
     "DriveReceipt",
     "DriveSpec",
     "Frames",
+    "FrequencyCount",
     "GainScale",
     "Hold",
     "Identity",
     "InputDrive",
     "LabctlError",
     "LinkSpec",
+    "LoadReceipt",
     "LoopElectronics",
     "LoopReadout",
     "LoopSpec",
     "ModulatorSpec",
+    "OscillatorBoard",
     "Outcome",
+    "Phases",
     "ProbeReadout",
     "ProgramError",
     "ReplayDiffers",
+    "RunCodes",
     "RunLogError",
     "Scalar",
     "SettleCodes",
@@ -103,7 +120,9 @@ __all__ = [
     "frame_checksum",
     "grid",
     "joined_chains",
+    "joined_phases",
     "joined_readouts",
     "king",
     "of_edges",
+    "turn_codes",
 ]

@@ -8,6 +8,14 @@ from labctl.programs.codes import CodedMatrix, encode, full_scale_code
 from labctl.programs.encoded_frame import EncodedFrame
 from labctl.programs.encoding import encode_frame
 from labctl.programs.measured_encoding import crosstalk
+from labctl.programs.oscillator_program import (
+    DEFAULT_EPS,
+    NodeScales,
+    OscillatorProgram,
+    board_image,
+    code_program,
+)
+from labctl.programs.pixel_maps import PIXEL_MAPS, pixels_of
 from labctl.programs.placement import PlacedWeights, Placement, place
 from labctl.programs.program import LoopProgram, LoopSegment, Settled
 from labctl.programs.rounding import to_codes
@@ -15,6 +23,8 @@ from labctl.programs.tables import CodedTables, encode_tables
 from labctl.programs.trims import RowTrims
 
 __all__ = [
+    "DEFAULT_EPS",
+    "PIXEL_MAPS",
     "CellMap",
     "ChainUpdate",
     "CodedMatrix",
@@ -23,10 +33,14 @@ __all__ = [
     "EncodedPlanes",
     "LoopProgram",
     "LoopSegment",
+    "NodeScales",
+    "OscillatorProgram",
     "PlacedWeights",
     "Placement",
     "RowTrims",
     "Settled",
+    "board_image",
+    "code_program",
     "crosstalk",
     "encode",
     "encode_chain",
@@ -35,6 +49,7 @@ __all__ = [
     "encode_tables",
     "full_scale_code",
     "injected",
+    "pixels_of",
     "place",
     "plane_durations_us",
     "preset",
