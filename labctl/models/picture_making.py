@@ -20,11 +20,13 @@ from labctl.models.classifier import agreement, load_classifier, save_classifier
 from labctl.models.datasets import Affine
 from labctl.models.making import coded_names, make_networks, new_paths, training_facts
 from labctl.models.network import RowTableNetwork
+from labctl.models.oscillators.making import make_generators
 from labctl.models.picture_data import PictureData, picture_data
 from labctl.models.picture_recipes import (
     AutoencoderRecipe,
     ClassifierRecipe,
     DenoiserRecipe,
+    OscillatorRecipe,
     PictureRecipe,
     ReferenceRecipe,
 )
@@ -61,9 +63,12 @@ def train_pictures(
     """
     names = [recipe.name]
     if isinstance(recipe, DenoiserRecipe):
-        names = coded_names(recipe.name, recipe.quantise)
+        names = coded_names(recipe.name, recipe.quantise.bits)
+    if isinstance(recipe, OscillatorRecipe):
+        names = coded_names(recipe.name, recipe.coded.bits)
     paths = new_paths(out, names, overwrite=overwrite)
-    side = recipe.side if isinstance(recipe, ClassifierRecipe | ReferenceRecipe) else SIDE
+    sized = isinstance(recipe, ClassifierRecipe | ReferenceRecipe | OscillatorRecipe)
+    side = recipe.side if sized else SIDE
     sets = picture_data(recipe.data_set, side, cache_dir)
     if isinstance(recipe, AutoencoderRecipe):
         _make_autoencoder(recipe, sets, paths[0], progress, overwrite)
@@ -71,6 +76,8 @@ def train_pictures(
         _make_classifier(recipe, sets, paths[0], progress, overwrite)
     elif isinstance(recipe, ReferenceRecipe):
         _make_reference(recipe, sets, paths[0], overwrite)
+    elif isinstance(recipe, OscillatorRecipe):
+        make_generators(recipe, sets, paths, progress=progress, overwrite=overwrite)
     else:
         _make_denoisers(recipe, sets, paths, progress, overwrite)
     return paths

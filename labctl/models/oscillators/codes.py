@@ -1,7 +1,8 @@
 """Straight-through codes: forward the value that a converter makes, backward as though it were not there.
 
-A coupling is scale x k / top with one scale a segment, |k| <= top = max(1, 2^(b-1) - 1). At 1 bit k is +-1,
-never 0. Everything else is scale x k / top with the fixed full scale of its converter.
+The codes are those of `labctl.programs`: a coupling is scale x k / top with one scale a segment, |k| <= top =
+max(1, 2^(b-1) - 1), and k = +-1 at one bit; node parameters are signed codes of fixed full scale, starting
+phases parts of a turn, noise amplitudes parts of pi.
 """
 
 from __future__ import annotations
@@ -9,18 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def top_code(bits: int) -> int:
-    """The largest code of a signed converter of `bits` bits."""
-    return max(1, 2 ** (bits - 1) - 1)
+from labctl.programs.codes import full_scale_code
 
 
 def codes_of(values: Tensor, scale: Tensor | float, bits: int) -> Tensor:
     """Signed codes (whole numbers, same shape) of `values` on a converter of full scale `scale`."""
-    top = top_code(bits)
     if bits == 1:
         return torch.where(values < 0, -torch.ones_like(values), torch.ones_like(values))
-    return torch.round((values / scale).clamp(-1.0, 1.0) * top)
+    return torch.round((values / scale).clamp(-1.0, 1.0) * full_scale_code(bits))
 
 
 def coded(values: Tensor, scale: Tensor | float, bits: int) -> Tensor:
@@ -29,5 +26,10 @@ def coded(values: Tensor, scale: Tensor | float, bits: int) -> Tensor:
     Where a value lies beyond the full scale, its gradient goes to the scale alone.
     """
     inside = (values / scale).clamp(-1.0, 1.0)
-    fraction = codes_of(values, scale, bits).detach() / top_code(bits)
+    fraction = codes_of(values, scale, bits).detach() / full_scale_code(bits)
     return scale * (inside + (fraction - inside).detach())
+
+
+def stepped(values: Tensor, step: float) -> Tensor:
+    """The nearest whole multiples of `step`; the gradient passes as though nothing were rounded."""
+    return values + (torch.round(values / step) * step - values).detach()

@@ -16,8 +16,10 @@ from labctl.models.oscillators.generator import TrainableGenerator
 from labctl.models.oscillators.objectives import (
     Objective,
     energy,
+    energy_within,
     median_distance,
     mmd,
+    mmd_within,
     sliced_wasserstein,
     unit_directions,
 )
@@ -159,13 +161,15 @@ def _objective(settings: GeneratorTraining, real: Tensor, draw: torch.Generator)
     if settings.objective == "mmd":
         median = median_distance(real)
         scales = [width * median for width in settings.widths]
-        return lambda x, y: mmd(x, y, scales)
+        within = mmd_within(real, scales) if settings.data_batch == 0 else None
+        return lambda x, y: mmd(x, y, scales, within)
     if settings.objective == "sliced":
         dim = real.shape[1]
         return lambda x, y: sliced_wasserstein(
             x, y, unit_directions(dim, settings.projections, draw).to(x.device)
         )
-    return energy
+    within = energy_within(real) if settings.data_batch == 0 else None
+    return lambda x, y: energy(x, y, within)
 
 
 def _critic_round(

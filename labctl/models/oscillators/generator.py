@@ -2,33 +2,35 @@
 
     theta_0 = phase + amplitude eps,  eps standard normal;   pixel = (1 - cos theta) / 2 of the visible ones
 
-`OscillatorGenerator` is what runs, is saved and becomes a program; `TrainableGenerator` is what is trained.
+`OscillatorGenerator` is what runs, is saved and holds the program of a board; `TrainableGenerator` is what is
+trained.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labctl.devices.errors import ConfigError, DataError
 from labctl.devices.topology import Topology, grid
-from labctl.models.oscillators.codes import coded, codes_of, top_code
+from labctl.models.oscillators.codes import coded, codes_of, stepped
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
 from labctl.models.pictures import Pictures
 from labctl.physics import Stream
 from labctl.physics.oscillators import Edges, OscillatorLaw, PhaseNoise, evolve
+from labctl.programs import NodeScales, OscillatorProgram, code_program
+from labctl.programs.codes import encode, full_scale_code
+from labctl.programs.oscillator_program import AMPLITUDE_BITS, START_BITS
 
-NODE_BITS: Final = 8
-PIXEL_MAP: Final = "(1 - cos theta) / 2"
+PIXEL_MAP: Final = "cosine"
 _CHUNK = 1000
-_START = Stream(0, "generator", "start")
+_TURN_STEP = 2.0 * math.pi / 2**START_BITS
+_AMPLITUDE_STEP = math.pi / (2**AMPLITUDE_BITS - 1)
 
 
 def pixels_of(theta: Tensor, n_visible: int) -> Tensor:
@@ -44,74 +46,57 @@ class OscillatorParameters:
     phase: Tensor
     amplitude: Tensor
 
-
-@dataclass(frozen=True, eq=False)
-class GeneratorCodes:
-    """What a board of `bits` bits holds.
-
-    coupling int8 [K, E] with a scale in units [K]; in_phase, quadrature, second, detuning int8 [K, n], phase
-    and amplitude int8 [n], codes of 8 bits on the converters' fixed full scales (see `full_scales`).
-    """
-
-    bits: int
-    coupling: NDArray[np.int8]
-    scale: NDArray[np.float32]
-    in_phase: NDArray[np.int8]
-    quadrature: NDArray[np.int8]
-    second: NDArray[np.int8]
-    detuning: NDArray[np.int8]
-    phase: NDArray[np.int8]
-    amplitude: NDArray[np.int8]
-
-    def values(self, shape: OscillatorShape) -> OscillatorParameters:
-        """The values that the codes mean."""
-        top, node = top_code(self.bits), top_code(NODE_BITS)
-        full = full_scales(shape)
-
-        def value(name: str) -> Tensor:
-            return torch.as_tensor(getattr(self, name).astype(np.float32)) * (full[name] / node)
-
-        coupling = torch.as_tensor(self.coupling.astype(np.float32)) / top
-        law = OscillatorLaw(
-            coupling * torch.as_tensor(self.scale)[:, None],
-            *(value(name) for name in ("in_phase", "quadrature", "second", "detuning")),
+    @classmethod
+    def of(cls, program: OscillatorProgram) -> OscillatorParameters:
+        """What the codes of a program mean, float32."""
+        tables = (
+            program.coupling.weights(),
+            *(program.node_values(name) for name in ("in_phase", "quadrature", "second", "detuning")),
         )
-        return OscillatorParameters(law, value("phase"), value("amplitude"))
+        law = OscillatorLaw(*(_single(table) for table in tables))
+        return cls(law, _single(program.start_rad), _single(program.amplitude_rad))
 
+    def tables(self) -> dict[str, Tensor]:
+        """Every table by name: coupling [K, E], the nodes' [K, n], phase and amplitude [n]."""
+        law = self.law
+        return {
+            "coupling": law.coupling,
+            "in_phase": law.in_phase,
+            "quadrature": law.quadrature,
+            "second": law.second,
+            "detuning": law.detuning,
+            "phase": self.phase,
+            "amplitude": self.amplitude,
+        }
 
-def full_scales(shape: OscillatorShape) -> dict[str, float]:
-    """Full scales of the node converters: units for the law's, rad for the start's."""
-    return {
-        "in_phase": shape.injection_limit,
-        "quadrature": shape.injection_limit,
-        "second": shape.trim_limit,
-        "detuning": shape.trim_limit,
-        "phase": math.pi,
-        "amplitude": math.pi,
-    }
+    @classmethod
+    def of_tables(cls, tables: dict[str, Tensor]) -> OscillatorParameters:
+        """From the tables that `tables` gives."""
+        law = {name: table for name, table in tables.items() if name not in ("phase", "amplitude")}
+        return cls(OscillatorLaw(**law), tables["phase"], tables["amplitude"])
 
 
 @dataclass(frozen=True, eq=False)
 class OscillatorGenerator:
-    """A generator of pictures of `side` pixels a side; `codes` are None for float parameters."""
+    """A generator of pictures of `side` pixels a side; without a `program` its parameters are floats."""
 
     side: int
     shape: OscillatorShape
     topology: Topology
     parameters: OscillatorParameters
-    codes: GeneratorCodes | None = None
+    program: OscillatorProgram | None = None
 
     @property
-    def edges(self) -> Edges:
-        """Its edges, as the physics has them."""
-        return edges_of(self.topology)
+    def bits(self) -> int | None:
+        """Of a coupling; None for floats."""
+        return None if self.program is None else self.program.bits
 
     @property
     def n_parameters(self) -> int:
-        """Numbers that a program of it holds."""
-        law = self.parameters.law
-        per_segment = (law.coupling != 0).sum() if self.shape.density < 1 else law.coupling.numel()
-        return int(per_segment) + 4 * law.detuning.numel() + 2 * self.topology.n
+        """Numbers that act: couplings other than 0, node parameters, starts."""
+        tables = self.parameters.tables()
+        couplings = int((tables.pop("coupling") != 0).sum())
+        return couplings + sum(table.numel() for table in tables.values())
 
     def row_sum(self) -> float:
         """max_i sum_j |K_ij| over all segments, units."""
@@ -133,18 +118,17 @@ class OscillatorGenerator:
         """
         if count < 1 or refine < 1:
             raise DataError(f"count {count}, refine {refine}; allowed: 1 or more of each")
-        law = self.parameters.law
-        diffusion = 0.0
+        law, diffusion = self.parameters.law, 0.0
         if errors is not None:
             draw = torch.Generator().manual_seed(2**32 + board)
             law, diffusion = with_errors(law, errors, draw), errors.diffusion
-        parts = []
+        edges, parts = edges_of(self.topology), []
         for first in range(0, count, _CHUNK):
             ids = np.arange(first, min(first + _CHUNK, count), dtype=np.int64)
-            start = Stream(seed, _START.device, _START.name).normal(ids, self.topology.n)
+            start = Stream(seed, "generator", "start").normal(ids, self.topology.n)
             with torch.no_grad():
                 theta = evolve(
-                    self.edges,
+                    edges,
                     law,
                     self.parameters.phase + self.parameters.amplitude * start,
                     duration=self.shape.duration / self.shape.segments,
@@ -155,10 +139,17 @@ class OscillatorGenerator:
         return np.concatenate(parts).reshape(count, self.side, self.side)
 
 
+def program_of(generator: OscillatorGenerator) -> OscillatorProgram:
+    """The program that a board runs; ConfigError for a generator of floats."""
+    if generator.program is None:
+        raise ConfigError("this generator's couplings are floats; allowed: a coded one, e.g. of 4 bits")
+    return generator.program
+
+
 class TrainableGenerator(nn.Module):
     """Free numbers behind bounded parameters: couplings, injections and trims by tanh, noise in 0..pi.
 
-    With `bits` set, its parameters are those of codes, mixed in by `blend` (0: float, 1: codes alone).
+    After `use_codes` its parameters are those of codes, mixed in by `blend` (0: float, 1: codes alone).
     `frozen` leaves the dynamics as they were drawn: only starting phases and noise train.
     """
 
@@ -175,8 +166,8 @@ class TrainableGenerator(nn.Module):
         def normal(*size: int, sd: float) -> nn.Parameter:
             return nn.Parameter(sd * torch.randn(size, generator=draw))
 
-        fan_in = max(1.0, e / n)
-        self.coupling = normal(k, e, sd=(1.0 if frozen else 0.5) / math.sqrt(fan_in))
+        # frozen dynamics are as strong as trained ones come out; trained ones begin at half of that
+        self.coupling = normal(k, e, sd=(1.0 if frozen else 0.5) / math.sqrt(e / n))
         self.in_phase, self.quadrature = normal(k, n, sd=0.1), normal(k, n, sd=0.1)
         self.second, self.detuning = normal(k, n, sd=0.1), normal(k, n, sd=0.1)
         self.phase = nn.Parameter(math.pi * (2.0 * torch.rand(n, generator=draw) - 1.0))
@@ -195,29 +186,29 @@ class TrainableGenerator(nn.Module):
         """From now on with codes of `bits` bits; the scales begin where they lose least of the couplings."""
         if bits == 1 and self.shape.density < 1:
             raise ConfigError(
-                f"bits 1 with density {self.shape.density:g}: a code of one bit cannot be 0; allowed: 2 or more"
+                f"bits = 1 with shape.density = {self.shape.density:g}: one bit has no code 0; "
+                "allowed: 2 bits or more, or a density of 1"
             )
         self.bits, self.blend = bits, 1.0
         with torch.no_grad():
-            exact = self._coupling()
-            self.log_scale.copy_(torch.stack([_best_scale(row[self.mask > 0], bits) for row in exact]).log())
+            exact = self._coupling()[:, self.mask > 0].double().cpu().numpy()
+            self.log_scale.copy_(torch.as_tensor(encode(exact, bits, "row-mse").scale.copy()).log())
 
     def values(self) -> OscillatorParameters:
         """The parameters as they act now, differentiable in the free numbers."""
-        exact = self._exact()
+        exact = self._exact().tables()
         if self.bits is None or self.blend == 0:
-            return exact
-        full = full_scales(self.shape)
-        law = exact.law
-        coupling = coded(law.coupling, self.scale()[:, None], self.bits) * self.mask
-        nodes = (
-            coded(getattr(law, name), full[name], NODE_BITS)
-            for name in ("in_phase", "quadrature", "second", "detuning")
-        )
-        phase = coded(exact.phase, full["phase"], NODE_BITS)
-        amplitude = coded(exact.amplitude, full["amplitude"], NODE_BITS)
-        rounded = OscillatorParameters(OscillatorLaw(coupling, *nodes), phase, amplitude)
-        return rounded if self.blend == 1 else _mixed(exact, rounded, self.blend)
+            return OscillatorParameters.of_tables(exact)
+        converters = self._converters()
+        rounded = {"coupling": coded(exact["coupling"], self.scale()[:, None], self.bits) * self.mask}
+        for name in ("in_phase", "quadrature", "second", "detuning"):
+            converter = converters.of(name)
+            rounded[name] = coded(exact[name], converter.range_units, converter.bits)
+        rounded["phase"] = stepped(exact["phase"], _TURN_STEP)
+        rounded["amplitude"] = stepped(exact["amplitude"], _AMPLITUDE_STEP)
+        if self.blend < 1:
+            rounded = {name: torch.lerp(exact[name], rounded[name], self.blend) for name in exact}
+        return OscillatorParameters.of_tables(rounded)
 
     def scale(self) -> Tensor:
         """Full scale of each segment's couplings [K], units: learnt, as far as limit and step bound allow."""
@@ -226,15 +217,13 @@ class TrainableGenerator(nn.Module):
         scale = self.log_scale.exp().clamp(max=self.shape.coupling_limit)
         with torch.no_grad():
             codes = codes_of(self._coupling(), scale[:, None], self.bits).abs() * self.mask
-            most = row_sums(self.topology, codes).amax(dim=1) / top_code(self.bits)
+            most = row_sums(self.topology, codes).amax(dim=1) / full_scale_code(self.bits)
         return torch.minimum(scale, self.shape.row_limit / most.clamp_min(1e-9))
 
     def pixels(self, count: int, draw: torch.Generator, errors: BoardErrors, step: int) -> Tensor:
         """Pixels [count, side^2] of fresh starting noise, on a board drawn anew; differentiable."""
         found = self.values()
-        device = found.phase.device
-        start = torch.randn(count, self.topology.n, generator=draw).to(device)
-        law = with_errors(found.law, errors, draw)
+        start = torch.randn(count, self.topology.n, generator=draw).to(found.phase.device)
         noise = None
         if errors.diffusion:
             # a batch's own samples: numbers that no other batch has
@@ -242,7 +231,7 @@ class TrainableGenerator(nn.Module):
             noise = PhaseNoise(errors.diffusion, Stream(0, "generator", "training"), ids)
         theta = evolve(
             self.edges,
-            law,
+            with_errors(found.law, errors, draw),
             found.phase + found.amplitude * start,
             duration=self.shape.duration / self.shape.segments,
             steps=self.shape.steps // self.shape.segments,
@@ -251,37 +240,32 @@ class TrainableGenerator(nn.Module):
         return pixels_of(theta, self.side**2)
 
     def finished(self) -> OscillatorGenerator:
-        """The generator at rest: detached parameters, and codes where there are bits."""
+        """The generator at rest: detached parameters, and the program where there are codes.
+
+        ProgramError where a board's law would not hold for it (see `code_program`).
+        """
         with torch.no_grad():
-            if self.bits is None:
-                found = self._exact()
-                law = OscillatorLaw(
-                    *(t.detach().cpu().clone() for t in _tables(found.law)),
+            values = {name: table.cpu().clone() for name, table in self.values().tables().items()}
+            parameters, program = OscillatorParameters.of_tables(values), None
+            if self.bits is not None:
+                exact = {name: table.double().numpy() for name, table in values.items()}
+                program, _ = code_program(
+                    self.topology,
+                    coupling=exact.pop("coupling"),
+                    start_rad=exact.pop("phase"),
+                    amplitude_rad=exact.pop("amplitude"),
+                    duration=self.shape.duration / self.shape.segments,
+                    bits=self.bits,
+                    scale=self.scale().double().cpu().numpy(),
+                    pixel_map=PIXEL_MAP,
+                    nodes=self._converters(),
+                    **exact,
                 )
-                still = OscillatorParameters(law, found.phase.cpu().clone(), found.amplitude.cpu().clone())
-                return OscillatorGenerator(self.side, self.shape, self.topology, still)
-            codes = self._codes()
-        return OscillatorGenerator(self.side, self.shape, self.topology, codes.values(self.shape), codes)
+                parameters = OscillatorParameters.of(program)
+        return OscillatorGenerator(self.side, self.shape, self.topology, parameters, program)
 
-    def _codes(self) -> GeneratorCodes:
-        bits = self.bits or NODE_BITS
-        exact, full, scale = self._exact(), full_scales(self.shape), self.scale()
-
-        def whole(values: Tensor) -> NDArray[np.int8]:
-            return np.asarray(values.cpu().numpy(), dtype=np.int8)
-
-        nodes = {
-            name: whole(codes_of(getattr(exact.law, name), full[name], NODE_BITS))
-            for name in ("in_phase", "quadrature", "second", "detuning")
-        }
-        return GeneratorCodes(
-            bits=bits,
-            coupling=whole(codes_of(exact.law.coupling, scale[:, None], bits) * self.mask),
-            scale=scale.cpu().numpy().astype(np.float32),
-            phase=whole(codes_of(exact.phase, full["phase"], NODE_BITS)),
-            amplitude=whole(codes_of(exact.amplitude, full["amplitude"], NODE_BITS)),
-            **nodes,
-        )
+    def _converters(self) -> NodeScales:
+        return node_scales(self.shape)
 
     def _coupling(self) -> Tensor:
         """[K, E] within the limit; rows whose sum breaks the step bound are scaled back to it."""
@@ -300,16 +284,22 @@ class TrainableGenerator(nn.Module):
             trim * torch.tanh(self.second / trim),
             trim * torch.tanh(self.detuning / trim),
         )
-        # phases are the same a turn on: the converter's range is one turn about 0
-        turns = torch.round(self.phase.detach() / (2.0 * math.pi))
-        return OscillatorParameters(
-            law, self.phase - 2.0 * math.pi * turns, math.pi * torch.sigmoid(self.amplitude)
-        )
+        return OscillatorParameters(law, self.phase, math.pi * torch.sigmoid(self.amplitude))
+
+
+def node_scales(shape: OscillatorShape) -> NodeScales:
+    """The converters of node parameters whose full scales are the shape's limits."""
+    default = NodeScales()
+    return NodeScales(
+        injection=type(default.injection)(default.injection.bits, shape.injection_limit),
+        second=type(default.second)(default.second.bits, shape.trim_limit),
+        detuning=type(default.detuning)(default.detuning.bits, shape.trim_limit),
+    )
 
 
 def edges_of(topology: Topology) -> Edges:
     """A board's wiring as the physics has it."""
-    return Edges(topology.n, topology.target, topology.source)
+    return Edges(topology.n, topology.target.copy(), topology.source.copy())  # torch wants them writable
 
 
 def row_sums(topology: Topology, values: Tensor) -> Tensor:
@@ -318,16 +308,12 @@ def row_sums(topology: Topology, values: Tensor) -> Tensor:
     return values.new_zeros(len(values), topology.n).index_add(1, target, values)
 
 
-def _targets(topology: Topology, device: torch.device) -> Tensor:
-    return torch.as_tensor(topology.target.astype(np.int64), device=device)
-
-
 def with_errors(law: OscillatorLaw, errors: BoardErrors, draw: torch.Generator) -> OscillatorLaw:
     """The law on a board with drawn mismatch, the same in all segments: its cells are what they are."""
     if not (errors.detuning or errors.gain or errors.offset):
         return law
     e, n = law.coupling.shape[1], law.detuning.shape[1]
-    gain, offset = (torch.randn(2, e, generator=draw)).to(law.coupling.device)
+    gain, offset = torch.randn(2, e, generator=draw).to(law.coupling.device)
     detuning = torch.randn(n, generator=draw).to(law.coupling.device)
     return OscillatorLaw(
         law.coupling * (1.0 + errors.gain * gain) + errors.offset * offset,
@@ -338,24 +324,11 @@ def with_errors(law: OscillatorLaw, errors: BoardErrors, draw: torch.Generator) 
     )
 
 
-def _tables(law: OscillatorLaw) -> Sequence[Tensor]:
-    return law.coupling, law.in_phase, law.quadrature, law.second, law.detuning
+def _targets(topology: Topology, device: torch.device) -> Tensor:
+    return torch.as_tensor(topology.target.astype(np.int64), device=device)
 
 
-def _mixed(a: OscillatorParameters, b: OscillatorParameters, share: float) -> OscillatorParameters:
-    tables = [torch.lerp(x, y, share) for x, y in zip(_tables(a.law), _tables(b.law), strict=True)]
-    return OscillatorParameters(
-        OscillatorLaw(*tables),
-        torch.lerp(a.phase, b.phase, share),
-        torch.lerp(a.amplitude, b.amplitude, share),
-    )
+def _single(table: np.ndarray) -> Tensor:
+    return torch.as_tensor(np.asarray(table, np.float32))
 
 
-def _best_scale(values: Tensor, bits: int) -> Tensor:
-    """The full scale with the least squared error of coded values [E], among shares of their largest."""
-    most = values.abs().max().clamp_min(1e-6)
-    if bits == 1:
-        return values.abs().mean().clamp_min(1e-6)
-    scales = most * torch.linspace(0.3, 1.0, 36)
-    errors = torch.stack([(coded(values, s, bits) - values).square().sum() for s in scales])
-    return scales[int(errors.argmin())]

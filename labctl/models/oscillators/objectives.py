@@ -22,26 +22,30 @@ def median_distance(y: Tensor) -> float:
     return float(torch.pdist(some).median())
 
 
-def mmd(x: Tensor, y: Tensor, scales: Sequence[float]) -> Tensor:
-    """Squared maximum mean discrepancy with the sum of kernels exp(-d^2 / (2 s^2)), s in `scales`."""
+def mmd(x: Tensor, y: Tensor, scales: Sequence[float], within: Tensor | None = None) -> Tensor:
+    """Squared maximum mean discrepancy with the sum of kernels exp(-d^2 / (2 s^2)), s in `scales`.
 
-    def kernel(squares: Tensor) -> Tensor:
-        total = torch.zeros_like(squares)
-        for scale in scales:
-            total = total + torch.exp(squares * (-0.5 / scale**2))
-        return total
-
-    own, theirs = kernel(_squares(x, x)), kernel(_squares(y, y))
-    return _off_diagonal(own) + _off_diagonal(theirs) - 2.0 * kernel(_squares(x, y)).mean()
+    `within`: the term of y alone, where it is known (`mmd_within`).
+    """
+    theirs = mmd_within(y, scales) if within is None else within
+    own, across = _kernels(_squares(x, x), scales), _kernels(_squares(x, y), scales)
+    return _off_diagonal(own) + theirs - 2.0 * across.mean()
 
 
-def energy(x: Tensor, y: Tensor) -> Tensor:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, Euclidean."""
-    return (
-        2.0 * torch.cdist(x, y).mean()
-        - _off_diagonal(torch.cdist(x, x))
-        - _off_diagonal(torch.cdist(y, y))
-    )
+def mmd_within(y: Tensor, scales: Sequence[float]) -> Tensor:
+    """The mean kernel between different rows of y."""
+    return _off_diagonal(_kernels(_squares(y, y), scales))
+
+
+def energy(x: Tensor, y: Tensor, within: Tensor | None = None) -> Tensor:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, Euclidean; `within`: the last term, where it is known."""
+    theirs = energy_within(y) if within is None else within
+    return 2.0 * torch.cdist(x, y).mean() - _off_diagonal(torch.cdist(x, x)) - theirs
+
+
+def energy_within(y: Tensor) -> Tensor:
+    """The mean distance between different rows of y."""
+    return _off_diagonal(torch.cdist(y, y))
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, *, order: int = 2) -> Tensor:
@@ -59,6 +63,13 @@ def unit_directions(dim: int, count: int, draw: torch.Generator) -> Tensor:
     """`count` random directions [dim, count], uniform over the sphere."""
     directions = torch.randn(dim, count, generator=draw)
     return directions / directions.norm(dim=0)
+
+
+def _kernels(squares: Tensor, scales: Sequence[float]) -> Tensor:
+    total = torch.zeros_like(squares)
+    for scale in scales:
+        total = total + torch.exp(squares * (-0.5 / scale**2))
+    return total
 
 
 def _squares(x: Tensor, y: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class OscillatorShape(_Section):
     step x max_i sum_j |K_ij|: beyond it a training learns the solver's error.
     """
 
-    radius: float = Field(default=2.0, ge=0)
+    radius: float = Field(default=2.0, ge=1)
     hidden_share: float = Field(default=0.0, ge=0, le=1)
     density: float = Field(default=1.0, gt=0, le=1)
     segments: int = Field(default=4, ge=1)
