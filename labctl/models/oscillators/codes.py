@@ -13,20 +13,27 @@ from torch import Tensor
 from labctl.programs.codes import full_scale_code
 
 
-def codes_of(values: Tensor, scale: Tensor | float, bits: int) -> Tensor:
-    """Signed codes (whole numbers, same shape) of `values` on a converter of full scale `scale`."""
+def codes_of(
+    values: Tensor, scale: Tensor | float, bits: int, *, towards_zero: bool = False
+) -> Tensor:
+    """Signed codes (whole numbers, same shape) of `values` on a converter of full scale `scale`.
+
+    The nearest ones, or the next ones towards zero; one bit is a sign in either case.
+    """
     if bits == 1:
         return torch.where(values < 0, -torch.ones_like(values), torch.ones_like(values))
-    return torch.round((values / scale).clamp(-1.0, 1.0) * full_scale_code(bits))
+    exact = (values / scale).clamp(-1.0, 1.0) * full_scale_code(bits)
+    return torch.trunc(exact) if towards_zero else torch.round(exact)
 
 
-def coded(values: Tensor, scale: Tensor | float, bits: int) -> Tensor:
-    """The values that the codes mean; gradients pass to `values` and `scale` (Esser et al. 2020).
+def coded(values: Tensor, scale: Tensor | float, bits: int, codes: Tensor | None = None) -> Tensor:
+    """The values that the codes (the nearest, or those given) mean; gradients pass to `values` and `scale`.
 
-    Where a value lies beyond the full scale, its gradient goes to the scale alone.
+    Esser et al. 2020. Where a value lies beyond the full scale, its gradient goes to the scale alone.
     """
     inside = (values / scale).clamp(-1.0, 1.0)
-    fraction = codes_of(values, scale, bits).detach() / full_scale_code(bits)
+    whole = codes_of(values, scale, bits) if codes is None else codes
+    fraction = whole.detach() / full_scale_code(bits)
     return scale * (inside + (fraction - inside).detach())
 
 

@@ -200,7 +200,7 @@ class TrainableGenerator(nn.Module):
         if self.bits is None or self.blend == 0:
             return OscillatorParameters.of_tables(exact)
         converters = self._converters()
-        rounded = {"coupling": coded(exact["coupling"], self.scale()[:, None], self.bits) * self.mask}
+        rounded = {"coupling": self._coded_coupling(exact["coupling"], self.bits)}
         for name in ("in_phase", "quadrature", "second", "detuning"):
             converter = converters.of(name)
             rounded[name] = coded(exact[name], converter.range_units, converter.bits)
@@ -211,14 +211,25 @@ class TrainableGenerator(nn.Module):
         return OscillatorParameters.of_tables(rounded)
 
     def scale(self) -> Tensor:
-        """Full scale of each segment's couplings [K], units: learnt, as far as limit and step bound allow."""
+        """Full scale of each segment's couplings [K], units: learnt, up to the limit."""
         if self.bits is None:
             raise ConfigError("scale: the couplings are floats; allowed: after use_codes")
         scale = self.log_scale.exp().clamp(max=self.shape.coupling_limit)
+        if self.bits > 1:
+            return scale
+        heard = float(row_sums(self.topology, self.mask[None]).max())  # every one of them at full scale
+        return scale.clamp(max=self.shape.row_limit / heard)
+
+    def _coded_coupling(self, exact: Tensor, bits: int) -> Tensor:
+        """[K, E] on the codes' grid; rows that rounding takes beyond the step bound are rounded towards 0."""
+        scale = self.scale()[:, None]
         with torch.no_grad():
-            codes = codes_of(self._coupling(), scale[:, None], self.bits).abs() * self.mask
-            most = row_sums(self.topology, codes).amax(dim=1) / full_scale_code(self.bits)
-        return torch.minimum(scale, self.shape.row_limit / most.clamp_min(1e-9))
+            codes = codes_of(exact, scale, bits) * self.mask
+            sums = row_sums(self.topology, codes.abs()) * scale / full_scale_code(bits)
+            over = (sums > self.shape.row_limit)[:, _targets(self.topology, codes.device)]
+            smaller = codes_of(exact, scale, bits, towards_zero=True) * self.mask
+            codes = torch.where(over, smaller, codes)
+        return coded(exact, scale, bits, codes) * self.mask
 
     def pixels(self, count: int, draw: torch.Generator, errors: BoardErrors, step: int) -> Tensor:
         """Pixels [count, side^2] of fresh starting noise, on a board drawn anew; differentiable."""
