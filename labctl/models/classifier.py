@@ -35,6 +35,7 @@ from labctl.models.pictures import (
 from labctl.models.training import ProgressCallback
 
 KIND: Final = "classifier"
+_SMALLEST: Final = 8  # pixels a side: three halvings
 
 FloatArray = NDArray[np.float64]
 
@@ -60,9 +61,10 @@ class ClassifierSettings(EpochSettings):
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A trained network from pictures to class scores."""
+    """A trained network from pictures of `side` pixels a side to class scores."""
 
     network: nn.Sequential
+    side: int = SIDE
 
     @property
     def n_classes(self) -> int:
@@ -70,23 +72,23 @@ class Classifier:
         return _last(self.network).out_features
 
     def classify(self, pictures: ArrayLike) -> Labels:
-        """The class of each picture [B, 28, 28] (uint8, or 0..1): int64 [B]; DataError if malformed."""
-        scores = in_chunks(self.network, _images(pictures))
+        """The class of each picture [B, side, side] (uint8, or 0..1): int64 [B]; DataError if malformed."""
+        scores = in_chunks(self.network, _images(pictures, self.side))
         return np.asarray(scores.argmax(dim=1).numpy(), dtype=np.int64)
 
     def probabilities(self, pictures: ArrayLike) -> FloatArray:
         """Class probabilities float64 [B, classes]."""
-        scores = in_chunks(self.network, _images(pictures)).double()
+        scores = in_chunks(self.network, _images(pictures, self.side)).double()
         return np.asarray(scores.softmax(dim=1).numpy(), dtype=np.float64)
 
     def features(self, pictures: ArrayLike) -> FloatArray:
         """The last hidden layer, float64 [B, features]: for Frechet distances between pictures."""
         hidden = nn.Sequential(*list(self.network)[:-1])
-        return np.asarray(in_chunks(hidden, _images(pictures)).double().numpy(), dtype=np.float64)
+        return np.asarray(in_chunks(hidden, _images(pictures, self.side)).double().numpy(), dtype=np.float64)
 
 
 def agreement(classifier: Classifier, pictures: ArrayLike, labels: ArrayLike) -> float:
-    """The share of pictures [B, 28, 28] that `classifier` assigns to the requested class, labels int [B].
+    """The share of pictures [B, side, side] that `classifier` assigns to the requested class, labels int [B].
 
     Raises DataError for malformed or no pictures.
     """
@@ -102,21 +104,22 @@ def train_classifier(
     labels: ArrayLike,
     settings: ClassifierSettings | None = None,
     *,
+    side: int = SIDE,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Classifier:
-    """Train on pictures [N, 28, 28] with labels [N]; parameters come back rounded to float16.
+    """Train on pictures [N, side, side] with labels [N]; parameters come back rounded to float16.
 
     Equal seeds give equal bits on the same build and thread count. Raises DataError for malformed data.
     """
     settings = settings or ClassifierSettings()
-    x = _images(pictures)
+    x = _images(pictures, side)
     if not len(x):
         raise DataError("pictures: 0; allowed: 1 or more")
     y = torch.as_tensor(as_labels(labels, len(x), 256))
     n_classes = int(y.max()) + 1
     generator = torch.Generator().manual_seed(seed)
-    learner = _learner(settings, n_classes)
+    learner = _learner(settings, n_classes, side)
     seeded(learner, generator)
 
     def loss_of(rows: Tensor) -> Tensor:
@@ -128,9 +131,9 @@ def train_classifier(
         train_by_epochs(
             learner.parameters(), loss_of, len(x), settings, generator=generator, progress=progress
         )
-    network = _folded(learner.eval(), settings, n_classes)
+    network = _folded(learner.eval(), settings, n_classes, side)
     half_precision(network)
-    return Classifier(network)
+    return Classifier(network, side)
 
 
 def save_classifier(
@@ -142,6 +145,7 @@ def save_classifier(
         "channels": first.out_channels if isinstance(first, nn.Conv2d) else 0,
         "features": last.in_features,
         "n_classes": last.out_features,
+        "side": classifier.side,
     }
     content = {"format_version": 1, "kind": KIND, **sizes, **card}
     return write_tensors(path, half_precision(classifier.network), content, overwrite=overwrite)
@@ -157,31 +161,35 @@ def load_classifier(name_or_path: Path | str) -> tuple[Classifier, dict[str, Any
     channels, features, n_classes = (s if isinstance(s, int) and s > 0 else 0 for s in sizes)
     if not (channels and features and n_classes):
         raise CheckpointError(f"{path}: the card's channels, features and n_classes {sizes} are not sizes")
-    network = _network(channels, features, n_classes)
+    side = card.get("side", SIDE)  # cards from before there were others do not say
+    if not isinstance(side, int) or side < _SMALLEST:
+        raise CheckpointError(f"{path}: the card's side {side!r}; allowed: {_SMALLEST} or more")
+    network = _network(channels, features, n_classes, side)
     restore(network, tensors, str(path))
-    return Classifier(network), card
+    return Classifier(network, side), card
 
 
-def _images(pictures: ArrayLike) -> Tensor:
-    return torch.as_tensor(as_pictures(pictures))[:, None]
+def _images(pictures: ArrayLike, side: int) -> Tensor:
+    return torch.as_tensor(as_pictures(pictures, side=side))[:, None]
 
 
-def _network(channels: int, features: int, n_classes: int) -> nn.Sequential:
-    """28 x 28 to 14 to 7 to 3, then two full layers."""
+def _network(channels: int, features: int, n_classes: int, side: int) -> nn.Sequential:
+    """28 x 28 to 14 to 7 to 3 (14 to 1, 8 to 1), then two full layers."""
     layers: list[nn.Module] = []
     inputs = 1
     with torch.random.fork_rng(devices=[]):  # torch draws initial weights that nobody here will use
         for outputs in (channels, 2 * channels, 4 * channels):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             inputs = outputs
-        layers += [nn.Flatten(), nn.Linear(9 * inputs, features), nn.ReLU(), nn.Linear(features, n_classes)]
+        last = inputs * (side // _SMALLEST) ** 2
+        layers += [nn.Flatten(), nn.Linear(last, features), nn.ReLU(), nn.Linear(features, n_classes)]
     return nn.Sequential(*layers)
 
 
-def _learner(settings: ClassifierSettings, n_classes: int) -> nn.Sequential:
+def _learner(settings: ClassifierSettings, n_classes: int, side: int) -> nn.Sequential:
     """The same network with batch normalisation and dropout, which only training needs."""
     layers: list[nn.Module] = []
-    for layer in _network(settings.channels, settings.features, n_classes):
+    for layer in _network(settings.channels, settings.features, n_classes, side):
         if isinstance(layer, nn.Linear):
             layers.append(nn.Dropout(settings.dropout))
         layers.append(layer)
@@ -190,9 +198,11 @@ def _learner(settings: ClassifierSettings, n_classes: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _folded(learner: nn.Sequential, settings: ClassifierSettings, n_classes: int) -> nn.Sequential:
+def _folded(
+    learner: nn.Sequential, settings: ClassifierSettings, n_classes: int, side: int
+) -> nn.Sequential:
     """The learner's function without its extra layers: normalisation goes into the convolutions."""
-    network = _network(settings.channels, settings.features, n_classes)
+    network = _network(settings.channels, settings.features, n_classes, side)
     learnt = [m for m in learner if isinstance(m, nn.Conv2d | nn.Linear)]
     norms = iter([m for m in learner if isinstance(m, nn.BatchNorm2d)])
     targets = [m for m in network if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -217,7 +227,7 @@ def _last(network: nn.Sequential) -> nn.Linear:
 
 
 def _varied(x: Tensor, settings: ClassifierSettings, generator: torch.Generator) -> Tensor:
-    """Mirror about half of the pictures [B, 1, 28, 28], blur half of them, shift all by at most one pixel."""
+    """Mirror about half of the pictures [B, 1, side, side], blur half of them, shift all by at most one pixel."""
     draw = torch.rand(3, len(x), generator=generator)
     if settings.mirror:
         x = torch.where(draw[0, :, None, None, None] < 0.5, x.flip(3), x)
@@ -229,9 +239,10 @@ def _varied(x: Tensor, settings: ClassifierSettings, generator: torch.Generator)
 
 def _blurred(x: Tensor, width: Tensor) -> Tensor:
     """Gaussian blur of each picture with its own standard deviation in pixels, as two products K x K^T."""
-    place = torch.arange(SIDE, dtype=torch.float32)
+    side = x.shape[-1]
+    place = torch.arange(side, dtype=torch.float32)
     distance = place[:, None] - place
     kernel = torch.exp(-0.5 * (distance / width[:, None, None]) ** 2)
     # All rows share the sum of a middle one: beyond the border it is dark, as in the pictures.
-    kernel = kernel / kernel[:, SIDE // 2].sum(dim=1)[:, None, None]
+    kernel = kernel / kernel[:, side // 2].sum(dim=1)[:, None, None]
     return kernel[:, None] @ x @ kernel[:, None].transpose(2, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,9 +47,9 @@ def new_paths(folder: Path | str, names: list[str], *, overwrite: bool) -> list[
     return paths
 
 
-def coded_names(name: str, how: QuantiseSection) -> list[str]:
-    """The names of the float network and of its coded versions."""
-    return [name, *(f"{name}-{bits}bit" for bits in dict.fromkeys(how.bits))]
+def coded_names(name: str, bits: Iterable[int]) -> list[str]:
+    """The names of a model of floats and of its coded versions."""
+    return [name, *(f"{name}-{b}bit" for b in dict.fromkeys(bits))]
 
 
 def training_facts(took_s: float) -> dict[str, Any]:

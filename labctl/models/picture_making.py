@@ -17,20 +17,26 @@ from numpy.typing import NDArray
 from labctl.models.autoencoder import Autoencoder, load_autoencoder, save_autoencoder, train_autoencoder
 from labctl.models.checkpoint import provenance
 from labctl.models.classifier import agreement, load_classifier, save_classifier, train_classifier
-from labctl.models.data_sets import data_set
 from labctl.models.datasets import Affine
-from labctl.models.fetch import checksums, load
 from labctl.models.making import coded_names, make_networks, new_paths, training_facts
 from labctl.models.network import RowTableNetwork
+from labctl.models.oscillators.making import make_generators
+from labctl.models.picture_data import PictureData, picture_data
 from labctl.models.picture_recipes import (
     AutoencoderRecipe,
     ClassifierRecipe,
     DenoiserRecipe,
+    OscillatorRecipe,
     PictureRecipe,
     ReferenceRecipe,
 )
-from labctl.models.picture_reference import load_reference, make_reference, save_reference
-from labctl.models.pictures import as_pictures
+from labctl.models.picture_reference import (
+    load_reference,
+    make_pixel_reference,
+    make_reference,
+    save_reference,
+)
+from labctl.models.pictures import SIDE, as_pictures
 from labctl.models.points import PointTable
 from labctl.models.reference import converged_samples, start_noise
 from labctl.models.training import ProgressCallback
@@ -57,15 +63,21 @@ def train_pictures(
     """
     names = [recipe.name]
     if isinstance(recipe, DenoiserRecipe):
-        names = coded_names(recipe.name, recipe.quantise)
+        names = coded_names(recipe.name, recipe.quantise.bits)
+    if isinstance(recipe, OscillatorRecipe):
+        names = coded_names(recipe.name, recipe.coded.bits)
     paths = new_paths(out, names, overwrite=overwrite)
-    sets = _Sets(recipe.data_set, cache_dir)
+    sized = isinstance(recipe, ClassifierRecipe | ReferenceRecipe | OscillatorRecipe)
+    side = recipe.side if sized else SIDE
+    sets = picture_data(recipe.data_set, side, cache_dir)
     if isinstance(recipe, AutoencoderRecipe):
         _make_autoencoder(recipe, sets, paths[0], progress, overwrite)
     elif isinstance(recipe, ClassifierRecipe):
         _make_classifier(recipe, sets, paths[0], progress, overwrite)
     elif isinstance(recipe, ReferenceRecipe):
         _make_reference(recipe, sets, paths[0], overwrite)
+    elif isinstance(recipe, OscillatorRecipe):
+        make_generators(recipe, sets, paths, progress=progress, overwrite=overwrite)
     else:
         _make_denoisers(recipe, sets, paths, progress, overwrite)
     return paths
@@ -90,23 +102,9 @@ def reference_latents(
     return latents.double().numpy(), labels.numpy()
 
 
-class _Sets:
-    """The two splits of a data set, and its place on a card."""
-
-    def __init__(self, name: str, cache_dir: Path | str | None) -> None:
-        self.entry = data_set(name)
-        self.train_pictures, self.train_labels = load(name, "train", cache_dir)
-        self.test_pictures, self.test_labels = load(name, "test", cache_dir)
-        self.checksums = checksums(name, cache_dir)
-
-    def card(self) -> dict[str, Any]:
-        """Name, licence and the checksums of the files."""
-        return {"name": self.entry.name, "licence": self.entry.licence, "checksums": self.checksums}
-
-
 def _card(
     recipe: AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe,
-    sets: _Sets,
+    sets: PictureData,
     metrics: dict[str, float],
     took_s: float,
 ) -> dict[str, Any]:
@@ -129,7 +127,7 @@ def _card(
 
 def _make_autoencoder(
     recipe: AutoencoderRecipe,
-    sets: _Sets,
+    sets: PictureData,
     path: Path,
     progress: ProgressCallback | None,
     overwrite: bool,
@@ -159,14 +157,19 @@ def _make_autoencoder(
 
 def _make_classifier(
     recipe: ClassifierRecipe,
-    sets: _Sets,
+    sets: PictureData,
     path: Path,
     progress: ProgressCallback | None,
     overwrite: bool,
 ) -> None:
     began = time.monotonic()
     classifier = train_classifier(
-        sets.train_pictures, sets.train_labels, recipe.train, seed=recipe.seed, progress=progress
+        sets.train_pictures,
+        sets.train_labels,
+        recipe.train,
+        side=sets.side,
+        seed=recipe.seed,
+        progress=progress,
     )
     took = time.monotonic() - began
     metrics = {
@@ -174,35 +177,44 @@ def _make_classifier(
         "accuracy_test": agreement(classifier, sets.test_pictures, sets.test_labels),
     }
     found = classifier.classify(sets.test_pictures)
-    for label, name in enumerate(sets.entry.classes):
+    for label, name in enumerate(sets.classes):
         of_class = sets.test_labels == label
         metrics[f"recall_test_{name}"] = float((found[of_class] == label).mean())
     save_classifier(classifier, path, _card(recipe, sets, metrics, took), overwrite=overwrite)
 
 
-def _make_reference(recipe: ReferenceRecipe, sets: _Sets, path: Path, overwrite: bool) -> None:
-    autoencoder, autoencoder_card = load_autoencoder(recipe.autoencoder)
+def _make_reference(recipe: ReferenceRecipe, sets: PictureData, path: Path, overwrite: bool) -> None:
     classifier, classifier_card = load_classifier(recipe.classifier)
-    hashes = classifier_card["sha256"], autoencoder_card["sha256"]
+    judged_by = classifier_card["sha256"]
     began = time.monotonic()
-    reference = make_reference(
-        classifier, autoencoder, hashes, sets.train_pictures, sets.test_pictures, seed=recipe.seed
-    )
+    metrics = {}
+    if recipe.autoencoder:
+        autoencoder, autoencoder_card = load_autoencoder(recipe.autoencoder)
+        reference = make_reference(
+            classifier,
+            autoencoder,
+            (judged_by, autoencoder_card["sha256"]),
+            sets.train_pictures,
+            sets.test_pictures,
+            seed=recipe.seed,
+        )
+        shown = autoencoder.reconstruct(sets.test_pictures)
+        metrics["frechet_star_reconstructions"] = reference.frechet_star(classifier.features(shown))
+        metrics["class_agreement_reconstructions"] = agreement(classifier, shown, sets.test_labels)
+    else:
+        reference = make_pixel_reference(
+            classifier, judged_by, sets.train_pictures, sets.test_pictures, seed=recipe.seed
+        )
     took = time.monotonic() - began
-    shown = autoencoder.reconstruct(sets.test_pictures)
-    metrics = {
-        "frechet_floor": reference.floor(len(sets.test_pictures)),
-        "frechet_gaussian": reference.gaussian,
-        "frechet_star_reconstructions": reference.frechet_star(classifier.features(shown)),
-        "class_agreement_reconstructions": agreement(classifier, shown, sets.test_labels),
-    }
+    metrics["frechet_floor"] = reference.floor(len(sets.test_pictures))
+    metrics["frechet_gaussian"] = reference.gaussian
     card = _card(recipe, sets, metrics, took)
     save_reference(reference, path, card, overwrite=overwrite)
 
 
 def _make_denoisers(
     recipe: DenoiserRecipe,
-    sets: _Sets,
+    sets: PictureData,
     paths: list[Path],
     progress: ProgressCallback | None,
     overwrite: bool,
@@ -216,9 +228,9 @@ def _make_denoisers(
             classifier_sha256=classifier_card["sha256"],
             autoencoder_sha256=autoencoder_card["sha256"],
         )
-    n_classes = len(sets.entry.classes)
+    n_classes = len(sets.classes)
     source = latent_table(
-        autoencoder, sets.train_pictures, sets.train_labels, n_classes, f"latents of {sets.entry.name}"
+        autoencoder, sets.train_pictures, sets.train_labels, n_classes, f"latents of {sets.name}"
     )
     # What no generator in these latents can be expected to beat: real pictures through the latents and back.
     ceiling = agreement(classifier, autoencoder.reconstruct(sets.test_pictures), sets.test_labels)
@@ -230,7 +242,7 @@ def _make_denoisers(
             shown = autoencoder.decode(latents)
             found = classifier.classify(shown)
             metrics["class_agreement"] = float((found == labels).mean())
-            for label, name in enumerate(sets.entry.classes):
+            for label, name in enumerate(sets.classes):
                 metrics[f"class_agreement_{name}"] = float((found[labels == label] == label).mean())
             if reference is not None:
                 scores = reference.measure(classifier.features(shown))
@@ -246,8 +258,8 @@ def _make_denoisers(
             "autoencoder": {"name": recipe.autoencoder, "sha256": autoencoder_card["sha256"]},
             "classifier": {"name": recipe.classifier, "sha256": classifier_card["sha256"]},
             **({"reference": {"name": recipe.reference}} if recipe.reference else {}),
-            "data_set": sets.entry.name,
-            "class_names": list(sets.entry.classes),
+            "data_set": sets.name,
+            "class_names": list(sets.classes),
             "class_agreement": f"share of decoded samples judged to be the class asked for; Heun, "
             f"{REFERENCE_STEPS} steps uniform in flow-matching time, sigma 10 to {REFERENCE_SIGMA_MIN}, "
             "final denoise",

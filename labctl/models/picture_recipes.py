@@ -1,4 +1,6 @@
-"""Training recipes on pictures: `kind` says what is made, an autoencoder, classifier, reference or denoiser.
+"""Training recipes on pictures: `kind` says what is made.
+
+An autoencoder, a classifier, a reference, a denoiser in latents, or a generator of oscillators.
 
 What they say; `picture_making` does it.
 """
@@ -15,6 +17,7 @@ from labctl.devices.errors import ConfigError
 from labctl.models.autoencoder import AutoencoderSettings
 from labctl.models.classifier import ClassifierSettings
 from labctl.models.making import QuantiseSection
+from labctl.models.oscillators.settings import CodedTraining, GeneratorTraining, OscillatorShape
 from labctl.models.training import TrainSettings
 
 DATA_SET: Final = "fashion-mnist"
@@ -31,6 +34,12 @@ class _Recipe(BaseModel):
     data_set: str = DATA_SET
 
 
+class _SizedRecipe(_Recipe):
+    """A recipe on pictures of `side` pixels a side: 28, 14 (means of 2 x 2), or 8 for the set "digits"."""
+
+    side: Literal[8, 14, 28] = 28
+
+
 class AutoencoderRecipe(_Recipe):
     """`labctl train fashion_autoencoder`.
 
@@ -42,15 +51,18 @@ class AutoencoderRecipe(_Recipe):
     train: AutoencoderSettings = AutoencoderSettings()
 
 
-class ClassifierRecipe(_Recipe):
+class ClassifierRecipe(_SizedRecipe):
     """`labctl train fashion_classifier`."""
 
     kind: Literal["classifier"]
     train: ClassifierSettings = ClassifierSettings()
 
 
-class ReferenceRecipe(_Recipe):
-    """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets."""
+class ReferenceRecipe(_SizedRecipe):
+    """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets.
+
+    Without an autoencoder ("") the Gaussian is one of the training pixels, not one of latents.
+    """
 
     kind: Literal["picture-reference"]
     autoencoder: str = AUTOENCODER
@@ -73,15 +85,36 @@ class DenoiserRecipe(_Recipe):
     quantise: QuantiseSection = QuantiseSection()
 
 
-PictureRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe
+class OscillatorRecipe(_SizedRecipe):
+    """`labctl train digits8_oscillators`: a generator of coupled oscillators, one a pixel.
+
+    `why` says on the card why the objective was chosen; `classifier` and `reference` judge it.
+    """
+
+    kind: Literal["oscillator-generator"]
+    why: str = ""
+    classifier: str
+    reference: str
+    shape: OscillatorShape = OscillatorShape()
+    train: GeneratorTraining = GeneratorTraining()
+    coded: CodedTraining = CodedTraining()
+
+
+PictureRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe | OscillatorRecipe
 
 _FORMS: dict[
-    str, type[AutoencoderRecipe] | type[ClassifierRecipe] | type[ReferenceRecipe] | type[DenoiserRecipe]
+    str,
+    type[AutoencoderRecipe]
+    | type[ClassifierRecipe]
+    | type[ReferenceRecipe]
+    | type[DenoiserRecipe]
+    | type[OscillatorRecipe],
 ] = {
     "autoencoder": AutoencoderRecipe,
     "classifier": ClassifierRecipe,
     "picture-reference": ReferenceRecipe,
     "latent-denoiser": DenoiserRecipe,
+    "oscillator-generator": OscillatorRecipe,
 }
 KINDS = tuple(_FORMS)
 

@@ -4,14 +4,15 @@
     reference.measure(classifier.features(pictures))     # FD*, density, coverage
 
 The file holds the moments of the training pictures' features, the floor (real test pictures against them, for
-several numbers of pictures, since a Frechet distance of few is biased upwards), the distance of pictures
-decoded from a Gaussian in the latents, and the features of some real test pictures. It belongs to one
-classifier and one autoencoder, whose hashes it names; those of any others are refused.
+several numbers of pictures, since a Frechet distance of few is biased upwards), the distance of a Gaussian's
+pictures, and the features of some real test pictures. The Gaussian is decoded from the latents of an
+autoencoder, or has the mean and full covariance of the training pixels. The file belongs to one classifier
+and, in the former case, one autoencoder, whose hashes it names; those of any others are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,8 @@ from labctl.models.picture_metrics import (
     frechet_distance,
     frechet_star,
 )
+from labctl.models.pictures import Pictures, as_pictures
+from labctl.models.pixel_controls import PixelGaussian
 
 FloatArray = NDArray[np.float64]
 KIND: Final = "picture-reference"
@@ -51,7 +54,10 @@ class PictureScores:
 
 @dataclass(frozen=True, eq=False)
 class PictureReference:
-    """See the module. `floors` [K] are Frechet distances of `counts` [K] test pictures."""
+    """See the module. `floors` [K] are Frechet distances of `counts` [K] test pictures.
+
+    `autoencoder_sha256` is empty where the Gaussian is one of pixels.
+    """
 
     train: FeatureMoments
     counts: NDArray[np.int64]
@@ -103,6 +109,45 @@ def make_reference(
 ) -> PictureReference:
     """Work out the reference of a data set; `hashes` are those of classifier and autoencoder."""
     rng = np.random.Generator(np.random.Philox(seed))
+
+    def decoded(count: int) -> Pictures:
+        # The latents are whitened, so the Gaussian with their covariance is the standard one.
+        return autoencoder.decode(rng.standard_normal((count, autoencoder.latent)))
+
+    return _reference(classifier, hashes, train_pictures, test_pictures, decoded, GAUSSIAN_PICTURES, rng)
+
+
+def make_pixel_reference(
+    classifier: Classifier,
+    classifier_sha256: str,
+    train_pictures: ArrayLike,
+    test_pictures: ArrayLike,
+    *,
+    seed: int = 0,
+) -> PictureReference:
+    """The same with the Gaussian of the training pixels, for generators that have no latents.
+
+    Its pictures are as many as the test's, so that floor, Gaussian and generated pictures carry the same bias
+    of a Frechet distance between few.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    gaussian = PixelGaussian.of(as_pictures(train_pictures, side=classifier.side))
+    hashes = classifier_sha256, ""
+    count = min(GAUSSIAN_PICTURES, len(np.asarray(test_pictures)))
+    return _reference(
+        classifier, hashes, train_pictures, test_pictures, lambda n: gaussian.draw(n, rng), count, rng
+    )
+
+
+def _reference(
+    classifier: Classifier,
+    hashes: tuple[str, str],
+    train_pictures: ArrayLike,
+    test_pictures: ArrayLike,
+    gaussian: Callable[[int], Pictures],
+    gaussian_count: int,
+    rng: np.random.Generator,
+) -> PictureReference:
     train = FeatureMoments.of(classifier.features(train_pictures))
     test = classifier.features(test_pictures)
     counts = sorted({min(n, len(test)) for n in COUNTS})
@@ -111,14 +156,13 @@ def make_reference(
         times = _SUBSETS if n < len(test) else 1
         picks = [rng.permutation(len(test))[:n] for _ in range(times)]
         floors.append(np.mean([frechet_distance(FeatureMoments.of(test[p]), train) for p in picks]))
-    # The latents are whitened, so the Gaussian with their covariance is the standard one.
-    latents = rng.standard_normal((GAUSSIAN_PICTURES, autoencoder.latent))
-    decoded = classifier.features(autoencoder.decode(latents))
+    times = 1 if gaussian_count == GAUSSIAN_PICTURES else _SUBSETS
+    drawn = [FeatureMoments.of(classifier.features(gaussian(gaussian_count))) for _ in range(times)]
     return PictureReference(
         train=train,
         counts=np.array(counts),
         floors=np.array(floors),
-        gaussian=frechet_distance(FeatureMoments.of(decoded), train),
+        gaussian=float(np.mean([frechet_distance(moments, train) for moments in drawn])),
         real_features=test[rng.permutation(len(test))[:REAL_FEATURES]],
         classifier_sha256=hashes[0],
         autoencoder_sha256=hashes[1],
@@ -148,9 +192,9 @@ def save_reference(
 
 
 def load_reference(
-    name_or_path: Path | str, *, classifier_sha256: str, autoencoder_sha256: str
+    name_or_path: Path | str, *, classifier_sha256: str, autoencoder_sha256: str = ""
 ) -> PictureReference:
-    """A shipped reference by name, or one by path, for the nets of these hashes.
+    """A shipped reference by name, or one by path, for the nets of these hashes ("" for no autoencoder).
 
     Raises CheckpointError for a misfit of any kind: distances in the features of another classifier, or with
     the Gaussian of another decoder, would be other figures.

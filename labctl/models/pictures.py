@@ -1,6 +1,6 @@
 """What the networks on pictures share: pictures as arrays, training by epochs, parameters in half precision.
 
-A picture is float32 [28, 28] with 0 black and 1 white; a batch is [B, 28, 28].
+A picture is float32 [28, 28] with 0 black and 1 white; a batch is [B, 28, 28]. Smaller ones say their side.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class EpochSettings(BaseModel):
     weight_decay: float = Field(default=1e-4, ge=0)
 
 
-def as_pictures(pictures: ArrayLike, name: str = "pictures") -> Pictures:
-    """Pictures [B, 28, 28] as float32, bytes divided by 255. Raises DataError for anything else."""
+def as_pictures(pictures: ArrayLike, name: str = "pictures", side: int = SIDE) -> Pictures:
+    """Pictures [B, side, side] as float32, bytes divided by 255. Raises DataError for anything else."""
     array = np.asarray(pictures)
-    if array.ndim != 3 or array.shape[1:] != (SIDE, SIDE):
-        raise DataError(f"{name}: shape {array.shape}; allowed: [B, {SIDE}, {SIDE}]")
+    if array.ndim != 3 or array.shape[1:] != (side, side):
+        raise DataError(f"{name}: shape {array.shape}; allowed: [B, {side}, {side}]")
     if array.dtype == np.uint8:
         return array.astype(np.float32) / np.float32(255.0)
     if not np.issubdtype(array.dtype, np.floating):

@@ -133,7 +133,7 @@ def train_from_recipe(
     """
     plan = recipe if isinstance(recipe, TrainRecipe) else load_recipe(recipe, overrides)
     source = open_source(plan.data)
-    paths = new_paths(out, coded_names(plan.name, plan.quantise), overwrite=overwrite)
+    paths = new_paths(out, coded_names(plan.name, plan.quantise.bits), overwrite=overwrite)
     make_networks(
         source,
         plan.train,

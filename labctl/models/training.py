@@ -145,7 +145,7 @@ def optimise(
             block = [b.next_block() for b in batches]
         x0, noise, sigma, labels = _stack(block, at)
         for group in adam.param_groups:
-            group["lr"] = _learning_rate(settings, step)
+            group["lr"] = learning_rate(settings, step)
         if teacher is None:
             residual = network.residual_groups(x0, noise, sigma, labels)
         else:
@@ -171,7 +171,7 @@ def optimise(
     return np.array(history)
 
 
-def _learning_rate(settings: TrainSettings, step: int) -> float:
+def learning_rate(settings: TrainSettings, step: int) -> float:
     """Linear warm-up, then a half cosine down to the final rate."""
     rate, last = settings.learning_rate, settings.final_learning_rate
     if step < settings.warmup:

@@ -1,0 +1,1 @@
+"""Generators made of oscillators: what they are, how they are trained, and what stands beside them."""

@@ -1,0 +1,345 @@
+"""A generator made of oscillators: from noisy starting phases through a few segments to pixels.
+
+    theta_0 = phase + amplitude eps,  eps standard normal;   pixel = (1 - cos theta) / 2 of the visible ones
+
+`OscillatorGenerator` is what runs, is saved and holds the program of a board; `TrainableGenerator` is what is
+trained.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from labctl.devices.errors import ConfigError, DataError
+from labctl.devices.topology import Topology, grid
+from labctl.models.oscillators.codes import coded, codes_of, stepped
+from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
+from labctl.models.pictures import Pictures
+from labctl.physics import Stream
+from labctl.physics.oscillators import Edges, OscillatorLaw, PhaseNoise, evolve
+from labctl.programs import NodeScales, OscillatorProgram, code_program
+from labctl.programs.codes import encode, full_scale_code
+from labctl.programs.oscillator_program import AMPLITUDE_BITS, START_BITS
+
+PIXEL_MAP: Final = "cosine"
+_CHUNK = 1000
+_TURN_STEP = 2.0 * math.pi / 2**START_BITS
+_AMPLITUDE_STEP = math.pi / (2**AMPLITUDE_BITS - 1)
+
+
+def pixels_of(theta: Tensor, n_visible: int) -> Tensor:
+    """Pixels [B, P] in 0..1 of phases [B, n] (rad): those of the visible oscillators, which come first."""
+    return 0.5 * (1.0 - torch.cos(theta[:, :n_visible]))
+
+
+@dataclass(frozen=True, eq=False)
+class OscillatorParameters:
+    """All values of a generator: the law of its segments, starting phase [n] and noise amplitude [n], rad."""
+
+    law: OscillatorLaw
+    phase: Tensor
+    amplitude: Tensor
+
+    @classmethod
+    def of(cls, program: OscillatorProgram) -> OscillatorParameters:
+        """What the codes of a program mean, float32."""
+        tables = (
+            program.coupling.weights(),
+            *(program.node_values(name) for name in ("in_phase", "quadrature", "second", "detuning")),
+        )
+        law = OscillatorLaw(*(_single(table) for table in tables))
+        return cls(law, _single(program.start_rad), _single(program.amplitude_rad))
+
+    def tables(self) -> dict[str, Tensor]:
+        """Every table by name: coupling [K, E], the nodes' [K, n], phase and amplitude [n]."""
+        law = self.law
+        return {
+            "coupling": law.coupling,
+            "in_phase": law.in_phase,
+            "quadrature": law.quadrature,
+            "second": law.second,
+            "detuning": law.detuning,
+            "phase": self.phase,
+            "amplitude": self.amplitude,
+        }
+
+    @classmethod
+    def of_tables(cls, tables: dict[str, Tensor]) -> OscillatorParameters:
+        """From the tables that `tables` gives."""
+        law = {name: table for name, table in tables.items() if name not in ("phase", "amplitude")}
+        return cls(OscillatorLaw(**law), tables["phase"], tables["amplitude"])
+
+
+@dataclass(frozen=True, eq=False)
+class OscillatorGenerator:
+    """A generator of pictures of `side` pixels a side; without a `program` its parameters are floats."""
+
+    side: int
+    shape: OscillatorShape
+    topology: Topology
+    parameters: OscillatorParameters
+    program: OscillatorProgram | None = None
+
+    @property
+    def bits(self) -> int | None:
+        """Of a coupling; None for floats."""
+        return None if self.program is None else self.program.bits
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that act: couplings other than 0, node parameters, starts."""
+        tables = self.parameters.tables()
+        couplings = int((tables.pop("coupling") != 0).sum())
+        return couplings + sum(table.numel() for table in tables.values())
+
+    def row_sum(self) -> float:
+        """max_i sum_j |K_ij| over all segments, units."""
+        return float(row_sums(self.topology, self.parameters.law.coupling.abs()).max())
+
+    def generate(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        refine: int = 1,
+        errors: BoardErrors | None = None,
+        board: int = 0,
+    ) -> Pictures:
+        """`count` pictures [count, side, side] in 0..1; sample i's draws depend on seed and i alone.
+
+        `refine` takes that many times the steps, which shows what a training learnt of the solver instead of
+        the oscillators. `errors` are those of board number `board`, the same for every picture.
+        """
+        if count < 1 or refine < 1:
+            raise DataError(f"count {count}, refine {refine}; allowed: 1 or more of each")
+        law, diffusion = self.parameters.law, 0.0
+        if errors is not None:
+            draw = torch.Generator().manual_seed(2**32 + board)
+            law, diffusion = with_errors(law, errors, draw), errors.diffusion
+        edges, parts = edges_of(self.topology), []
+        for first in range(0, count, _CHUNK):
+            ids = np.arange(first, min(first + _CHUNK, count), dtype=np.int64)
+            start = Stream(seed, "generator", "start").normal(ids, self.topology.n)
+            with torch.no_grad():
+                theta = evolve(
+                    edges,
+                    law,
+                    self.parameters.phase + self.parameters.amplitude * start,
+                    duration=self.shape.duration / self.shape.segments,
+                    steps=refine * self.shape.steps // self.shape.segments,
+                    noise=PhaseNoise(diffusion, Stream(seed, "generator", "phases"), ids),
+                )
+                parts.append(pixels_of(theta, self.side**2).numpy())
+        return np.concatenate(parts).reshape(count, self.side, self.side)
+
+
+def program_of(generator: OscillatorGenerator) -> OscillatorProgram:
+    """The program that a board runs; ConfigError for a generator of floats."""
+    if generator.program is None:
+        raise ConfigError("this generator's couplings are floats; allowed: a coded one, e.g. of 4 bits")
+    return generator.program
+
+
+class TrainableGenerator(nn.Module):
+    """Free numbers behind bounded parameters: couplings, injections and trims by tanh, noise in 0..pi.
+
+    After `use_codes` its parameters are those of codes, mixed in by `blend` (0: float, 1: codes alone).
+    `frozen` leaves the dynamics as they were drawn: only starting phases and noise train.
+    """
+
+    def __init__(self, side: int, shape: OscillatorShape, *, seed: int = 0, frozen: bool = False) -> None:
+        super().__init__()
+        self.side, self.shape = side, shape
+        self.topology = grid(side, side, shape.radius, shape.hidden_share)
+        self.edges = edges_of(self.topology)
+        self.bits: int | None = None
+        self.blend = 1.0
+        draw = torch.Generator().manual_seed(seed)
+        k, n, e = shape.segments, self.topology.n, self.topology.n_edges
+
+        def normal(*size: int, sd: float) -> nn.Parameter:
+            return nn.Parameter(sd * torch.randn(size, generator=draw))
+
+        # frozen dynamics are as strong as trained ones come out; trained ones begin at half of that
+        self.coupling = normal(k, e, sd=(1.0 if frozen else 0.5) / math.sqrt(e / n))
+        self.in_phase, self.quadrature = normal(k, n, sd=0.1), normal(k, n, sd=0.1)
+        self.second, self.detuning = normal(k, n, sd=0.1), normal(k, n, sd=0.1)
+        self.phase = nn.Parameter(math.pi * (2.0 * torch.rand(n, generator=draw) - 1.0))
+        share = shape.noise / math.pi
+        self.amplitude = nn.Parameter(torch.full((n,), math.log(share / (1.0 - share))))
+        self.log_scale = nn.Parameter(torch.zeros(k))
+        mask = torch.ones(e)
+        if shape.density < 1:
+            mask[torch.randperm(e, generator=draw)[round(shape.density * e) :]] = 0.0
+        self.mask: Tensor
+        self.register_buffer("mask", mask)
+        for parameter in (self.coupling, self.in_phase, self.quadrature, self.second, self.detuning):
+            parameter.requires_grad_(not frozen)
+
+    def use_codes(self, bits: int) -> None:
+        """From now on with codes of `bits` bits; the scales begin where they lose least of the couplings."""
+        if bits == 1 and self.shape.density < 1:
+            raise ConfigError(
+                f"bits = 1 with shape.density = {self.shape.density:g}: one bit has no code 0; "
+                "allowed: 2 bits or more, or a density of 1"
+            )
+        self.bits, self.blend = bits, 1.0
+        with torch.no_grad():
+            exact = self._coupling()[:, self.mask > 0].double().cpu().numpy()
+            self.log_scale.copy_(torch.as_tensor(encode(exact, bits, "row-mse").scale.copy()).log())
+
+    def values(self) -> OscillatorParameters:
+        """The parameters as they act now, differentiable in the free numbers."""
+        exact = self._exact().tables()
+        if self.bits is None or self.blend == 0:
+            return OscillatorParameters.of_tables(exact)
+        converters = self._converters()
+        rounded = {"coupling": self._coded_coupling(exact["coupling"], self.bits)}
+        for name in ("in_phase", "quadrature", "second", "detuning"):
+            converter = converters.of(name)
+            rounded[name] = coded(exact[name], converter.range_units, converter.bits)
+        rounded["phase"] = stepped(exact["phase"], _TURN_STEP)
+        rounded["amplitude"] = stepped(exact["amplitude"], _AMPLITUDE_STEP)
+        if self.blend < 1:
+            rounded = {name: torch.lerp(exact[name], rounded[name], self.blend) for name in exact}
+        return OscillatorParameters.of_tables(rounded)
+
+    def scale(self) -> Tensor:
+        """Full scale of each segment's couplings [K], units: learnt, up to the limit."""
+        if self.bits is None:
+            raise ConfigError("scale: the couplings are floats; allowed: after use_codes")
+        scale = self.log_scale.exp().clamp(max=self.shape.coupling_limit)
+        if self.bits > 1:
+            return scale
+        heard = float(row_sums(self.topology, self.mask[None]).max())  # every one of them at full scale
+        return scale.clamp(max=self.shape.row_limit / heard)
+
+    def _coded_coupling(self, exact: Tensor, bits: int) -> Tensor:
+        """[K, E] on the codes' grid; rows that rounding takes beyond the step bound are rounded towards 0."""
+        scale = self.scale()[:, None]
+        with torch.no_grad():
+            codes = codes_of(exact, scale, bits) * self.mask
+            sums = row_sums(self.topology, codes.abs()) * scale / full_scale_code(bits)
+            over = (sums > self.shape.row_limit)[:, _targets(self.topology, codes.device)]
+            smaller = codes_of(exact, scale, bits, towards_zero=True) * self.mask
+            codes = torch.where(over, smaller, codes)
+        return coded(exact, scale, bits, codes) * self.mask
+
+    def pixels(self, count: int, draw: torch.Generator, errors: BoardErrors, step: int) -> Tensor:
+        """Pixels [count, side^2] of fresh starting noise, on a board drawn anew; differentiable."""
+        found = self.values()
+        start = torch.randn(count, self.topology.n, generator=draw).to(found.phase.device)
+        noise = None
+        if errors.diffusion:
+            # a batch's own samples: numbers that no other batch has
+            ids = np.arange(step * count, (step + 1) * count, dtype=np.int64)
+            noise = PhaseNoise(errors.diffusion, Stream(0, "generator", "training"), ids)
+        theta = evolve(
+            self.edges,
+            with_errors(found.law, errors, draw),
+            found.phase + found.amplitude * start,
+            duration=self.shape.duration / self.shape.segments,
+            steps=self.shape.steps // self.shape.segments,
+            noise=noise,
+        )
+        return pixels_of(theta, self.side**2)
+
+    def finished(self) -> OscillatorGenerator:
+        """The generator at rest: detached parameters, and the program where there are codes.
+
+        ProgramError where a board's law would not hold for it (see `code_program`).
+        """
+        with torch.no_grad():
+            values = {name: table.cpu().clone() for name, table in self.values().tables().items()}
+            parameters, program = OscillatorParameters.of_tables(values), None
+            if self.bits is not None:
+                exact = {name: table.double().numpy() for name, table in values.items()}
+                program, _ = code_program(
+                    self.topology,
+                    coupling=exact.pop("coupling"),
+                    start_rad=exact.pop("phase"),
+                    amplitude_rad=exact.pop("amplitude"),
+                    duration=self.shape.duration / self.shape.segments,
+                    bits=self.bits,
+                    scale=self.scale().double().cpu().numpy(),
+                    pixel_map=PIXEL_MAP,
+                    nodes=self._converters(),
+                    **exact,
+                )
+                parameters = OscillatorParameters.of(program)
+        return OscillatorGenerator(self.side, self.shape, self.topology, parameters, program)
+
+    def _converters(self) -> NodeScales:
+        return node_scales(self.shape)
+
+    def _coupling(self) -> Tensor:
+        """[K, E] within the limit; rows whose sum breaks the step bound are scaled back to it."""
+        limit = self.shape.coupling_limit
+        bounded = limit * torch.tanh(self.coupling / limit) * self.mask
+        sums = row_sums(self.topology, bounded.abs())
+        share = (self.shape.row_limit / sums.clamp_min(1e-9)).clamp(max=1.0)
+        return bounded * share[:, _targets(self.topology, share.device)]
+
+    def _exact(self) -> OscillatorParameters:
+        injection, trim = self.shape.injection_limit, self.shape.trim_limit
+        law = OscillatorLaw(
+            self._coupling(),
+            injection * torch.tanh(self.in_phase / injection),
+            injection * torch.tanh(self.quadrature / injection),
+            trim * torch.tanh(self.second / trim),
+            trim * torch.tanh(self.detuning / trim),
+        )
+        return OscillatorParameters(law, self.phase, math.pi * torch.sigmoid(self.amplitude))
+
+
+def node_scales(shape: OscillatorShape) -> NodeScales:
+    """The converters of node parameters whose full scales are the shape's limits."""
+    default = NodeScales()
+    return NodeScales(
+        injection=type(default.injection)(default.injection.bits, shape.injection_limit),
+        second=type(default.second)(default.second.bits, shape.trim_limit),
+        detuning=type(default.detuning)(default.detuning.bits, shape.trim_limit),
+    )
+
+
+def edges_of(topology: Topology) -> Edges:
+    """A board's wiring as the physics has it."""
+    return Edges(topology.n, topology.target.copy(), topology.source.copy())  # torch wants them writable
+
+
+def row_sums(topology: Topology, values: Tensor) -> Tensor:
+    """Sums [K, n] over what each oscillator hears, of values [K, E]."""
+    target = _targets(topology, values.device)
+    return values.new_zeros(len(values), topology.n).index_add(1, target, values)
+
+
+def with_errors(law: OscillatorLaw, errors: BoardErrors, draw: torch.Generator) -> OscillatorLaw:
+    """The law on a board with drawn mismatch, the same in all segments: its cells are what they are."""
+    if not (errors.detuning or errors.gain or errors.offset):
+        return law
+    e, n = law.coupling.shape[1], law.detuning.shape[1]
+    gain, offset = torch.randn(2, e, generator=draw).to(law.coupling.device)
+    detuning = torch.randn(n, generator=draw).to(law.coupling.device)
+    return OscillatorLaw(
+        law.coupling * (1.0 + errors.gain * gain) + errors.offset * offset,
+        law.in_phase,
+        law.quadrature,
+        law.second,
+        law.detuning + errors.detuning * detuning,
+    )
+
+
+def _targets(topology: Topology, device: torch.device) -> Tensor:
+    return torch.as_tensor(topology.target.astype(np.int64), device=device)
+
+
+def _single(table: np.ndarray) -> Tensor:
+    return torch.as_tensor(np.asarray(table, np.float32))
+
+

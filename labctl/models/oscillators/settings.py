@@ -1,0 +1,132 @@
+"""All that decides a generator of oscillators and its training, apart from the pictures and the seed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from labctl.models.training import TrainSettings
+
+MIN_BITS, MAX_BITS = 1, 8
+ObjectiveName = Literal["mmd", "sliced", "energy", "wgan"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OscillatorShape(_Section):
+    """A grid of visible oscillators, one a pixel, with hidden ones at cell centres, and its program's frame.
+
+    `radius`: Chebyshev distance up to which they hear each other, grid units. `hidden_share`: of the cell
+    centres that hold a hidden oscillator. `density`: share of the edges that may be programmed (the others
+    are masked, by the seed). `segments` of `duration` / `segments` units each; `steps` of Heun's method over
+    all of them. The largest coupling, injection (a, b), and second harmonic and detuning (l, w) are in units
+    of 1/K_unit^-1; `noise` is the starting noise's amplitude before training, rad. `step_bound` limits
+    step x max_i sum_j |K_ij|: beyond it a training learns the solver's error.
+    """
+
+    radius: float = Field(default=2.0, ge=1)
+    hidden_share: float = Field(default=0.0, ge=0, le=1)
+    density: float = Field(default=1.0, gt=0, le=1)
+    segments: int = Field(default=4, ge=1)
+    duration: float = Field(default=3.0, gt=0)
+    steps: int = Field(default=32, ge=1)
+    coupling_limit: float = Field(default=1.5, gt=0)
+    injection_limit: float = Field(default=3.0, gt=0)
+    trim_limit: float = Field(default=1.0, gt=0)
+    noise: float = Field(default=1.5, gt=0, lt=3.1)
+    step_bound: float = Field(default=1.3, gt=0)
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> Self:
+        if self.steps % self.segments:
+            raise ValueError(f"steps {self.steps} must be a multiple of segments {self.segments}")
+        return self
+
+    @property
+    def step(self) -> float:
+        """Length of one step, units."""
+        return self.duration / self.steps
+
+    @property
+    def row_limit(self) -> float:
+        """The largest sum_j |K_ij| that the step bound allows, units."""
+        return self.step_bound / self.step
+
+
+class BoardErrors(_Section):
+    """Standard deviations of what a board adds to a program; drawn anew for every batch of a training.
+
+    `detuning` (units) per oscillator; `gain` (relative) and `offset` (units) per coupling; `diffusion` of the
+    phases, rad^2 a unit.
+    """
+
+    detuning: float = Field(default=0.0, ge=0)
+    gain: float = Field(default=0.0, ge=0)
+    offset: float = Field(default=0.0, ge=0)
+    diffusion: float = Field(default=0.0, ge=0)
+
+
+class CriticSettings(_Section):
+    """The critic of the adversarial objective: Gulrajani et al. 2017's values, `widths` ours."""
+
+    widths: tuple[int, ...] = (128, 128)
+    penalty: float = Field(default=10.0, ge=0)
+    updates: int = Field(default=5, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    beta1: float = Field(default=0.0, ge=0, lt=1)
+    beta2: float = Field(default=0.9, ge=0, lt=1)
+
+
+class GeneratorTraining(_Section):
+    """How a generator trains: Adam, linear warm-up, half cosine down.
+
+    `batch` pictures are drawn against `data_batch` real ones (0: all of them). `widths` are those of the MMD's
+    Gaussians in median distances of the data, `projections` those of the sliced distance. A step whose loss
+    or gradient is not finite is skipped; `skips` of them in a row end the training.
+    """
+
+    objective: ObjectiveName = "mmd"
+    iterations: int = Field(default=3000, ge=1)
+    batch: int = Field(default=256, ge=2)
+    data_batch: int = Field(default=256, ge=0)
+    learning_rate: float = Field(default=1e-2, gt=0)
+    final_learning_rate: float = Field(default=1e-4, ge=0)
+    warmup: int = Field(default=50, ge=0)
+    clip_norm: float = Field(default=0.3, gt=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.99, gt=0, lt=1)
+    widths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.25, 0.5, 1.0), min_length=1)
+    projections: int = Field(default=128, ge=1)
+    critic: CriticSettings = CriticSettings()
+    errors: BoardErrors = BoardErrors()
+    skips: int = Field(default=20, ge=0)
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def schedule(self) -> TrainSettings:
+        """The same learning rates as every other training's settings."""
+        return TrainSettings(
+            iterations=self.iterations,
+            learning_rate=self.learning_rate,
+            final_learning_rate=self.final_learning_rate,
+            warmup=self.warmup,
+        )
+
+
+class CodedTraining(_Section):
+    """Which coded versions are made of the float generator, and how they train on (straight-through).
+
+    Each begins at the float parameters; rounding comes in over the first `anneal_share` of the iterations.
+    """
+
+    bits: tuple[Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)], ...] = (4,)
+    iterations: int = Field(default=800, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    anneal_share: float = Field(default=0.3, ge=0, le=1)
+
+    def training(self, trained: GeneratorTraining) -> GeneratorTraining:
+        """The settings of a coded version of a generator that was trained with `trained`."""
+        own = {"iterations": self.iterations, "learning_rate": self.learning_rate}
+        return trained.model_copy(update=own)
