@@ -122,7 +122,10 @@ class Constants:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Joint draws of all constants. u: quantiles [S] of every uncertain one; values: name -> [S] or a number."""
+    """Joint draws of all constants.
+
+    count: S. u: quantiles [S] of every uncertain one. values: name -> [S], or a number where it is certain.
+    """
 
     constants: Constants
     count: int

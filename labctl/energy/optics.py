@@ -54,8 +54,7 @@ class OpticsWork:
         return self.settles * self.step_s
 
 
-# Of a row and settle, as the ledger of a run counts them: codes of bias, gain, leak and start go up, mean, two
-# halves and spread come down.
+# Bytes of a row and settle: codes of bias, gain, leak and start go up; mean, two halves and spread come down.
 UP_BYTES, DOWN_BYTES = 8, 16
 
 

@@ -85,7 +85,7 @@ class OscillatorWork:
 
 def units_of(bits: int) -> int:
     """Equal units of a cell of b bits, sign apart: max(1, 2^(b-1) - 1)."""
-    return max(1, 2 ** (bits - 1) - 1)
+    return max(1, (1 << (bits - 1)) - 1)
 
 
 def unit_time_s(constants: Mapping[str, Value]) -> Value:

@@ -4,8 +4,8 @@ Constants are drawn independently from their intervals (`Constants.draws`). A cl
 result; the posterior is the prior's draws for which it holds (rejection). For each constant that the result
 reads:
 
-- moved: the largest difference between the distribution functions of posterior and prior (Kolmogorov-Smirnov),
-  0 to 1. Below `floor` it is not told from chance: the 5% level, divided among the constants.
+- moved: the largest difference between the distribution functions of posterior and prior, 0 to 1 (Kolmogorov
+  and Smirnov). Below `floor` it is not told from chance: the 5% level, divided among the constants.
 - its posterior median and 90% interval, in its own unit.
 - share: of the prior variance of ln(result), what this constant alone explains (first-order Sobol index, from
   conditional means in equal bins, less what the bins' noise gives).
