@@ -17,7 +17,7 @@ class Account:
     core_j: item -> J, what computing takes inside the machine, powered only while it computes.
     wall_j: item -> J, what comes out of the wall plug with nothing switched off and nothing done side by
     side: the machine for the whole latency, its supply's losses, the host. It contains the core.
-    latency_s: item -> s, one after the other.
+    latency_s: item -> s, one after the other; what a batch takes together is shared out among its images.
     """
 
     core_j: Mapping[str, Value]

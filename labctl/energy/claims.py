@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Literal, Self
@@ -45,7 +46,7 @@ def shipped_claims() -> dict[str, Claim]:
     return found
 
 
-def claimed_machine(constants: dict[str, Value]) -> OscillatorWork:
+def claimed_machine(constants: Mapping[str, Value]) -> OscillatorWork:
     """The machine of the 23 uJ claim, as far as it is known: 28 x 28 visible, 4 bits; the rest is drawn.
 
     Its host and its programming are left out by a batch so large that their share is nothing: the claim's

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Interval:
 class Moved:
     """One constant under a claim; see the module. low, median, high: posterior 5%, 50%, 95%.
 
-    alone is None where no value of its interval is enough.
+    alone is None where no value of its interval is enough, or where the claim holds as it is.
     """
 
     name: str
@@ -62,6 +62,8 @@ class Moved:
 class Posterior:
     """A claim held against the draws. prior_share: of them for which it holds.
 
+    at_own: the result at the constants' own values; at_own_holds: whether the claim holds there. lowest,
+    highest: the result with every constant at the end of its interval that lowers, or raises, it.
     ranking: constants, the most moved first; empty where the claim holds in too few draws, or in all.
     explained: sum of the shares; the rest is of constants acting together.
     """
@@ -69,6 +71,10 @@ class Posterior:
     claim: str
     draws: int
     kept: int
+    at_own: float
+    at_own_holds: bool
+    lowest: float
+    highest: float
     floor: float
     explained: float
     ranking: tuple[Moved, ...]
@@ -114,8 +120,12 @@ def posterior(claim: str, draws: Draws, result: Result, target: Target) -> Poste
     kept, count = int(holds.sum()), len(drawn)
     own = draws.constants.values()
     read = [name for name in draws.u if _reads(result, own, draws, name)]
+    at_own = float(result(own))
+    at_own_holds = bool(target.holds(np.array([at_own]))[0])
+    lowest, highest = _extremes(result, own, draws, read)
+    told = Posterior(claim, count, kept, at_own, at_own_holds, lowest, highest, math.inf, math.nan, ())
     if kept < FEWEST_KEPT or kept == count or not read:
-        return Posterior(claim, count, kept, math.inf, math.nan, ())
+        return told
     floor = math.sqrt(-math.log(LEVEL / len(read) / 2) / 2 / kept)  # the distance's asymptotic law
     ranking = []
     for name in read:
@@ -130,11 +140,12 @@ def posterior(claim: str, draws: Draws, result: Result, target: Target) -> Poste
                 float(high),
                 float(constant.at(np.array([0.5]))[0]),
                 explained_share(u, np.log(drawn)),
-                _alone(result, own, draws, name, target),
+                None if at_own_holds else _alone(result, own, draws, name, target),
             )
         )
     ranking.sort(key=lambda one: -one.moved)
-    return Posterior(claim, count, kept, floor, sum(one.share for one in ranking), tuple(ranking))
+    explained = sum(one.share for one in ranking)
+    return replace(told, floor=floor, explained=explained, ranking=tuple(ranking))
 
 
 def _at(result: Result, own: Mapping[str, Value], draws: Draws, name: str, u: float) -> float:
@@ -145,6 +156,16 @@ def _at(result: Result, own: Mapping[str, Value], draws: Draws, name: str, u: fl
 
 def _reads(result: Result, own: Mapping[str, Value], draws: Draws, name: str) -> bool:
     return _at(result, own, draws, name, 0.0) != _at(result, own, draws, name, 1.0)
+
+
+def _extremes(result: Result, own: Mapping[str, Value], draws: Draws, read: list[str]) -> tuple[float, float]:
+    """The result with every constant at its lowering end, and at its raising end, as each acts alone."""
+    lowering, raising = dict(own), dict(own)
+    for name in read:
+        ends = sorted((_at(result, own, draws, name, u), u) for u in (0.0, 1.0))
+        lowering[name] = float(draws.constants[name].at(np.array([ends[0][1]]))[0])
+        raising[name] = float(draws.constants[name].at(np.array([ends[1][1]]))[0])
+    return float(result(lowering)), float(result(raising))
 
 
 def _alone(result: Result, own: Mapping[str, Value], draws: Draws, name: str, target: Target) -> float | None:
