@@ -64,8 +64,10 @@ twin_app = typer.Typer(help="Twins of benches: their profiles.", no_args_is_help
 profile_app = typer.Typer(help="True parameters of simulated benches.", no_args_is_help=True)
 data_app = typer.Typer(help="List public data sets, or bring one here.", no_args_is_help=True)
 
-RIG = "optical-twin"
-RigOption = Annotated[str, typer.Option("--rig", help="A shipped rig (labctl rigs) or a rig file.")]
+RigOption = Annotated[
+    str | None,
+    typer.Option("--rig", help="A shipped rig (labctl rigs) or a rig file; without it, optical-twin."),
+]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the run file.")]
 Protocol = Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped recipe or a recipe file.")]
 RecordsOption = Annotated[
@@ -114,13 +116,13 @@ def demo(out: OutOption = Path("runs")) -> None:
     """
     from labctl.cli.running import run_protocol
 
-    run_protocol("demo", RIG, [], out, report=True)
+    run_protocol("demo", None, [], out, report=True)
 
 
 @app.command(rich_help_panel=START)
 def run(
     protocol: Protocol,
-    rig: RigOption = RIG,
+    rig: RigOption = None,
     settings: SetOption = None,
     out: OutOption = Path("runs"),
     report: Annotated[bool, typer.Option(help="Write pictures and an HTML page beside the file.")] = True,
@@ -129,7 +131,7 @@ def run(
     records: RecordsOption = Path("calibrations"),
     compensation: CompensationOption = True,
 ) -> None:
-    """Run a protocol on a rig and write one file.
+    """Run a protocol on a rig and write one file; a ledger (ledger_compare) takes no rig.
 
     Ctrl-C is safe at any moment: the rig is left safe, the file whole and marked aborted.
 
@@ -168,7 +170,7 @@ def rigs() -> None:
 @app.command(rich_help_panel=BEFORE)
 def validate(
     protocol: Protocol,
-    rig: RigOption = RIG,
+    rig: RigOption = None,
     settings: SetOption = None,
     records: RecordsOption = Path("calibrations"),
     compensation: CompensationOption = True,

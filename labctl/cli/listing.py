@@ -20,6 +20,7 @@ def list_protocols() -> None:
         "tour": "Several recipes in one run",
         "sample": "Generate samples",
         "scan": "Measure over a range",
+        "ledger": "Compare on paper, without a rig",
     }
     for kind, heading in kinds.items():
         names = [name for name, recipe in recipes.items() if recipe.kind == kind]

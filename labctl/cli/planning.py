@@ -9,9 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from labctl.cli.console import err, out
+from labctl.cli.ledger import validate_ledger
 from labctl.cli.live import progress
+from labctl.cli.running import DEFAULT_RIG
 from labctl.procedures import (
     Chain,
+    LedgerRecipe,
     Protocol,
     SampleRecipe,
     ScanRecipe,
@@ -28,11 +31,14 @@ WHOLE_PLANS = 8  # chains printed in full; a longer scan prints its first and a 
 
 
 def validate_protocol(
-    name: str, rig_name: str, settings: list[str], *, records: Path, compensated: bool = True
+    name: str, rig_name: str | None, settings: list[str], *, records: Path, compensated: bool = True
 ) -> None:
     """Compile, then print one plan a chain. Raises what a run would raise before its first step."""
     protocol = load_protocol(name, settings_of(settings))
-    with open_rig(rig_name, records=records, compensated=compensated) as rig:
+    if isinstance(protocol.recipe, LedgerRecipe):
+        validate_ledger(protocol, rig_name)
+        return
+    with open_rig(rig_name or DEFAULT_RIG, records=records, compensated=compensated) as rig:
         with progress(quiet=not err().is_terminal) as watcher:
             watcher.doing(f"compiling {protocol.name}")
             chains = chains_of(protocol, rig, watcher.training, dry=True)

@@ -10,10 +10,12 @@ from typing import Any
 from labctl.cli.console import err, out, print_json
 from labctl.cli.session import session
 
+DEFAULT_RIG = "optical-twin"
+
 
 def run_protocol(
     name: str,
-    rig_name: str,
+    rig_name: str | None,
     settings: list[str],
     folder: Path,
     *,
@@ -29,13 +31,19 @@ def run_protocol(
     with _loading(quiet or as_json):
         from labctl.cli.live import progress
         from labctl.cli.sheet import head, print_path, print_pictures, print_sheet
-        from labctl.procedures import load_protocol, run, settings_of
+        from labctl.procedures import LedgerRecipe, load_protocol, run, settings_of
         from labctl.reports import report as write_report
         from labctl.reports import summary
         from labctl.rig import open_rig
         from labctl.runlog import RunReader
 
     protocol = load_protocol(name, settings_of(settings))
+    if isinstance(protocol.recipe, LedgerRecipe):
+        from labctl.cli.ledger import run_ledger
+
+        run_ledger(protocol, rig_name, folder, as_json=as_json, quiet=quiet)
+        return
+    rig_name = rig_name or DEFAULT_RIG
     with progress(quiet=quiet) as watcher:
         watcher.doing(f"opening {rig_name}")
         with open_rig(rig_name, records=records, compensated=compensated) as rig:

@@ -1,6 +1,8 @@
 """Recipe to plan to run."""
 
 from labctl.procedures.compensating import require_compensable
+from labctl.procedures.ledger_recipe import LedgerRecipe
+from labctl.procedures.ledgering import LedgerResult, LedgerRow, ledger
 from labctl.procedures.plan import Chain, chains_of, check_state_noise
 from labctl.procedures.recipe import (
     Protocol,
@@ -17,6 +19,9 @@ from labctl.procedures.running import PanelResult, RunResult, SettleReport, Watc
 
 __all__ = [
     "Chain",
+    "LedgerRecipe",
+    "LedgerResult",
+    "LedgerRow",
     "PanelMatch",
     "PanelResult",
     "Protocol",
@@ -29,6 +34,7 @@ __all__ = [
     "Watcher",
     "chains_of",
     "check_state_noise",
+    "ledger",
     "load_protocol",
     "parse_setting",
     "protocol_names",

@@ -19,9 +19,10 @@ from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, DigitalEngine, OpticalHostLoopEngine, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
 from labctl.procedures.drawn import check_inception
+from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
-    AnyRecipe,
+    MachineRecipe,
     Protocol,
     SampleRecipe,
     ScanRecipe,
@@ -137,7 +138,7 @@ def chains_of(protocol: Protocol, rig: Rig, tell: Tell, *, dry: bool = False) ->
 
     With `dry`, networks that the run would train or re-fit are only begun: of the right shape, not good.
     """
-    _check_kind(protocol.name, protocol.recipe, rig)
+    _check_kind(protocol.name, _on_a_rig(protocol), rig)
     subjects: dict[str, Subject] = {}
     chains = []
     for job in _jobs(protocol):
@@ -164,7 +165,7 @@ class _Job:
 
 
 def _jobs(protocol: Protocol) -> list[_Job]:
-    recipe = protocol.recipe
+    recipe = _on_a_rig(protocol)
     if isinstance(recipe, TourRecipe):
         jobs = []
         for name in recipe.recipes:
@@ -182,6 +183,16 @@ def _jobs(protocol: Protocol) -> list[_Job]:
     return [_Job("", recipe.title, recipe)]
 
 
+def _on_a_rig(protocol: Protocol) -> MachineRecipe:
+    recipe = protocol.recipe
+    if isinstance(recipe, LedgerRecipe):
+        raise ConfigError(
+            f"recipe {protocol.name} is a ledger, which runs on no rig; "
+            "allowed: labctl.procedures.ledger(protocol), or labctl run without --rig"
+        )
+    return recipe
+
+
 def _scan_job(recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any) -> _Job:
     changes = {recipe.scan: value, **({recipe.series: series} if recipe.series else {})}
     try:
@@ -195,7 +206,7 @@ def _scan_job(recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any)
     return _Job(name, title, part, float(value), str(series))
 
 
-def _check_kind(name: str, recipe: AnyRecipe, rig: Rig) -> None:
+def _check_kind(name: str, recipe: MachineRecipe, rig: Rig) -> None:
     if recipe.law != rig.config.law:
         raise ConfigError(
             f"recipe {name} needs a rig of law {recipe.law!r}; rig {rig.name} is of law {rig.config.law!r}"

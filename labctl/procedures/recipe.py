@@ -13,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
+from labctl.energy import constant_names
+from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.sampling import CHAIN_RULES, CREDITED_SCHEMES, CREDITED_STEPS, DEFAULT_SWEEPS, SCHEMES, Ending
 
 EngineName = Literal["optical-loop", "optical-host-loop", "digital"]
@@ -198,11 +200,13 @@ class TourRecipe(BaseModel):
         return self
 
 
-AnyRecipe = SampleRecipe | ScanRecipe | TourRecipe
-KINDS: dict[str, type[SampleRecipe] | type[ScanRecipe] | type[TourRecipe]] = {
+MachineRecipe = SampleRecipe | ScanRecipe | TourRecipe  # what runs on a rig
+AnyRecipe = MachineRecipe | LedgerRecipe
+KINDS: dict[str, type[AnyRecipe]] = {
     "sample": SampleRecipe,
     "scan": ScanRecipe,
     "tour": TourRecipe,
+    "ledger": LedgerRecipe,
 }
 
 
@@ -258,10 +262,12 @@ def load_protocol(name_or_path: str | Path, settings: dict[str, Any] | None = No
 def _with_settings(
     values: dict[str, Any], model: type[AnyRecipe], settings: dict[str, Any], where: str
 ) -> dict[str, Any]:
-    """Recipe values with the settings put over them; a tour passes on what belongs to its parts."""
+    """Recipe values with the settings put over them; a tour passes on what belongs to its parts, a ledger
+    what names one of its constants.
+    """
     values = dict(values)
     known = [key for key in model.model_fields if key != "kind"]
-    passed_on = PART_KEYS if model is TourRecipe else ()
+    inner, passed_on = _passed_on(model)
     for key, value in settings.items():
         if key in (values.get("scan"), values.get("series")):
             table = "values" if key == values.get("scan") else "series_values"
@@ -269,12 +275,19 @@ def _with_settings(
         if key in known:
             values[key] = value
         elif key in passed_on:
-            values["overrides"] = {**values.get("overrides", {}), key: value}
+            values[inner] = {**values.get(inner, {}), key: value}
         else:
             near = nearest(key, [*known, *passed_on])
             hint = near or f"; allowed: {', '.join((*known, *passed_on))}"
             raise ConfigError(f"--set {key}: {where} has no such key{hint}")
     return values
+
+
+def _passed_on(model: type[AnyRecipe]) -> tuple[str, tuple[str, ...]]:
+    """The table of a recipe that takes settings of its own, and their names."""
+    if model is TourRecipe:
+        return "overrides", PART_KEYS
+    return ("constants", constant_names()) if model is LedgerRecipe else ("", ())
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -117,12 +117,12 @@ def run(
     watcher = watcher or Watcher()
     if not isinstance(protocol, Protocol):
         protocol = load_protocol(protocol)
-    with _one_thread():
+    with one_thread():
         return _run(protocol, rig, Path(out), watcher)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Matrices of 48 rows gain little from a second thread, and wait for it long where a core is busy.
 
     The order of sums depends on threads too: runs with one are the same bits on machines of any size.
@@ -140,7 +140,7 @@ def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult
     try:
         _ = rig.engine  # a closed rig is refused now, not after a training
         used_us = 0.0 if rig.world is None else float(rig.world.now_us)
-        _check_folder(out)
+        check_folder(out)
         chains = compensated(chains_of(protocol, rig, watcher.training), rig, watcher.training)
         noises, device_us = [], 0.0
         for done, chain in enumerate(chains):
@@ -241,7 +241,7 @@ def _make_safe(rig: Rig, error: BaseException) -> bool:
     return True
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
     """Refuse a folder that cannot be made or written in, before anything long is begun."""
     place = next(p for p in (out.absolute(), *out.absolute().parents) if os.path.lexists(p))
     if not place.is_dir():

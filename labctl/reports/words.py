@@ -74,6 +74,20 @@ def number(value: float) -> str:
     return f"{value:.2e}"
 
 
+_PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+
+
+def quantity(value: float, unit: str) -> str:
+    """A physical quantity to three digits, with the prefix that suits it: 12.8 µW. Plain without a unit."""
+    if not unit or value == 0 or not math.isfinite(value):
+        return f"{number(value)} {unit}".rstrip()
+    power = 3 * math.floor(math.log10(abs(float(f"{value:.2e}"))) / 3)
+    power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
+    scaled = value / 10.0**power
+    told = f"{scaled:.3g}" if scaled < 1000 else f"{scaled:,.0f}"
+    return f"{told} {_PREFIXES[power]}{unit}"
+
+
 def count(value: int) -> str:
     """A whole number; large ones in powers of ten."""
     return f"{value:,}" if abs(value) < 10_000_000 else f"{value:.2e}"

@@ -66,13 +66,13 @@ def list_runs(folder: str | os.PathLike[str]) -> tuple[RunSummary, ...]:
     return tuple(sorted(found, key=lambda run: (run.problem is not None, run.start_time, str(run.path))))
 
 
-def fresh_path(folder: str | os.PathLike[str], stem: str) -> Path:
-    """A path for a new run: stem, local time, and a number where that name is taken."""
+def fresh_path(folder: str | os.PathLike[str], stem: str, suffix: str = SUFFIX) -> Path:
+    """A path for a new run (or another file): stem, local time, and a number where that name is taken."""
     clean = re.sub(r"[^\w.+-]+", "_", stem).strip("_") or "run"
     base = f"{clean}_{datetime.now():%Y%m%d-%H%M%S}"
-    path = Path(folder) / f"{base}{SUFFIX}"
+    path = Path(folder) / f"{base}{suffix}"
     number = 2
     while path.exists() or part_of(path).exists():
-        path = Path(folder) / f"{base}_{number}{SUFFIX}"
+        path = Path(folder) / f"{base}_{number}{suffix}"
         number += 1
     return path
