@@ -198,9 +198,7 @@ def _learner(settings: ClassifierSettings, n_classes: int, side: int) -> nn.Sequ
     return nn.Sequential(*layers)
 
 
-def _folded(
-    learner: nn.Sequential, settings: ClassifierSettings, n_classes: int, side: int
-) -> nn.Sequential:
+def _folded(learner: nn.Sequential, settings: ClassifierSettings, n_classes: int, side: int) -> nn.Sequential:
     """The learner's function without its extra layers: normalisation goes into the convolutions."""
     network = _network(settings.channels, settings.features, n_classes, side)
     learnt = [m for m in learner if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -227,7 +225,7 @@ def _last(network: nn.Sequential) -> nn.Linear:
 
 
 def _varied(x: Tensor, settings: ClassifierSettings, generator: torch.Generator) -> Tensor:
-    """Mirror about half of the pictures [B, 1, side, side], blur half of them, shift all by at most one pixel."""
+    """Mirror about half of the pictures [B, 1, side, side], blur half of them, shift all by up to a pixel."""
     draw = torch.rand(3, len(x), generator=generator)
     if settings.mirror:
         x = torch.where(draw[0, :, None, None, None] < 0.5, x.flip(3), x)

@@ -3,8 +3,8 @@
     data = picture_data("fashion-mnist", 14)      # mean of 2 x 2 pixels of the fetched set
     data = picture_data("digits", 8)              # scikit-learn's digits, which its package carries
 
-The 1,797 digits (Alpaydin & Kaynak 1998, UCI optical recognition of handwritten digits, CC BY 4.0) come in one
-piece: 500 of them, by a fixed permutation, are the test split.
+The 1,797 digits (Alpaydin & Kaynak 1998, UCI optical recognition of handwritten digits, CC BY 4.0) come in
+one piece: 500 of them, by a fixed permutation, are the test split.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def picture_data(name: str, side: int = SIDE, cache_dir: Path | str | None = Non
 def halved(pictures: Pictures) -> Pictures:
     """Pictures [N, 2 s, 2 s] at half the side [N, s, s]: the mean of each 2 x 2 pixels."""
     n, height, width = pictures.shape
-    return pictures.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4), dtype=np.float32)
+    blocks = pictures.reshape(n, height // 2, 2, width // 2, 2)
+    return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32))
 
 
 def _at(pictures: NDArray[np.uint8], side: int) -> Pictures:

@@ -29,6 +29,7 @@ from labctl.models.picture_recipes import (
     OscillatorRecipe,
     PictureRecipe,
     ReferenceRecipe,
+    SizedRecipe,
 )
 from labctl.models.picture_reference import (
     load_reference,
@@ -67,8 +68,7 @@ def train_pictures(
     if isinstance(recipe, OscillatorRecipe):
         names = coded_names(recipe.name, recipe.coded.bits)
     paths = new_paths(out, names, overwrite=overwrite)
-    sized = isinstance(recipe, ClassifierRecipe | ReferenceRecipe | OscillatorRecipe)
-    side = recipe.side if sized else SIDE
+    side = recipe.side if isinstance(recipe, SizedRecipe) else SIDE
     sets = picture_data(recipe.data_set, side, cache_dir)
     if isinstance(recipe, AutoencoderRecipe):
         _make_autoencoder(recipe, sets, paths[0], progress, overwrite)

@@ -34,7 +34,7 @@ class _Recipe(BaseModel):
     data_set: str = DATA_SET
 
 
-class _SizedRecipe(_Recipe):
+class SizedRecipe(_Recipe):
     """A recipe on pictures of `side` pixels a side: 28, 14 (means of 2 x 2), or 8 for the set "digits"."""
 
     side: Literal[8, 14, 28] = 28
@@ -51,14 +51,14 @@ class AutoencoderRecipe(_Recipe):
     train: AutoencoderSettings = AutoencoderSettings()
 
 
-class ClassifierRecipe(_SizedRecipe):
+class ClassifierRecipe(SizedRecipe):
     """`labctl train fashion_classifier`."""
 
     kind: Literal["classifier"]
     train: ClassifierSettings = ClassifierSettings()
 
 
-class ReferenceRecipe(_SizedRecipe):
+class ReferenceRecipe(SizedRecipe):
     """`labctl train fashion_reference`: what FD* needs of the data set, for these two nets.
 
     Without an autoencoder ("") the Gaussian is one of the training pixels, not one of latents.
@@ -85,7 +85,7 @@ class DenoiserRecipe(_Recipe):
     quantise: QuantiseSection = QuantiseSection()
 
 
-class OscillatorRecipe(_SizedRecipe):
+class OscillatorRecipe(SizedRecipe):
     """`labctl train digits8_oscillators`: a generator of coupled oscillators, one a pixel.
 
     `why` says on the card why the objective was chosen; `classifier` and `reference` judge it.

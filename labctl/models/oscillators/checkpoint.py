@@ -162,7 +162,8 @@ def check_data(card: GeneratorCard, name: str, side: int) -> None:
     """ConfigError where the card names other data than the set `name` at `side` pixels a side."""
     if (named := card.dataset.get("name")) != name or card.side != side:
         raise ConfigError(
-            f"{card.name}: its card names {named} at {card.side} pixels a side; allowed here: {name} at {side}"
+            f"{card.name}: its card names {named} at {card.side} pixels a side; allowed here: "
+            f"{name} at {side}"
         )
 
 

@@ -13,9 +13,7 @@ from torch import Tensor
 from labctl.programs.codes import full_scale_code
 
 
-def codes_of(
-    values: Tensor, scale: Tensor | float, bits: int, *, towards_zero: bool = False
-) -> Tensor:
+def codes_of(values: Tensor, scale: Tensor | float, bits: int, *, towards_zero: bool = False) -> Tensor:
     """Signed codes (whole numbers, same shape) of `values` on a converter of full scale `scale`.
 
     The nearest ones, or the next ones towards zero; one bit is a sign in either case.

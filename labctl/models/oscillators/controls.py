@@ -12,19 +12,20 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from labctl.devices.errors import ConfigError
 from labctl.models.coders import perceptron
 from labctl.models.oscillators.generator import TrainableGenerator
+from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
 from labctl.models.pictures import Pictures, seeded
 
 ControlName = Literal["perceptron", "frozen", "plain"]
 
 
-class PerceptronGenerator(nn.Module):
-    """Two hidden layers of equal width from `noise` standard normals to pixels; about `parameters` of them."""
+class PerceptronGenerator(PixelModel):
+    """Two hidden layers of one width from `noise` normals to pixels, with at most `parameters` parameters."""
 
     def __init__(self, side: int, noise: int, parameters: int, *, seed: int = 0) -> None:
         super().__init__()

@@ -32,10 +32,11 @@ def make_critic(pixels: int, settings: CriticSettings, draw: torch.Generator) ->
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, made: Tensor, share: Tensor) -> Tensor:
-    """Mean (|grad f| - 1)^2 at share x real + (1 - share) x made [B, P], share [B, 1]; differentiable in f."""
+    """Mean (|grad f| - 1)^2 at share x real + (1 - share) x made [B, P], share [B, 1]; trains f."""
     between = (share * real + (1.0 - share) * made).detach().requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (slope.norm(dim=1) - 1.0).square().mean()
+    lengths: Tensor = torch.linalg.vector_norm(slope, dim=1)
+    return (lengths - 1.0).square().mean()
 
 
 class CriticGame:
@@ -64,4 +65,5 @@ class CriticGame:
 
     def loss(self, made: Tensor) -> Tensor:
         """What the generator lowers: -E f(made)."""
-        return -self.critic(made).mean()
+        scores: Tensor = self.critic(made)
+        return -scores.mean()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,19 +22,12 @@ from labctl.models.oscillators.objectives import (
     sliced_wasserstein,
     unit_directions,
 )
-from labctl.models.oscillators.settings import BoardErrors, CodedTraining, GeneratorTraining
+from labctl.models.oscillators.pixel_model import PixelModel
+from labctl.models.oscillators.settings import CodedTraining, GeneratorTraining
 from labctl.models.pictures import Pictures
 from labctl.models.training import Progress, ProgressCallback, learning_rate
 
 _REPORT_EVERY = 50
-
-
-class PixelModel(Protocol):
-    """A module that makes pixels [count, P] in 0..1 from noise of `draw`, on a board with `errors`."""
-
-    def pixels(self, count: int, draw: torch.Generator, errors: BoardErrors, step: int) -> Tensor:
-        """Differentiable in the module's parameters; `step` numbers the batch."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -54,17 +46,13 @@ def fit(
     seed: int = 0,
     stage: str = "train",
     progress: ProgressCallback | None = None,
-    anneal_share: float | None = None,
 ) -> Fitted:
-    """Train `model` (an nn.Module) in place on real pictures [N, side, side].
+    """Train `model` in place on real pictures [N, side, side].
 
-    Equal seeds give equal bits on the same build and thread count. `anneal_share` lets the codes of a
-    `TrainableGenerator` in over that share of the iterations. Raises ConfigError where the device is not
-    here, where the pictures are fewer than a batch, and where training keeps giving values that are not
+    Equal seeds give equal bits on the same build and thread count. Raises ConfigError where the device is
+    not here, where the pictures are fewer than a batch, and where training keeps giving values that are not
     finite.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{type(model).__name__} is no torch module")
     _check(settings, len(pictures))
     device = settings.device
     real = torch.as_tensor(pictures.reshape(len(pictures), -1)).to(device)
@@ -84,8 +72,7 @@ def fit(
     block: list[float] = []
     skipped = in_a_row = 0
     for step in range(settings.iterations):
-        if anneal_share is not None and isinstance(model, TrainableGenerator):
-            model.blend = min(1.0, (step + 1) / max(1.0, anneal_share * settings.iterations))
+        model.progress_to((step + 1) / settings.iterations)
         for group in adam.param_groups:
             group["lr"] = learning_rate(schedule, step)
         adam.zero_grad(set_to_none=True)
@@ -127,18 +114,15 @@ def fit_codes(
     progress: ProgressCallback | None = None,
 ) -> Fitted:
     """Go on training a float generator towards codes of `bits` bits; in place."""
-    model.use_codes(bits)
-    fitted = fit(
+    model.use_codes(bits, anneal_share=how.anneal_share)
+    return fit(
         model,
         pictures,
         how.training(settings),
         seed=seed,
         stage=f"codes of {bits} bit",
         progress=progress,
-        anneal_share=how.anneal_share,
     )
-    model.blend = 1.0
-    return fitted
 
 
 class _Rows:

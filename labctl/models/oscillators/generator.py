@@ -14,11 +14,13 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labctl.devices.errors import ConfigError, DataError
 from labctl.devices.topology import Topology, grid
 from labctl.models.oscillators.codes import coded, codes_of, stepped
+from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
 from labctl.models.pictures import Pictures
 from labctl.physics import Stream
@@ -146,7 +148,7 @@ def program_of(generator: OscillatorGenerator) -> OscillatorProgram:
     return generator.program
 
 
-class TrainableGenerator(nn.Module):
+class TrainableGenerator(PixelModel):
     """Free numbers behind bounded parameters: couplings, injections and trims by tanh, noise in 0..pi.
 
     After `use_codes` its parameters are those of codes, mixed in by `blend` (0: float, 1: codes alone).
@@ -160,6 +162,7 @@ class TrainableGenerator(nn.Module):
         self.edges = edges_of(self.topology)
         self.bits: int | None = None
         self.blend = 1.0
+        self._anneal_share = 0.0
         draw = torch.Generator().manual_seed(seed)
         k, n, e = shape.segments, self.topology.n, self.topology.n_edges
 
@@ -182,24 +185,32 @@ class TrainableGenerator(nn.Module):
         for parameter in (self.coupling, self.in_phase, self.quadrature, self.second, self.detuning):
             parameter.requires_grad_(not frozen)
 
-    def use_codes(self, bits: int) -> None:
-        """From now on with codes of `bits` bits; the scales begin where they lose least of the couplings."""
+    def use_codes(self, bits: int, *, anneal_share: float = 0.0) -> None:
+        """From now on with codes of `bits` bits; the scales begin where they lose least of the couplings.
+
+        Over the first `anneal_share` of a training, `progress_to` lets them in.
+        """
         if bits == 1 and self.shape.density < 1:
             raise ConfigError(
                 f"bits = 1 with shape.density = {self.shape.density:g}: one bit has no code 0; "
                 "allowed: 2 bits or more, or a density of 1"
             )
-        self.bits, self.blend = bits, 1.0
+        self.bits, self.blend, self._anneal_share = bits, 1.0, anneal_share
         with torch.no_grad():
             exact = self._coupling()[:, self.mask > 0].double().cpu().numpy()
             self.log_scale.copy_(torch.as_tensor(encode(exact, bits, "row-mse").scale.copy()).log())
+
+    def progress_to(self, share: float) -> None:
+        """Blend the codes in."""
+        if self.bits is not None:
+            self.blend = min(1.0, share / self._anneal_share) if self._anneal_share else 1.0
 
     def values(self) -> OscillatorParameters:
         """The parameters as they act now, differentiable in the free numbers."""
         exact = self._exact().tables()
         if self.bits is None or self.blend == 0:
             return OscillatorParameters.of_tables(exact)
-        converters = self._converters()
+        converters = node_scales(self.shape)
         rounded = {"coupling": self._coded_coupling(exact["coupling"], self.bits)}
         for name in ("in_phase", "quadrature", "second", "detuning"):
             converter = converters.of(name)
@@ -253,8 +264,10 @@ class TrainableGenerator(nn.Module):
     def finished(self) -> OscillatorGenerator:
         """The generator at rest: detached parameters, and the program where there are codes.
 
-        ProgramError where a board's law would not hold for it (see `code_program`).
+        With codes they are in force in full, however far the blend had come. ProgramError where a board's
+        law would not hold for it (see `code_program`).
         """
+        self.blend = 1.0
         with torch.no_grad():
             values = {name: table.cpu().clone() for name, table in self.values().tables().items()}
             parameters, program = OscillatorParameters.of_tables(values), None
@@ -262,21 +275,21 @@ class TrainableGenerator(nn.Module):
                 exact = {name: table.double().numpy() for name, table in values.items()}
                 program, _ = code_program(
                     self.topology,
-                    coupling=exact.pop("coupling"),
-                    start_rad=exact.pop("phase"),
-                    amplitude_rad=exact.pop("amplitude"),
+                    coupling=exact["coupling"],
+                    in_phase=exact["in_phase"],
+                    quadrature=exact["quadrature"],
+                    second=exact["second"],
+                    detuning=exact["detuning"],
+                    start_rad=exact["phase"],
+                    amplitude_rad=exact["amplitude"],
                     duration=self.shape.duration / self.shape.segments,
                     bits=self.bits,
                     scale=self.scale().double().cpu().numpy(),
                     pixel_map=PIXEL_MAP,
-                    nodes=self._converters(),
-                    **exact,
+                    nodes=node_scales(self.shape),
                 )
                 parameters = OscillatorParameters.of(program)
         return OscillatorGenerator(self.side, self.shape, self.topology, parameters, program)
-
-    def _converters(self) -> NodeScales:
-        return node_scales(self.shape)
 
     def _coupling(self) -> Tensor:
         """[K, E] within the limit; rows whose sum breaks the step bound are scaled back to it."""
@@ -339,7 +352,5 @@ def _targets(topology: Topology, device: torch.device) -> Tensor:
     return torch.as_tensor(topology.target.astype(np.int64), device=device)
 
 
-def _single(table: np.ndarray) -> Tensor:
+def _single(table: NDArray[np.float64]) -> Tensor:
     return torch.as_tensor(np.asarray(table, np.float32))
-
-

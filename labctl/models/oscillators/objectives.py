@@ -1,8 +1,8 @@
 """Distances between a batch of generated pixels and a batch of real ones, differentiable in the former.
 
 All take x [B, P] and y [M, P]. MMD and energy distance are the unbiased estimates (Gretton et al. 2012;
-Szekely & Rizzo 2013): zero in the mean for equal distributions, and so can be negative. `labctl.models.metrics`
-has the energy and sliced distances as figures, from arrays.
+Szekely & Rizzo 2013): zero in the mean for equal distributions, and so can be negative. As figures, from
+arrays, `labctl.models.metrics` has the energy and sliced distances.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 _MEDIAN_OF = 1000  # pictures whose distances the median is taken of
@@ -55,14 +55,14 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, *, order: int =
     """
     if x.shape != y.shape:
         raise ValueError(f"x {tuple(x.shape)} and y {tuple(y.shape)}: equal shapes are allowed")
-    gap = (x @ directions).sort(dim=0).values - (y @ directions).sort(dim=0).values
+    gap: Tensor = (x @ directions).sort(dim=0).values - (y @ directions).sort(dim=0).values
     return gap.abs().pow(order).mean()
 
 
 def unit_directions(dim: int, count: int, draw: torch.Generator) -> Tensor:
     """`count` random directions [dim, count], uniform over the sphere."""
     directions = torch.randn(dim, count, generator=draw)
-    return directions / directions.norm(dim=0)
+    return nn.functional.normalize(directions, dim=0)
 
 
 def _kernels(squares: Tensor, scales: Sequence[float]) -> Tensor:

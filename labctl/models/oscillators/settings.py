@@ -83,9 +83,9 @@ class CriticSettings(_Section):
 class GeneratorTraining(_Section):
     """How a generator trains: Adam, linear warm-up, half cosine down.
 
-    `batch` pictures are drawn against `data_batch` real ones (0: all of them). `widths` are those of the MMD's
-    Gaussians in median distances of the data, `projections` those of the sliced distance. A step whose loss
-    or gradient is not finite is skipped; `skips` of them in a row end the training.
+    `batch` pictures are drawn against `data_batch` real ones (0: all of them). `widths` are those of the
+    MMD's Gaussians in median distances of the data, `projections` those of the sliced distance. A step whose
+    loss or gradient is not finite is skipped; more than `skips` in a row end the training.
     """
 
     objective: ObjectiveName = "mmd"

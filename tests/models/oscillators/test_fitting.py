@@ -1,4 +1,4 @@
-"""Training: it improves every objective, repeats bit by bit, and ends with one clear line when it diverges."""
+"""Training: it improves every objective, repeats bit by bit, and ends in one clear line when it diverges."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from labctl.devices.errors import ConfigError
 from labctl.models.oscillators.controls import control, plain_shape
 from labctl.models.oscillators.fitting import fit, fit_codes
 from labctl.models.oscillators.generator import TrainableGenerator, program_of
+from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import (
     BoardErrors,
     CodedTraining,
@@ -96,7 +97,7 @@ def test_training_with_codes_recovers_what_rounding_cost() -> None:
     assert abs(program_of(model.finished()).coupling.codes).max() == 1
 
 
-class _Lost(nn.Module):
+class _Lost(PixelModel):
     """Gives NaN from one step on."""
 
     def __init__(self, step: int, until: int = 10**9) -> None:
@@ -141,7 +142,7 @@ def test_batches_that_do_not_fit_are_refused(change: dict[str, object], said: st
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_here_is_refused() -> None:
-    with pytest.raises(ConfigError, match="train.device = 'cuda': no such device here; allowed: 'cpu'"):
+    with pytest.raises(ConfigError, match=r"train.device = 'cuda': no such device here; allowed: 'cpu'"):
         fit(TrainableGenerator(4, SHAPE), _bars(64, 0), QUICK.model_copy(update={"device": "cuda"}))
 
 

@@ -1,4 +1,4 @@
-"""Generators: bounded parameters, codes that stay what they are, samples that depend on their number alone."""
+"""Generators: bounded parameters, codes that stay what they are, samples that depend on their number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from labctl.devices.errors import ConfigError, DataError, ProgramError
 from labctl.models.oscillators.codes import coded, codes_of, stepped
 from labctl.models.oscillators.generator import (
-    OscillatorGenerator,
     OscillatorParameters,
     TrainableGenerator,
     node_scales,
@@ -124,15 +123,10 @@ def test_blend_goes_from_floats_to_codes() -> None:
     model.use_codes(2)
     model.blend = 0.0
     torch.testing.assert_close(model.values().law.coupling.detach(), floats)
-    codes = program_of(model.finished() if model.blend == 1 else _at(model, 1.0)).coupling
+    codes = program_of(model.finished()).coupling
     model.blend = 0.5
     half = model.values().law.coupling.detach()
     torch.testing.assert_close(half, 0.5 * (floats + torch.as_tensor(codes.weights(), dtype=torch.float32)))
-
-
-def _at(model: TrainableGenerator, blend: float) -> OscillatorGenerator:
-    model.blend = blend
-    return model.finished()
 
 
 def test_masked_edges_stay_silent() -> None:

@@ -41,7 +41,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_floats_and_codes_are_saved_with_their_cards(made: list[Path]) -> None:
-    assert [path.name for path in made] == ["tiny.safetensors", "tiny-4bit.safetensors", "tiny-2bit.safetensors"]
+    assert [path.name for path in made] == [
+        "tiny.safetensors",
+        "tiny-4bit.safetensors",
+        "tiny-2bit.safetensors",
+    ]
     floats, four, two = (load_generator(path) for path in made)
     assert floats.generator.program is None
     assert [x.card.bits for x in (floats, four, two)] == [None, 4, 2]
@@ -58,7 +62,9 @@ def test_floats_and_codes_are_saved_with_their_cards(made: list[Path]) -> None:
     assert four.card.metrics["step_bound"] <= 1.3
     assert "thread" in four.card.trained_on
     check_data(four.card, "digits", 8)
-    with pytest.raises(ConfigError, match="its card names digits at 8 pixels a side; allowed here: mnist at 28"):
+    with pytest.raises(
+        ConfigError, match="its card names digits at 8 pixels a side; allowed here: mnist at 28"
+    ):
         check_data(four.card, "mnist", 28)
 
 

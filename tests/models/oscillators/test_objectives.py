@@ -1,4 +1,4 @@
-"""Objectives against analytic answers and independent implementations; the critic's penalty against autograd."""
+"""Objectives against analytic answers and independent implementations; the penalty against autograd."""
 
 from __future__ import annotations
 
