@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from labctl.cli.session import session
-from labctl.procedures import Chain, PanelResult, SettleReport, Watcher
+from labctl.procedures import PanelResult, Part, SettleReport, Watcher
 
 
 @dataclass
@@ -53,20 +53,15 @@ class Board(Watcher):
         self.rows: dict[str, PanelRow] = {}
         self.current = ""
 
-    def planned(self, chains: list[Chain], path: Path) -> None:
-        """Note every chain, and where the file is."""
+    def planned(self, parts: Sequence[Part], path: Path) -> None:
+        """Note every part, and where the file is."""
         session().file = path
         self._began = self._now()
         self.rows = {
-            chain.name: PanelRow(
-                chain.title,
-                chain.recipe.samples,
-                len(chain.program.segments),
-                at_once=chain.recipe.stepping == "chain",
-            )
-            for chain in chains
+            part.name: PanelRow(part.title, part.n_samples, part.settles, at_once=part.at_once)
+            for part in parts
         }
-        self.current = chains[0].name
+        self.current = parts[0].name
 
     def settled(self, report: SettleReport) -> None:
         """Count one settle in."""

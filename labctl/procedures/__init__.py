@@ -3,6 +3,7 @@
 from labctl.procedures.compensating import require_compensable
 from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.ledgering import LedgerResult, LedgerRow, ledger
+from labctl.procedures.parts import Part
 from labctl.procedures.plan import Chain, chains_of, check_state_noise
 from labctl.procedures.recipe import (
     Protocol,
@@ -15,7 +16,8 @@ from labctl.procedures.recipe import (
     settings_of,
 )
 from labctl.procedures.replaying import PanelMatch, Replay, replay
-from labctl.procedures.running import PanelResult, RunResult, SettleReport, Watcher, run
+from labctl.procedures.running import RunResult, run
+from labctl.procedures.watching import PanelResult, SettleReport, Watcher
 
 __all__ = [
     "Chain",
@@ -24,6 +26,7 @@ __all__ = [
     "LedgerRow",
     "PanelMatch",
     "PanelResult",
+    "Part",
     "Protocol",
     "Replay",
     "RunResult",

@@ -22,7 +22,8 @@ from labctl.procedures.drawn import check_inception
 from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
-    MachineRecipe,
+    GenerateRecipe,
+    LoopRecipe,
     Protocol,
     SampleRecipe,
     ScanRecipe,
@@ -138,7 +139,7 @@ def chains_of(protocol: Protocol, rig: Rig, tell: Tell, *, dry: bool = False) ->
 
     With `dry`, networks that the run would train or re-fit are only begun: of the right shape, not good.
     """
-    _check_kind(protocol.name, _on_a_rig(protocol), rig)
+    _check_kind(protocol.name, _of_chains(protocol), rig)
     subjects: dict[str, Subject] = {}
     chains = []
     for job in _jobs(protocol):
@@ -165,7 +166,7 @@ class _Job:
 
 
 def _jobs(protocol: Protocol) -> list[_Job]:
-    recipe = _on_a_rig(protocol)
+    recipe = _of_chains(protocol)
     if isinstance(recipe, TourRecipe):
         jobs = []
         for name in recipe.recipes:
@@ -183,13 +184,15 @@ def _jobs(protocol: Protocol) -> list[_Job]:
     return [_Job("", recipe.title, recipe)]
 
 
-def _on_a_rig(protocol: Protocol) -> MachineRecipe:
+def _of_chains(protocol: Protocol) -> LoopRecipe:
     recipe = protocol.recipe
     if isinstance(recipe, LedgerRecipe):
         raise ConfigError(
             f"recipe {protocol.name} is a ledger, which runs on no rig; "
             "allowed: labctl.procedures.ledger(protocol), or labctl run without --rig"
         )
+    if isinstance(recipe, GenerateRecipe):
+        raise ConfigError(f"recipe {protocol.name} has no chains; allowed: a program on an oscillator board")
     return recipe
 
 
@@ -206,7 +209,7 @@ def _scan_job(recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any)
     return _Job(name, title, part, float(value), str(series))
 
 
-def _check_kind(name: str, recipe: MachineRecipe, rig: Rig) -> None:
+def _check_kind(name: str, recipe: LoopRecipe, rig: Rig) -> None:
     if recipe.law != rig.config.law:
         raise ConfigError(
             f"recipe {name} needs a rig of law {recipe.law!r}; rig {rig.name} is of law {rig.config.law!r}"

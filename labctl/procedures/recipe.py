@@ -200,12 +200,38 @@ class TourRecipe(BaseModel):
         return self
 
 
-MachineRecipe = SampleRecipe | ScanRecipe | TourRecipe  # what runs on a rig
+class GenerateRecipe(BaseModel):
+    """Generate pictures with a program of an oscillator board: released from noisy phases, read as pixels.
+
+    model: a zoo name, or a checkpoint's path; bits: of its couplings. reads: phases are read at the program's
+    end alone, or at the end of every segment too (which takes its time). noise_scale multiplies a twin's
+    noise. beyond_averaging: run it although it breaks the limits of the phase-averaged law that it was
+    trained with.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["generate"] = "generate"
+    title: str = Field(min_length=1)
+    about: str = ""
+    law: Literal["oscillator"] = "oscillator"
+    model: str = Field(min_length=1)
+    bits: int = Field(default=4, ge=1, le=8)
+    samples: int = Field(default=1000, ge=1, le=1_000_000)
+    reads: Literal["end", "segments"] = "segments"
+    noise_scale: float = Field(default=1.0, ge=0, le=100)
+    beyond_averaging: bool = False
+    seed: int = Field(default=1, ge=0, le=2**31 - 1)
+
+
+LoopRecipe = SampleRecipe | ScanRecipe | TourRecipe
+MachineRecipe = LoopRecipe | GenerateRecipe  # what runs on a rig
 AnyRecipe = MachineRecipe | LedgerRecipe
 KINDS: dict[str, type[AnyRecipe]] = {
     "sample": SampleRecipe,
     "scan": ScanRecipe,
     "tour": TourRecipe,
+    "generate": GenerateRecipe,
     "ledger": LedgerRecipe,
 }
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from labctl.engines import FixedPointResult
 from labctl.procedures.crediting import credit_settings
+from labctl.procedures.parts import Part
 from labctl.procedures.plan import Chain
-from labctl.procedures.recipe import Protocol, SampleRecipe, ScanRecipe, TourRecipe
+from labctl.procedures.recipe import Protocol, ScanRecipe, TourRecipe
 from labctl.rig import Rig
 from labctl.runlog import (
     DeviceTime,
@@ -49,9 +52,9 @@ SCAN_UNITS = {
 }
 
 
-def header_of(protocol: Protocol, rig: Rig, chains: list[Chain], used_us: float) -> RunHeader:
+def header_of(protocol: Protocol, rig: Rig, parts: Sequence[Part], used_us: float) -> RunHeader:
     """All that is known before the first step. used_us: the twin's clock when the run came to it."""
-    first = chains[0]
+    first = parts[0]
     spec, world = rig.loop_spec, rig.config.world
     timing = None
     if spec is not None:
@@ -69,10 +72,10 @@ def header_of(protocol: Protocol, rig: Rig, chains: list[Chain], used_us: float)
         protocol=Document(name=protocol.name, text=protocol.as_json(), format="json"),
         rig=Document(name=rig.name, text=rig.config.as_json(), format="json"),
         seed=protocol.recipe.seed,
-        n_samples=sum(len(c.sample_id) for c in chains),
-        d=first.x_start.shape[1],
+        n_samples=sum(part.n_samples for part in parts),
+        d=first.d,
         n_channels=rig.config.n_channels,
-        n_classes=first.subject.network.n_classes,
+        n_classes=first.n_classes,
         versions=software_versions(),
         git_commit=source_commit(),
         numerics={
@@ -83,23 +86,23 @@ def header_of(protocol: Protocol, rig: Rig, chains: list[Chain], used_us: float)
             **({"records": " ".join(rig.record_ids)} if rig.record_ids else {}),
         },
         devices=device_records(rig.identities),
-        network=as_json_card({**first.subject.card, **_class_names(chains)}),
+        network=as_json_card({**first.card, **_class_names(parts)}),
         timing=timing,
         operator=os.environ.get("USER"),
         hostname=platform.node(),
     )
 
 
-def _class_names(chains: list[Chain]) -> dict[str, Any]:
-    """What the classes are called, where a chain has any with names."""
-    pictures = next((chain.pictures for chain in chains if chain.pictures is not None), None)
-    return {} if pictures is None else {"class_names": list(pictures.class_names)}
+def _class_names(parts: Sequence[Part]) -> dict[str, Any]:
+    """What the classes are called, where a part has any with names."""
+    names = next((part.class_names for part in parts if part.class_names), ())
+    return {"class_names": list(names)} if names else {}
 
 
-def plan_of(protocol: Protocol, rig: Rig, chains: list[Chain]) -> RunPlan:
+def plan_of(protocol: Protocol, rig: Rig, parts: Sequence[Part]) -> RunPlan:
     """The shape of the run file."""
     recipe = protocol.recipe
-    panels = tuple(_panel(chain, rig) for chain in chains)
+    panels = tuple(part.panel(rig) for part in parts)
     if not isinstance(recipe, ScanRecipe):
         default = next((p.name for p in panels if p.name), None) if isinstance(recipe, TourRecipe) else None
         return RunPlan(panels=panels, default=default)
@@ -121,7 +124,8 @@ def column_name(key: str, series: str) -> str:
     return re.sub(r"\W", "_", f"{key}_{series}".replace("+", "p").replace(".", "p"))
 
 
-def _panel(chain: Chain, rig: Rig) -> PanelPlan:
+def chain_panel(chain: Chain, rig: Rig) -> PanelPlan:
+    """A chain's place in the file."""
     recipe, placement = chain.recipe, chain.program.placement
     engine_audits = rig.loop_spec is not None
     count = min(recipe.audit, recipe.samples) if engine_audits else 0
@@ -172,11 +176,12 @@ def _panel(chain: Chain, rig: Rig) -> PanelPlan:
         reference_pictures=reference_pictures,
         own_mean=chain.subject.affine.mean,
         own_std=chain.subject.affine.std,
-        settings=_scalars(chain.recipe),
+        settings=scalars_of(chain.recipe),
     )
 
 
-def _scalars(recipe: SampleRecipe) -> dict[str, Any]:
+def scalars_of(recipe: BaseModel) -> dict[str, Any]:
+    """The settings of a recipe that a panel keeps."""
     kept = recipe.model_dump(mode="json", exclude={"engines", "kind", "law", "about", "title"})
     return {key: value for key, value in kept.items() if isinstance(value, str | int | float | bool)}
 

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from labctl.config_files import first_problem, parse_json
 from labctl.devices import ConfigError, RunLogError
 from labctl.procedures.recipe import KINDS, Protocol
-from labctl.procedures.running import Watcher, run
+from labctl.procedures.running import run
+from labctl.procedures.watching import Watcher
 from labctl.rig import Rig, RigConfig
 from labctl.runlog import PanelReader, RunHeader, RunReader, software_versions
 from labctl.version import source_commit

@@ -137,9 +137,7 @@ def _frame(panel: WeightModulator) -> str:
     wrong = int(np.count_nonzero(panel.shown() != levels))
     require(wrong == 0, f"{wrong:,} of {levels.size:,} pixels read back differently", panel, "frame")
     sent = frame_checksum(levels)
-    require(
-        receipt.checksum == sent, f"the receipt says {receipt.checksum}, sent was {sent}", panel, "frame"
-    )
+    require(receipt.checksum == sent, f"the receipt says {receipt.checksum}, sent was {sent}", panel, "frame")
     height, width = spec.shape_px
     return f"{width} x {height} pixels, {spec.n_levels} levels, read back as sent (CRC-32 {sent})"
 
@@ -153,9 +151,7 @@ def _drive(drive: InputDrive) -> str:
     drive.drive(np.zeros((1, spec.n_channels), np.int64))
     asked = code * spec.ma_per_code
     error = float(np.abs(receipt.current_ma - asked).max())
-    require(
-        error <= spec.ma_per_code, f"asked {asked:.4g} mA, applied off by {error:.4g} mA", drive, "drive"
-    )
+    require(error <= spec.ma_per_code, f"asked {asked:.4g} mA, applied off by {error:.4g} mA", drive, "drive")
     return (
         f"{spec.n_channels} channels at {asked:.3g} mA as asked, dark again, {drive.temperature_c():.1f} °C"
     )

@@ -101,6 +101,11 @@ class Rig:
             raise self._not_open("no oscillator board: use rig.engine" if self._engine else "")
         return self._oscillators
 
+    def require_open(self) -> None:
+        """ConfigError while the rig is closed."""
+        if self._engine is None and self._oscillators is None:
+            raise self._not_open("")
+
     def _not_open(self, other: str) -> ConfigError:
         how = "not open; use `with open_rig(...) as rig:` or rig.open()"
         return ConfigError(f"rig {self.name} is {other or how}")

@@ -135,7 +135,7 @@ def test_a_bug_is_told_and_its_traceback_kept(labctl, quick, tmp_path, monkeypat
     def broken(*_args: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("labctl.procedures.running._metrics", broken)
+    monkeypatch.setattr("labctl.procedures.chain_part._metrics", broken)
     ended = labctl("run", "sample_moons", *quick)
     assert ended.code == 70
     assert "RuntimeError: boom" in ended.err

@@ -22,7 +22,7 @@ from labctl.devices import (
 from labctl.engines import FixedPointResult, Ledger
 from labctl.engines.result import AppliedKnobs
 from labctl.procedures import Chain, PanelResult, SettleReport, Watcher, chains_of, check_state_noise
-from labctl.procedures.running import _report
+from labctl.procedures.chain_part import settle_report
 from labctl.runlog import RunReader, RunWriter
 
 SMALL = {"samples": 12, "audit": 4, "reference": 50}
@@ -263,6 +263,6 @@ def test_an_unsettled_sample_counts_as_infinite(rig, times, p95, unsettled) -> N
         zeros, np.array([0, 0, 2, 5], np.uint8), np.zeros(4), np.zeros(4),
         AppliedKnobs(zeros[:1], zeros[0], None, None, None), Ledger(), settle_time_us=np.array(times),
     )  # fmt: skip
-    report = _report(chain, SettleSeen(2, chain.program.segments[2], zeros[:, :2], result))
+    report = settle_report(chain, SettleSeen(2, chain.program.segments[2], zeros[:, :2], result))
     assert report.outcomes == {"CONVERGED": 2, "MAX_TIME": 1, "SATURATED": 1}
     np.testing.assert_equal((report.settle_p95_us, report.unsettled_share), (p95, unsettled))

@@ -1,0 +1,294 @@
+"""A generator on an oscillator board as a part of a run: its program, its phases, its pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.config_files import nearest
+from labctl.devices import ConfigError, DataError, Outcome, ProgramError, Scalar
+from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
+from labctl.models.checkpoint import list_zoo
+from labctl.models.oscillators.checkpoint import LoadedGenerator, load_generator
+from labctl.models.oscillators.generator import program_of
+from labctl.models.oscillators.scoring import PictureJudge
+from labctl.models.picture_data import picture_data
+from labctl.procedures.interrupts import uninterrupted
+from labctl.procedures.recipe import GenerateRecipe, Protocol
+from labctl.procedures.records import as_bytes, scalars_of
+from labctl.procedures.watching import PanelResult, SettleReport, Watcher
+from labctl.programs import OscillatorProgram
+from labctl.rig import Rig
+from labctl.runlog import DeviceTime, OscillatorRecord, PanelPlan, PanelWriter, StepLedger, StepRecord
+
+FloatArray = NDArray[np.float64]
+SHOWN = 10  # samples whose pictures are kept for each read
+REAL_SHOWN = 10  # of each class, beside
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """See `labctl.procedures.parts.Part`: one program, run for a batch of samples at once."""
+
+    name: str
+    title: str
+    recipe: GenerateRecipe
+    loaded: LoadedGenerator
+    program: OscillatorProgram
+    judge: PictureJudge
+    row: float | None = None
+    series: str = ""
+    at_once: bool = True
+
+    @property
+    def n_samples(self) -> int:
+        """Pictures that it makes."""
+        return self.recipe.samples
+
+    @property
+    def d(self) -> int:
+        """Pixels of a picture."""
+        return len(self.program.visible)
+
+    @property
+    def settles(self) -> int:
+        """Reads: at the end of each segment, or of the program."""
+        return len(self.reads)
+
+    @property
+    def n_classes(self) -> int:
+        """A generator is not told a class."""
+        return 0
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """None: see `n_classes`."""
+        return ()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The generator's card."""
+        return dict(self.loaded.card.model_dump(mode="json"))
+
+    @cached_property
+    def reads(self) -> FloatArray:
+        """Times of the reads after the release, units."""
+        ends = np.cumsum(self.program.duration)
+        return ends if self.recipe.reads == "segments" else ends[-1:]
+
+    def ready(self, rig: Rig) -> Self:
+        """Load it; raises what the board cannot hold."""
+        if rig.world is not None:
+            rig.set_noise_scale(self.recipe.noise_scale)
+        rig.oscillators.load(self.program, beyond_averaging=self.recipe.beyond_averaging)
+        return self
+
+    def expected_us(self, rig: Rig) -> float:
+        """Modelled evolution and set-up; the cable is not in it."""
+        spec = rig.oscillators.spec
+        each = spec.setup_us + float(self.program.duration.sum()) * spec.unit_us
+        return self.n_samples * (each + len(self.reads) * spec.read_us)
+
+    def panel(self, rig: Rig) -> PanelPlan:
+        """Its place in the file."""
+        side, real, labels = self.loaded.card.side, *self._real()
+        return PanelPlan(
+            n_steps=len(self.reads),
+            n_samples=self.n_samples,
+            d=self.d,
+            n_channels=self.program.topology.n,
+            name=self.name,
+            title=self.title,
+            program=_record(self.program, rig.oscillators),
+            pictures=(self.n_samples, side, side),
+            step_pictures=(len(self.reads), min(SHOWN, self.n_samples), side, side),
+            reference_pictures=real,
+            reference_labels=labels,
+            settings=scalars_of(self.recipe),
+        )
+
+    def run(self, rig: Rig, log: PanelWriter, watcher: Watcher) -> PanelResult:
+        """Release the whole batch, read, write every read down as a step."""
+        engine = rig.oscillators
+        if rig.world is not None:
+            rig.set_noise_scale(self.recipe.noise_scale)
+        engine.load(self.program, beyond_averaging=self.recipe.beyond_averaging)
+        result = engine.run(np.arange(self.n_samples), read_at=self._read_at(engine))
+        reports: list[SettleReport] = []
+        pixels = np.empty(0)
+        shown = []
+        for k in range(len(self.reads)):
+            since = time.perf_counter()
+            pixels = engine.pixels(result, k)
+            shown.append(self._pictures(pixels[:SHOWN]))
+            share = _share(result, k, self._durations())
+            host_s = share.host_s
+            with uninterrupted():
+                log.step(
+                    StepRecord(
+                        sigma=float("nan"),
+                        sigma_next=float("nan"),
+                        kind="segment" if self.recipe.reads == "segments" else "program",
+                        x=pixels,
+                        state=result.phases[:, k],
+                        outcome=result.outcome,
+                        ledger=StepLedger(
+                            modelled=DeviceTime(
+                                upload_us=share.upload_us, wait_us=share.wait_us, read_us=share.read_us
+                            ),
+                            engine_s=host_s,
+                            sampling_s=time.perf_counter() - since,
+                            nfe=0,
+                        ),
+                        coercions=result.coercions if k == 0 else (),
+                    )
+                )
+            reports.append(self._report(k, result, share))
+            watcher.settled(reports[-1])
+        made = self._pictures(pixels)
+        metrics = {**self._metrics(result, made), **rig.readout_summary()}
+        with uninterrupted():
+            log.finish(pixels, metrics, pictures=made, step_pictures=np.stack(shown))
+        return PanelResult(self.name, pixels, metrics, tuple(reports), made)
+
+    def _durations(self) -> FloatArray:
+        """Units between the reads."""
+        return np.diff(self.reads, prepend=0.0)
+
+    def _read_at(self, engine: OscillatorEngine) -> list[float]:
+        """The reads, at the board's own ends of the segments: its ticks round durations."""
+        spec = engine.spec
+        ticks = np.cumsum(np.rint(self.program.duration * (spec.unit_us / spec.tick_us)))
+        ends = ticks * (spec.tick_us / spec.unit_us)
+        return [float(t) for t in (ends if self.recipe.reads == "segments" else ends[-1:])]
+
+    def _pictures(self, pixels: FloatArray) -> NDArray[np.uint8]:
+        side = self.loaded.card.side
+        return as_bytes(pixels).reshape(-1, side, side)
+
+    def _report(self, k: int, result: OscillatorResult, share: Ledger) -> SettleReport:
+        counts = np.bincount(result.outcome, minlength=len(Outcome))
+        return SettleReport(
+            panel=self.name,
+            index=k,
+            of=len(self.reads),
+            kind="segment",
+            sigma=float("nan"),
+            samples=len(result.outcome),
+            outcomes={Outcome(i).name: int(c) for i, c in enumerate(counts) if c},
+            settle_p95_us=float("nan"),
+            unsettled_share=float("nan"),
+            device_us=share.device_us,
+            host_s=share.host_s,
+        )
+
+    def _metrics(self, result: OscillatorResult, made: NDArray[np.uint8]) -> dict[str, Scalar]:
+        scores = self.judge.reference.measure(self.judge.classifier.features(made))
+        out: dict[str, Scalar] = {
+            "device_time_per_sample_us": result.ledger.device_us / len(made),
+            "locked_share": float((result.outcome == Outcome.TIME_ELAPSED).mean()),
+        }
+        if np.isfinite(scores.frechet_star):
+            out["frechet_star"] = scores.frechet_star
+        return out | {"density": scores.density, "coverage": scores.coverage}
+
+    def _real(self) -> tuple[NDArray[np.uint8] | None, NDArray[np.int64] | None]:
+        """Real pictures to show beside, class by class; none where the set is not at hand."""
+        card = self.loaded.card
+        try:
+            data = picture_data(str(card.dataset["name"]), card.side)
+        except DataError:
+            return None, None
+        rows = [np.flatnonzero(data.test_labels == k)[:REAL_SHOWN] for k in range(len(data.classes))]
+        chosen = np.concatenate(rows)
+        return as_bytes(data.test_pictures[chosen]), data.test_labels[chosen].astype(np.int64)
+
+
+def generations_of(protocol: Protocol, recipe: GenerateRecipe, rig: Rig) -> list[Generation]:
+    """What a recipe runs on a board. Raises UserErrors; nothing has been loaded yet."""
+    if recipe.law != rig.config.law:
+        raise ConfigError(
+            f"recipe {protocol.name} needs a rig of law {recipe.law!r}; rig {rig.name} is of law "
+            f"{rig.config.law!r}"
+        )
+    if recipe.noise_scale != 1.0 and rig.config.world is None:
+        raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
+    loaded = _loaded(recipe)
+    card = loaded.card
+    try:
+        program = program_of(loaded.generator)
+    except ProgramError as error:
+        raise ProgramError(f"{recipe.model}: {error}") from None
+    board = rig.oscillators.spec.topology
+    if board.hash != program.topology.hash:
+        raise ProgramError(
+            f"{recipe.model} is wired as {program.topology.summary}; rig {rig.name} is {board.summary}; "
+            "allowed: a rig of the model's topology"
+        )
+    judge = PictureJudge.of(card.classifier.name, card.reference.name)
+    return [Generation("", recipe.title, recipe, loaded, program, judge)]
+
+
+def _loaded(recipe: GenerateRecipe) -> LoadedGenerator:
+    zoo = list_zoo()
+    for name in (f"{recipe.model}-{recipe.bits}bit", recipe.model):
+        if name in zoo or name.endswith(".safetensors"):
+            loaded = load_generator(name)
+            if loaded.card.bits != recipe.bits:
+                raise ConfigError(
+                    f"bits is {recipe.bits}, but {name} has {loaded.card.bits or 'float'} couplings; "
+                    "allowed: the bits that it was trained for"
+                )
+            return loaded
+    raise ConfigError(
+        f"model {recipe.model!r} is neither in the zoo nor a file{nearest(recipe.model, zoo)}; zoo: "
+        f"{', '.join(zoo)}"
+    )
+
+
+def _share(result: OscillatorResult, k: int, durations: FloatArray) -> Ledger:
+    """What one read of several costs: evolution by duration, the load in the first, reads alike."""
+    whole, reads = result.ledger, len(durations)
+    return Ledger(
+        upload_us=whole.upload_us if k == 0 else 0.0,
+        wait_us=whole.wait_us * float(durations[k] / durations.sum()),
+        read_us=whole.read_us / reads,
+        host_s=whole.host_s / reads,
+        settles=whole.settles if k == reads - 1 else 0,
+    )
+
+
+def _record(program: OscillatorProgram, engine: OscillatorEngine) -> OscillatorRecord:
+    spec, topology = engine.spec, program.topology
+    return OscillatorRecord(
+        target=topology.target,
+        source=topology.source,
+        coupling_codes=program.coupling.codes,
+        scale=program.coupling.scale,
+        bits=program.bits,
+        in_phase_codes=program.in_phase,
+        quadrature_codes=program.quadrature,
+        second_codes=program.second,
+        detuning_codes=program.detuning,
+        start_phase_codes=program.start_phase,
+        start_amplitude_codes=program.start_amplitude,
+        duration_us=program.duration * spec.unit_us,
+        visible=program.visible,
+        pixel_map=program.pixel_map,
+        sites=topology.sites,
+        settings={
+            "program_sha256": program.hash,
+            "topology": topology.summary,
+            "program_bytes": program.n_bytes,
+            "node_bits": program.nodes.injection.bits,
+            "injection_full_scale": program.nodes.injection.range_units,
+            "second_full_scale": program.nodes.second.range_units,
+            "detuning_full_scale": program.nodes.detuning.range_units,
+        },
+    )

@@ -1,0 +1,72 @@
+"""What a run tells whoever watches, and what it makes of a panel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.devices import Scalar
+
+if TYPE_CHECKING:
+    from labctl.procedures.parts import Part
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SettleReport:
+    """One settle (or a segment), for whoever watches: counts by outcome, settle times of the audit share.
+
+    sigma is nan where the program has no noise levels. settle_p95_us counts a sample that had not settled
+    after 80 tau as infinite; nan where none was audited.
+    """
+
+    panel: str
+    index: int
+    of: int
+    kind: str
+    sigma: float
+    samples: int
+    outcomes: dict[str, int]
+    settle_p95_us: float
+    unsettled_share: float
+    device_us: float
+    host_s: float
+
+
+class Watcher:
+    """Told what happens; override what you want to see. Watching never changes a run."""
+
+    def training(self, what: str, done: int, total: int) -> None:
+        """A network is being trained or re-fitted."""
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Something before the first settle is being done: `what`, the `done`-th of `total`."""
+
+    def expecting(self, device_us: float) -> None:
+        """Every iterate is an exposure: what the bench is expected to take, told before the first settle."""
+
+    def planned(self, parts: Sequence[Part], path: Path) -> None:
+        """All parts are compiled and the file is open; `path` is the name it will have when whole."""
+
+    def settled(self, report: SettleReport) -> None:
+        """One settle of one panel is done and safe in the file."""
+
+    def panel_done(self, panel: PanelResult) -> None:
+        """One panel is done."""
+
+
+@dataclass(frozen=True, eq=False)
+class PanelResult:
+    """One panel's result: samples [B, d] in own units, metrics, reports of every settle, pictures or None."""
+
+    name: str
+    samples: FloatArray
+    metrics: dict[str, Scalar]
+    settles: tuple[SettleReport, ...]
+    pictures: NDArray[np.uint8] | None = None
