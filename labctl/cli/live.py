@@ -75,9 +75,13 @@ class Lines(Silent):
         """One line."""
         super().settled(report)
         row, left = self.rows[report.panel], self.seconds_left
+        at = f"{report.index + 1}/{report.of}"
+        what = f"segment {at}"
+        if math.isfinite(report.sigma):
+            slowest = settle_us(report.settle_p95_us)
+            what = f"settle {at}, {report.kind} at sigma {report.sigma:.3g}, p95 {slowest}"
         self._say(
-            f"{row.title}: settle {report.index + 1}/{report.of}, {report.kind} at sigma {report.sigma:.3g}, "
-            f"p95 {settle_us(report.settle_p95_us)}, {words.outcomes(report.outcomes)}"
+            f"{row.title}: {what}, {words.outcomes(report.outcomes)}"
             + ("" if math.isnan(left) else f", {words.clock(left)} left")
         )
 

@@ -94,21 +94,25 @@ def print_sheet(console: Console, run: RunReader) -> None:
 
 
 def steps_table(panel: PanelReader) -> Table:
-    """One row a settle: kind, sigma, settle time, unsettled share, outcomes."""
+    """One row a settle: kind, sigma, settle time, unsettled share, outcomes. A segment has neither of the
+    three in between.
+    """
+    steps = step_statistics(panel)
+    settling = any(math.isfinite(step.sigma) for step in steps)
     table = _table()
-    for heading, width in (("step", 4), ("kind", 9), ("σ", 6), ("p95 µs", 9), ("unsettled", 9)):
+    columns = [("step", 4), ("kind", 9), *([("σ", 6), ("p95 µs", 9), ("unsettled", 9)] if settling else [])]
+    for heading, width in columns:
         justify: JustifyMethod = "left" if heading == "kind" else "right"
         table.add_column(heading, justify=justify, no_wrap=True, min_width=width)
     table.add_column("outcomes")
-    for step in step_statistics(panel):
-        table.add_row(
-            str(step.step),
-            step.kind,
+    for step in steps:
+        settled = (
             f"{step.sigma:.3g}" if math.isfinite(step.sigma) else "–",
             microseconds(step.settle.p95_us) if step.settle else "–",
             share(step.settle.unsettled_share) if step.settle else "–",
-            words.outcomes({outcome.name: count for outcome, count in step.counts.items()}),
         )
+        counts = words.outcomes({outcome.name: count for outcome, count in step.counts.items()})
+        table.add_row(str(step.step), step.kind, *(settled if settling else ()), counts)
     return table
 
 

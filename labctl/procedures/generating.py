@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from labctl.config_files import nearest
 from labctl.devices import ConfigError, DataError, Outcome, ProgramError, Scalar
+from labctl.energy import OscillatorWork, oscillator_account, shipped_constants
 from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
 from labctl.models.checkpoint import list_zoo
 from labctl.models.oscillators.checkpoint import LoadedGenerator, load_generator
@@ -152,7 +153,7 @@ class Generation:
             reports.append(self._report(k, result, share))
             watcher.settled(reports[-1])
         made = self._pictures(pixels)
-        metrics = {**self._metrics(result, made), **rig.readout_summary()}
+        metrics = self._metrics(engine, result, made)
         with uninterrupted():
             log.finish(pixels, metrics, pictures=made, step_pictures=np.stack(shown))
         return PanelResult(self.name, pixels, metrics, tuple(reports), made)
@@ -188,7 +189,9 @@ class Generation:
             host_s=share.host_s,
         )
 
-    def _metrics(self, result: OscillatorResult, made: NDArray[np.uint8]) -> dict[str, Scalar]:
+    def _metrics(
+        self, engine: OscillatorEngine, result: OscillatorResult, made: NDArray[np.uint8]
+    ) -> dict[str, Scalar]:
         scores = self.judge.reference.measure(self.judge.classifier.features(made))
         out: dict[str, Scalar] = {
             "device_time_per_sample_us": result.ledger.device_us / len(made),
@@ -196,7 +199,31 @@ class Generation:
         }
         if np.isfinite(scores.frechet_star):
             out["frechet_star"] = scores.frechet_star
-        return out | {"density": scores.density, "coverage": scores.coverage}
+        return out | {"density": scores.density, "coverage": scores.coverage, **self._energy(engine)}
+
+    def _energy(self, engine: OscillatorEngine) -> dict[str, Scalar]:
+        """Of one image, by the ledger's constants with this board's own frequency and coupling rate."""
+        spec, program = engine.spec, self.program
+        own = {"f0_hz": spec.f0_hz, "eps": spec.eps}
+        account = oscillator_account(
+            OscillatorWork(
+                n=program.topology.n,
+                visible=self.d,
+                cells=program.topology.n_edges,
+                bits=program.bits,
+                duration=float(program.duration.sum()),
+                segments=program.segments,
+                node_bits=program.nodes.injection.bits,
+                reads=len(self.reads),
+                read_bits=spec.read_bits,
+                batch=self.n_samples,
+            ),
+            shipped_constants().replaced(own, "board").values(),
+        )
+        return {
+            "energy_core_j": float(account.core_total_j),
+            "energy_wall_j": float(account.wall_total_j),
+        }
 
     def _real(self) -> tuple[NDArray[np.uint8] | None, NDArray[np.int64] | None]:
         """Real pictures to show beside, class by class; none where the set is not at hand."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from labctl.devices import Scalar
-from labctl.reports.words import duration, number, scalar, settle_us, share
+from labctl.reports.words import duration, number, quantity, scalar, settle_us, share
 from labctl.runlog import RunHeader
 
 Write = Callable[[float], str]
@@ -48,6 +48,10 @@ def _three(value: float) -> str:
     return f"{value:.3f}"
 
 
+def _joules(value: float) -> str:
+    return quantity(value, "J")
+
+
 def _whether(value: float) -> str:
     return "does not leave" if value else "leaves"
 
@@ -77,7 +81,7 @@ _MEANINGS = {
         "out of range", number, "{} samples lay beyond all training pictures; they were drawn at the edge"
     ),
     "frechet_star": _Meaning(
-        "FD*", _three, "{}; 0 as real pictures, 1 a decoded Gaussian; in our classifier's features, not FID"
+        "FD*", _three, "{}; 0 as real pictures, 1 as a Gaussian's; in our classifier's features, not FID"
     ),
     "FID": _Meaning(
         "FID", _two, "{} to the held-out test pictures, by the Inception file given; few samples raise it"
@@ -86,6 +90,13 @@ _MEANINGS = {
     "coverage": _Meaning("coverage", share, "{} of real pictures have a sample among their neighbours"),
     "path_error": _Meaning("path error", _three, "{} latent units rms to the net's own converged sampler"),
     "device_time_per_sample_us": _Meaning("device time", duration, "{} a sample, modelled"),
+    "energy_core_j": _Meaning(
+        "energy, core", _joules, "{} an image, modelled from constants of which most are assumed"
+    ),
+    "energy_wall_j": _Meaning(
+        "energy, wall plug", _joules, "{} an image, host and supply with it; see labctl run ledger_compare"
+    ),
+    "locked_share": _Meaning("locked", share, "{} of the samples kept to the reference oscillator"),
     "state_noise": _Meaning("state noise", number, "{} standard deviation of a step's result over repeats"),
     "camera_exposure_us": _Meaning("camera", duration, "exposed for {}"),
     "camera_transient_share_p95": _Meaning(
@@ -124,7 +135,7 @@ LEGEND = {
     "energy_distance": "E: energy distance to fresh data; 0 for the same distribution, below it by chance",
     "mode_total_variation": "mode error: share of the samples that would have to change mode",
     "class_agreement": "in class: pictures that a classifier puts into the class asked for",
-    "frechet_star": "FD*: in our classifier's features; 0 as fresh real pictures, 1 a decoded Gaussian",
+    "frechet_star": "FD*: in our classifier's features; 0 as fresh real pictures, 1 as a Gaussian's",
     "FID": "FID: to the held-out test pictures, by the Inception file given; few samples raise it",
     "path_error": "path error: rms distance to where the net's own converged sampler ends, latent units",
     "device_time_per_sample_us": "µs/sample: modelled device time, from the rig's own timing",
