@@ -11,15 +11,18 @@ from rich.text import Text
 from labctl.cli.console import err, out
 from labctl.cli.ledger import validate_ledger
 from labctl.cli.live import progress
-from labctl.cli.running import DEFAULT_RIG
+from labctl.cli.running import DEFAULT_RIGS
 from labctl.procedures import (
     Chain,
+    GenerateRecipe,
+    Generation,
     LedgerRecipe,
     Protocol,
     SampleRecipe,
     ScanRecipe,
     TourRecipe,
     chains_of,
+    generations_of,
     load_protocol,
     require_compensable,
     settings_of,
@@ -38,7 +41,12 @@ def validate_protocol(
     if isinstance(protocol.recipe, LedgerRecipe):
         validate_ledger(protocol, rig_name)
         return
-    with open_rig(rig_name or DEFAULT_RIG, records=records, compensated=compensated) as rig:
+    rig_name = rig_name or DEFAULT_RIGS[protocol.recipe.law]
+    if isinstance(protocol.recipe, GenerateRecipe):
+        with open_rig(rig_name) as rig:
+            _print_generations(out(), protocol, generations_of(protocol, protocol.recipe, rig), rig)
+        return
+    with open_rig(rig_name, records=records, compensated=compensated) as rig:
         with progress(quiet=not err().is_terminal) as watcher:
             watcher.doing(f"compiling {protocol.name}")
             chains = chains_of(protocol, rig, watcher.training, dry=True)
@@ -68,6 +76,52 @@ def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: 
     total = sum(chain.device_us(rig) for chain in chains)
     cost = f"{duration(total)} of modelled device time" if total else "computed on the host"
     console.print(Text.assemble(("valid", "green"), f": {settles} settles, {cost}"))
+
+
+def _print_generations(console: Console, protocol: Protocol, generations: list[Generation], rig: Rig) -> None:
+    console.print(Text(protocol.recipe.title, "bold"))
+    console.print(Text(f"one program on {rig.name}", "dim"))
+    for generation in generations:
+        console.print()
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column()
+        for label, text in _generation_facts(generation, rig):
+            grid.add_row(label, text)
+        console.print(grid)
+    console.print()
+    total = sum(generation.expected_us(rig) for generation in generations)
+    made = sum(generation.n_samples for generation in generations)
+    console.print(
+        Text.assemble(("valid", "green"), f": {made:,} pictures, {duration(total)} of modelled device time")
+    )
+
+
+def _generation_facts(generation: Generation, rig: Rig) -> list[tuple[str, RenderableType]]:
+    program, spec, recipe = generation.program, rig.oscillators.spec, generation.recipe
+    topology = program.topology
+    units = ", ".join(f"{d:g}" for d in program.duration)
+    us = float(program.duration.sum()) * spec.unit_us
+    coercions = generation.coercions(rig)
+    return [
+        ("model", f"{generation.loaded.card.name}: {topology.summary}"),
+        (
+            "couplings",
+            f"{topology.n_edges:,} directed at {program.bits} bits in {program.segments} segments, "
+            f"{program.n_bytes / 1000:.1f} kB with the nodes' parameters",
+        ),
+        ("read", f"{len(program.visible)} oscillators, {spec.read_bits} bits a turn"),
+        ("samples", f"{recipe.samples:,}"),
+        ("segments", f"{units} units of {spec.unit_us:.3g} µs: {duration(us)} a sample"),
+        ("device time", f"{duration(generation.expected_us(rig))} in all, modelled"),
+        (
+            "coercions",
+            Text("\n".join(sorted({str(c) for c in coercions})), "yellow")
+            if coercions
+            else "none: the board's converters hold every parameter",
+        ),
+        ("to --set", Text(_settings(recipe), "dim")),
+    ]
 
 
 def _kind(protocol: Protocol, chains: list[Chain]) -> str:
@@ -142,7 +196,7 @@ def _weights(chain: Chain) -> str:
     return f"{machines} machines in sequence of {each}, {shown}"
 
 
-def _settings(recipe: SampleRecipe) -> str:
+def _settings(recipe: SampleRecipe | GenerateRecipe) -> str:
     """Every key that --set takes, with its value here."""
     kept = recipe.model_dump(mode="json", exclude={"kind", "title", "about", "law", "engines"})
     return "  ".join(f"{key}={value}" for key, value in kept.items() if value != "")

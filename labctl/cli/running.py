@@ -10,7 +10,7 @@ from typing import Any
 from labctl.cli.console import err, out, print_json
 from labctl.cli.session import session
 
-DEFAULT_RIG = "optical-twin"
+DEFAULT_RIGS = {"loop": "optical-twin", "oscillator": "oscillator-twin"}  # by the recipe's law
 
 
 def run_protocol(
@@ -43,7 +43,7 @@ def run_protocol(
 
         run_ledger(protocol, rig_name, folder, as_json=as_json, quiet=quiet)
         return
-    rig_name = rig_name or DEFAULT_RIG
+    rig_name = rig_name or DEFAULT_RIGS[protocol.recipe.law]
     with progress(quiet=quiet) as watcher:
         watcher.doing(f"opening {rig_name}")
         with open_rig(rig_name, records=records, compensated=compensated) as rig:

@@ -19,7 +19,7 @@ from labctl.energy.account import Account, total
 from labctl.energy.constants import Value
 from labctl.energy.host import behind_supply_j, cable_s, host_j
 
-MOST_BITS = 16
+MOST_BITS, MOST_READ_BITS = 16, 32
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class OscillatorWork:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("bits", "node_bits", "read_bits"):
-            _check(1 <= getattr(self, field) <= MOST_BITS, field, getattr(self, field), f"1 to {MOST_BITS}")
+        for field, most in (("bits", MOST_BITS), ("node_bits", MOST_BITS), ("read_bits", MOST_READ_BITS)):
+            _check(1 <= getattr(self, field) <= most, field, getattr(self, field), f"1 to {most}")
         for field in ("visible", "batch"):
             _check(getattr(self, field) >= 1, field, getattr(self, field), "1 or more")
         for field in ("reads", "inits", "anchor_writes", "node_values"):

@@ -51,7 +51,7 @@ def frechet_distance(a: FeatureMoments, b: FeatureMoments) -> float:
 
 
 def frechet_star(distance: float, floor: float, gaussian: float) -> float:
-    """FD* = (FD - floor) / (FD_Gaussian - floor): 0 for fresh real pictures, 1 for a Gaussian (of pixels, or decoded)."""
+    """FD* = (FD - floor) / (FD_Gaussian - floor): 0 for fresh real pictures, 1 for a Gaussian's."""
     if not gaussian > floor:
         raise DataError(f"the Gaussian's distance {gaussian:g} is not above the floor {floor:g}")
     return (distance - floor) / (gaussian - floor)

@@ -1,11 +1,13 @@
 """Recipe to plan to run."""
 
 from labctl.procedures.compensating import require_compensable
+from labctl.procedures.generating import Generation, generations_of
 from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.ledgering import LedgerResult, LedgerRow, ledger
 from labctl.procedures.parts import Part
 from labctl.procedures.plan import Chain, chains_of, check_state_noise
 from labctl.procedures.recipe import (
+    GenerateRecipe,
     Protocol,
     SampleRecipe,
     ScanRecipe,
@@ -21,6 +23,8 @@ from labctl.procedures.watching import PanelResult, SettleReport, Watcher
 
 __all__ = [
     "Chain",
+    "GenerateRecipe",
+    "Generation",
     "LedgerRecipe",
     "LedgerResult",
     "LedgerRow",
@@ -37,6 +41,7 @@ __all__ = [
     "Watcher",
     "chains_of",
     "check_state_noise",
+    "generations_of",
     "ledger",
     "load_protocol",
     "parse_setting",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.config_files import nearest
-from labctl.devices import ConfigError, DataError, Outcome, ProgramError, Scalar
+from labctl.devices import Coercion, ConfigError, DataError, Outcome, ProgramError, Scalar
 from labctl.energy import OscillatorWork, oscillator_account, shipped_constants
 from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
 from labctl.models.checkpoint import list_zoo
@@ -24,7 +24,7 @@ from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.recipe import GenerateRecipe, Protocol
 from labctl.procedures.records import as_bytes, scalars_of
 from labctl.procedures.watching import PanelResult, SettleReport, Watcher
-from labctl.programs import OscillatorProgram
+from labctl.programs import OscillatorProgram, board_image
 from labctl.rig import Rig
 from labctl.runlog import DeviceTime, OscillatorRecord, PanelPlan, PanelWriter, StepLedger, StepRecord
 
@@ -95,6 +95,11 @@ class Generation:
         spec = rig.oscillators.spec
         each = spec.setup_us + float(self.program.duration.sum()) * spec.unit_us
         return self.n_samples * (each + len(self.reads) * spec.read_us)
+
+    def coercions(self, rig: Rig) -> tuple[Coercion, ...]:
+        """What the board's converters apply differently; raises what it cannot hold."""
+        spec, beyond = rig.oscillators.spec, self.recipe.beyond_averaging
+        return board_image(self.program, spec, beyond_averaging=beyond)[1]
 
     def panel(self, rig: Rig) -> PanelPlan:
         """Its place in the file."""
@@ -269,8 +274,9 @@ def _loaded(recipe: GenerateRecipe) -> LoadedGenerator:
             loaded = load_generator(name)
             if loaded.card.bits != recipe.bits:
                 raise ConfigError(
-                    f"bits is {recipe.bits}, but {name} has {loaded.card.bits or 'float'} couplings; "
-                    "allowed: the bits that it was trained for"
+                    f"bits is {recipe.bits}, but {name} has couplings of "
+                    f"{f'{loaded.card.bits} bits' if loaded.card.bits else 'floats'}; allowed: what it was "
+                    "trained for"
                 )
             return loaded
     raise ConfigError(
