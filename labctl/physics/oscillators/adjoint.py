@@ -35,8 +35,8 @@ _NONE = np.zeros(0, np.float32)
 def _graph(edges: Edges) -> Graph:
     """The edges as the kernels read them."""
     return Graph(
-        edges.row_start.astype(np.int64), edges.source.astype(np.int64) * PAIR,
-        edges.column_start.astype(np.int64), edges.target[edges.by_source].astype(np.int64) * PAIR,
+        edges.row_start, edges.source * np.int32(PAIR),
+        edges.column_start, edges.target[edges.by_source] * np.int32(PAIR),
     )  # fmt: skip
 
 
@@ -68,18 +68,18 @@ class Plan:
 
     def draws(self, blocks: int) -> Draws:
         """The noise; normal is empty where there is none."""
-        sd = np.zeros(len(self.durations), np.float32)
+        force = np.zeros(len(self.durations), np.float32)
         noise = self.noise
         quiet = noise is None or noise.diffusion == 0
         half = 0 if quiet else 2 * -(-self.edges.n // 4)
         value, ids = np.empty(LANES * half, np.float32), np.zeros(blocks * LANES, np.uint32)
         key, first_step = np.zeros(2, np.uint32), 0
         if noise is not None and not quiet:
-            sd[:] = [noise.sd(span / self.steps) for span in self.durations]
+            force[:] = [noise.force(span / self.steps) for span in self.durations]
             key, first_step = np.array(noise.stream.key(), np.uint32), noise.first_step
             ids[: len(noise.sample_id)] = noise.sample_id
         return Draws(
-            sd, key, ids.reshape(blocks, LANES), first_step, np.empty((2, LANES, half), np.uint32), value,
+            force, key, ids.reshape(blocks, LANES), first_step, np.empty((2, LANES, half), np.uint32), value,
             value.view(np.int32), np.empty(LANES * half, np.float32),
             np.empty((LANES, 2 * half), np.float32), aligned(0 if quiet else self.edges.n * LANES),
         )  # fmt: skip

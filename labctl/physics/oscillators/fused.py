@@ -36,12 +36,13 @@ from labctl.physics.oscillators.lanes import (
     store,
     store_half,
     store_pair,
+    whole_at,
 )
 
 PAIR = 2 * LANES
 NODE = 4  # numbers of a site in a node table: a, b, 2 l, w
 _F = np.float32
-Index = NDArray[np.int64]
+Index = NDArray[np.int32]  # int64 would push dense couplings out of the nearest cache
 
 
 class Graph(NamedTuple):
@@ -81,12 +82,12 @@ class Segment(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Noise: standard deviation a step of each segment [K] (rad), key, ids [blocks, 32], and scratch.
+    """Noise: size of the random force in each segment [K] (rad per unit time), key, ids [blocks, 32].
 
-    normal [n 32] is empty where there is none.
+    The rest is scratch; normal [n 32] is empty where there is no noise.
     """
 
-    sd: Float32
+    force: Float32
     key: NDArray[np.uint32]
     ids: NDArray[np.uint32]
     first_step: int
@@ -121,7 +122,7 @@ def _brackets(i: Any, graph: Any, segment: Any, pairs: Any, now: Any) -> Any:  #
         b = b + load(segment.inject, i * PAIR + LANES)
     for e in range(graph.row[i], graph.row[i + 1]):
         k = spread_at(segment.coupling, e)
-        place = now + graph.source[e]
+        place = now + whole_at(graph.source, e)
         a = fma(k, load(pairs, place), a)
         b = fma(k, load(pairs, place + LANES), b)
     return a, fma(spread_at(segment.node, NODE * i + 2), load(pairs, now + i * PAIR + LANES), b)
@@ -189,7 +190,7 @@ def _draw(draws: Any, block: Any, step: Any) -> None:  # pragma: no cover - comp
 
 @njit(nogil=True, cache=True)
 def _step(  # pragma: no cover - compiled
-    theta: Any, base: Any, graph: Any, segment: Any, normal: Any, sd: Any, scratch: Any, now: Any
+    theta: Any, base: Any, graph: Any, segment: Any, normal: Any, force: Any, scratch: Any, now: Any
 ) -> Any:
     """One step of theta [n 32] at `base`, in place; returns where its new sines and cosines are in pairs."""
     n = graph.row.size - 1
@@ -205,12 +206,12 @@ def _step(  # pragma: no cover - compiled
             s = load(pairs, now + i * PAIR)
             c = load(pairs, now + i * PAIR + LANES)
             slope = fma(c, a, spread_at(segment.node, NODE * i + 3)) - s * b
+            if normal.size:
+                slope = fma(spread(force), load(normal, i * LANES), slope)
             x = load(theta, base + i * LANES)
             so_far = x if m == 0 else load(change, i * LANES)
             so_far = fma(part, slope, so_far)
             if last:
-                if normal.size:
-                    so_far = fma(spread(sd), load(normal, i * LANES), so_far)
                 store(theta, base + i * LANES, so_far)
                 x = so_far
             else:
@@ -246,13 +247,13 @@ def forward(  # pragma: no cover - compiled
                     kept[k, t // stride, block, :] = state
                 if draws.normal.size:
                     _draw(draws, block, k * steps + t)
-                now = _step(state, origin, graph, segment, draws.normal, draws.sd[k], scratch, now)
+                now = _step(state, origin, graph, segment, draws.normal, draws.force[k], scratch, now)
         _to_rows(state, origin, np.int64(LANES), out, block)
 
 
 @njit(nogil=True, cache=True)
 def _stages(  # pragma: no cover - compiled
-    theta: Any, base: Any, adjoint: Any, graph: Any, segment: Any, scratch: Any
+    theta: Any, base: Any, adjoint: Any, graph: Any, segment: Any, normal: Any, force: Any, scratch: Any
 ) -> None:
     """All stages of a step again: pairs of each, own_i = s A + c B - 2 l s^2, and p, q of the last one."""
     n = graph.row.size - 1
@@ -275,6 +276,8 @@ def _stages(  # pragma: no cover - compiled
                 store_pair(weighed, m % 2 * n * PAIR + i * PAIR, slope_adjoint * c, slope_adjoint * s)
             else:
                 slope = fma(c, a, spread_at(segment.node, NODE * i + 3)) - s * b
+                if normal.size:
+                    slope = fma(spread(force), load(normal, i * LANES), slope)
                 s, c = sine_cosine(fma(ahead, slope, load(theta, base + i * LANES)))
                 store_pair(pairs, now + n * PAIR + i * PAIR, s, c)
 
@@ -301,7 +304,7 @@ def _reverse(  # pragma: no cover - compiled
             to_p, to_q = zero, zero
             for e in range(graph.column[i], graph.column[i + 1]):
                 k = spread_at(segment.outgoing, e)
-                place = here + graph.target[e]
+                place = here + whole_at(graph.target, e)
                 p = load(weighed, place)
                 q = load(weighed, place + LANES)
                 to_p = fma(k, p, to_p)
@@ -368,10 +371,21 @@ def backward(  # pragma: no cover - compiled
                     if draws.normal.size:
                         _draw(draws, block, k * steps + first + t)
                     now = _step(
-                        states, (t + 1) * size, graph, segment, draws.normal, draws.sd[k], scratch, now
+                        states, (t + 1) * size, graph, segment, draws.normal, draws.force[k], scratch, now
                     )
                 for t in range(count - 1, -1, -1):
-                    _stages(states, t * size, adjoint[block], graph, segment, scratch)
+                    if draws.normal.size:
+                        _draw(draws, block, k * steps + first + t)
+                    _stages(
+                        states,
+                        t * size,
+                        adjoint[block],
+                        graph,
+                        segment,
+                        draws.normal,
+                        draws.force[k],
+                        scratch,
+                    )
                     _reverse(
                         adjoint[block], graph, segment, scratch, d_coupling[k], d_node[k], d_inject[block]
                     )

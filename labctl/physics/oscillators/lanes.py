@@ -179,6 +179,16 @@ def spread_at(typing: Any, array: Any, place: Any) -> Any:
 
 
 @_in_compiled_code
+def whole_at(typing: Any, array: Any, place: Any) -> Any:
+    """array[place] (int32), for a place that is never negative: without the test for one."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.sext(builder.load(_pointer(context, builder, signature, args)), ir.IntType(64))
+
+    return types.int64(array, types.intp), build
+
+
+@_in_compiled_code
 def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
     """x y + z, in one rounding where the processor has it."""
     return FULL(FULL, FULL, FULL), lambda context, builder, signature, args: _call(
