@@ -35,7 +35,7 @@ def aligned(*shape: int, fill: float | None = 0.0) -> NDArray[np.float32]:
     raw = np.empty(size + _ALIGNMENT // 4, np.float32)  # zeros would ask the system for new pages each time
     if fill is not None:
         raw.fill(fill)
-    skip = (-raw.ctypes.data % _ALIGNMENT) // 4
+    skip = (-raw.__array_interface__["data"][0] % _ALIGNMENT) // 4
     return raw[skip : skip + size].reshape(shape)
 
 
