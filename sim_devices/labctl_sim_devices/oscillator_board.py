@@ -31,7 +31,7 @@ from labctl_sim_devices.oscillator_integration import LANES, advance, rates_into
 
 FloatArray = NDArray[np.float64]
 Floats = NDArray[np.floating]
-MAX_STEP_RATE = 0.35  # step times the fastest rate: phases within 1e-5 rad of eight times finer steps (tests)
+MAX_STEP_RATE = 0.35  # step times the fastest rate: phases within 1e-5 rad rms of eight times finer steps
 MIN_STEPS_PER_UNIT = 10.0
 
 
