@@ -6,7 +6,7 @@ its sensitivity. What the averaged law leaves out (ripple at twice the frequency
 is there.
 """
 
-from foreign_board.device import WaveformBoard
+from foreign_board.device import WaveformBoard, WaveformWorld
 from foreign_board.waveform import Wiring, played
 
-__all__ = ["WaveformBoard", "Wiring", "played"]
+__all__ = ["WaveformBoard", "WaveformWorld", "Wiring", "played"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from foreign_board.waveform import Wiring, played
 from numpy.typing import NDArray
 
+from foreign_board.waveform import Wiring, played
 from labctl.devices import (
     BoardImage,
     BoardSpec,
@@ -29,12 +29,11 @@ Real = NDArray[np.float64]
 SUPPLY_C = 25.0
 
 
-class WaveformBoard(OscillatorBoard):
-    """Oscillators with their carrier; perfect but for an own detuning `offsets` [n] in units (none: 0)."""
+class WaveformWorld:
+    """Oscillators with their carrier, perfect but for an own detuning `offsets` [n] in units (none: 0)."""
 
     def __init__(
         self,
-        name: str,
         topology: Topology | None = None,
         *,
         seed: int = 0,
@@ -43,14 +42,12 @@ class WaveformBoard(OscillatorBoard):
         read_bits: int = 16,
         offsets: Real | None = None,
     ) -> None:
-        super().__init__(name)
         wiring = grid(8, 8, 2) if topology is None else topology
-        self._seed = seed
-        self._offsets = np.zeros(wiring.n) if offsets is None else np.asarray(offsets, np.float64)
-        self._held_image: BoardImage | None = None
+        self.seed = seed
+        self.offsets = np.zeros(wiring.n) if offsets is None else np.asarray(offsets, np.float64)
         self.now_us = 0.0
         self.present = True
-        self._spec = BoardSpec(
+        self.spec = BoardSpec(
             topology=wiring,
             usable=np.ones(wiring.n_edges, np.bool_),
             coupling_bits=4,
@@ -78,16 +75,28 @@ class WaveformBoard(OscillatorBoard):
             link=LinkSpec(50.0, 100.0),
         )
 
+    def unplug(self) -> None:
+        self.present = False
+
+
+class WaveformBoard(OscillatorBoard):
+    """The board in such a world."""
+
+    def __init__(self, name: str, world: WaveformWorld) -> None:
+        super().__init__(name)
+        self._world, self._spec = world, world.spec
+        self._memory: BoardImage | None = None
+
     @property
     def spec(self) -> BoardSpec:
         return self._spec
 
     def _do_open(self) -> Identity:
         self._require_power("open")
-        return Identity("elsewhere", "waveform board", f"WAVE-{self._seed}", "1", simulated=True)
+        return Identity("elsewhere", "waveform board", f"WAVE-{self._world.seed}", "1", simulated=True)
 
     def _do_close(self) -> None:
-        self._held_image = None
+        self._memory = None
 
     def _do_snapshot(self) -> Mapping[str, Scalar]:
         self._require_power("snapshot")
@@ -99,21 +108,23 @@ class WaveformBoard(OscillatorBoard):
 
     def _do_load(self, image: BoardImage) -> LoadReceipt:
         self._require_power("load")
-        self._held_image = image
+        self._memory = image
         n_bytes = self._spec.image_bytes(image.segments)
         took_us = self._spec.link.latency_us + n_bytes / self._spec.link.mbyte_per_s
-        self.now_us += took_us
+        self._world.now_us += took_us
         return LoadReceipt(image.crc, True, n_bytes, took_us)
 
-    def _do_loaded(self) -> BoardImage | None:
-        self._require_power("loaded")
-        return self._held_image
+    def _do_loaded(self, operation: str) -> BoardImage | None:
+        self._require_power(operation)
+        return self._memory
 
     def _do_count_frequency(self, gate_us: float, detuning: NDArray[np.int64]) -> FrequencyCount:
         self._require_power("count_frequency")
-        units = self._offsets + detuning * self._spec.detuning.range_units / self._spec.detuning.max_code
+        units = (
+            self._world.offsets + detuning * self._spec.detuning.range_units / self._spec.detuning.max_code
+        )
         periods = self._spec.f0_hz * (1 + self._spec.eps * units) * gate_us * 1e-6
-        self.now_us += gate_us
+        self._world.now_us += gate_us
         reference = int(self._spec.f0_hz * gate_us * 1e-6)
         return FrequencyCount(np.floor(periods).astype(np.int64), reference, gate_us)
 
@@ -133,7 +144,7 @@ class WaveformBoard(OscillatorBoard):
         read = np.rint(phases * (turn / (2 * np.pi))).astype(np.int64) % turn
         batch = len(codes.sample_id)
         run_us = float(image.ticks[play].sum() * spec.tick_us)
-        self.now_us += batch * (spec.setup_us + run_us + len(read_at_us) * spec.read_us)
+        self._world.now_us += batch * (spec.setup_us + run_us + len(read_at_us) * spec.read_us)
         fine = np.ones(batch, np.bool_)
         return Phases(read.transpose(1, 0, 2), fine, ~fine, SUPPLY_C, read_at_us, run_us)
 
@@ -144,7 +155,7 @@ class WaveformBoard(OscillatorBoard):
             return np.asarray(codes.start_phase * (2 * np.pi / turn))
         noise = np.stack(
             [
-                np.random.Generator(np.random.Philox(key=[self._seed, int(i)], counter=codes.step_id))
+                np.random.Generator(np.random.Philox(key=[self._world.seed, int(i)], counter=codes.step_id))
                 .standard_normal(spec.n)
                 for i in codes.sample_id
             ]
@@ -168,10 +179,10 @@ class WaveformBoard(OscillatorBoard):
             cosine=cosine,
             sine=sine,
             double=image.second[k][None] * (spec.second.range_units / spec.second.max_code),
-            offset=(trim + self._offsets)[None],
+            offset=(trim + self._world.offsets)[None],
             length=float(image.ticks[k] * spec.tick_us * radians_per_us),
         )
 
     def _require_power(self, operation: str) -> None:
-        if not self.present:
+        if not self._world.present:
             raise DeviceUnavailable("no power", device=self.name, operation=operation)

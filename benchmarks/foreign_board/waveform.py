@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Real = NDArray[np.float64]
-STEPS_A_PERIOD = 24  # Runge-Kutta of fourth order: halving the step moves phases by less than 1e-5 rad
+STEPS_A_PERIOD = 24  # Runge-Kutta of fourth order: halving the step moves phases by less than 1e-5 rad rms
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from labctl_sim_devices.oscillator_integration import LANES, advance, rates_into
 
 FloatArray = NDArray[np.float64]
 Floats = NDArray[np.floating]
-MAX_STEP_RATE = 0.35  # step times the fastest rate: phases within 1e-5 rad of eight times finer steps (tests)
+MAX_STEP_RATE = 0.35  # step times the fastest rate: phases within 1e-5 rad rms of eight times finer steps
 MIN_STEPS_PER_UNIT = 10.0
 
 
@@ -58,7 +58,7 @@ class OscillatorBoardTwin(OscillatorBoard):
         self._bench = bench
         wiring = bench.topology
         self._row_start = np.searchsorted(wiring.target, np.arange(wiring.n + 1)).astype(np.int32)
-        self._image: BoardImage | None = None
+        self._memory: BoardImage | None = None
         self.flip_bit = False  # a fault to inject: the next load writes one bit wrongly
 
     @property
@@ -103,16 +103,16 @@ class OscillatorBoardTwin(OscillatorBoard):
         return Identity("labctl", "simulated oscillator board", serial, "1", simulated=True)
 
     def _do_close(self) -> None:
-        self._image = None  # safe state: couplings and injections off
+        self._memory = None  # safe state: couplings and injections off
 
     def _do_snapshot(self) -> Mapping[str, Scalar]:
         self._require_bench("snapshot")
         p = self._bench.profile
         return {
-            "oscillators": self._bench.topology.n,
+            "oscillator_count": self._bench.topology.n,
             "f0_mhz": p.f0_hz * 1e-6,
             "unit_us": self.spec.unit_us,
-            "segments_loaded": 0 if self._image is None else self._image.segments,
+            "segment_count": 0 if self._memory is None else self._memory.segments,
             "temperature_c": self._do_temperature_c(),
         }
 
@@ -126,14 +126,14 @@ class OscillatorBoardTwin(OscillatorBoard):
         n_bytes = spec.image_bytes(image.segments)
         if self.flip_bit:
             image, self.flip_bit = replace(image, ticks=image.ticks ^ 1), False
-        self._image = image
+        self._memory = image
         duration_us = spec.link.beside_us(n_bytes, 0.0)
         self._bench.advance(duration_us)
         return LoadReceipt(image.crc, read_back=True, n_bytes=n_bytes, duration_us=duration_us)
 
-    def _do_loaded(self) -> BoardImage | None:
-        self._require_bench("loaded")
-        return self._image
+    def _do_loaded(self, operation: str) -> BoardImage | None:
+        self._require_bench(operation)
+        return self._memory
 
     def _do_count_frequency(self, gate_us: float, detuning: NDArray[np.int64]) -> FrequencyCount:
         self._require_bench("count_frequency")
@@ -356,9 +356,7 @@ class _TileRun:
         return np.asarray(np.abs(rate).max(axis=0)[: self._samples])
 
 
-def _pieces(
-    lengths_us: Floats, read_at_us: FloatArray
-) -> list[tuple[int, float, float, tuple[int, ...]]]:
+def _pieces(lengths_us: Floats, read_at_us: FloatArray) -> list[tuple[int, float, float, tuple[int, ...]]]:
     """(segment, begin, end, reads at its end) of stretches that no segment's end or read interrupts."""
     found: list[tuple[int, float, float, tuple[int, ...]]] = []
     begin, t = 0.0, 0

@@ -92,3 +92,8 @@ PROFILES = ProfileFolder("oscillator_profiles", OscillatorProfile, "board50")
 def load_oscillator_profile(name: str, overrides: dict[str, Any] | None = None) -> OscillatorProfile:
     """A shipped oscillator profile by name, or a profile file, with single values replaced."""
     return PROFILES.load(name, overrides)
+
+
+def oscillator_profile_names() -> list[str]:
+    """Names of the shipped oscillator profiles."""
+    return PROFILES.names()
