@@ -17,7 +17,7 @@ from common import cell
 
 from labctl.devices.errors import DataError
 from labctl.models.checkpoint import zoo_folder
-from labctl.models.oscillators.checkpoint import load_generator
+from labctl.models.oscillators.checkpoint import check_data, load_generator
 from labctl.models.oscillators.controls import ControlName, PerceptronGenerator, control
 from labctl.models.oscillators.fitting import fit
 from labctl.models.oscillators.generator import OscillatorGenerator
@@ -105,9 +105,10 @@ def line(what: str, row: dict[str, float], note: str = "") -> str:
 
 def table(name: str) -> list[str]:
     recipe = recipe_of(name)
-    judge = PictureJudge.of(recipe.classifier, recipe.reference)
-    reference = judge.reference
     floats, codes = (load_generator(f"{name}_oscillators{end}") for end in ("", f"-{BITS}bit"))
+    check_data(codes.card, recipe.data_set, recipe.side)
+    judge = PictureJudge.named_by(codes.card)
+    reference = judge.reference
     data = picture_data(recipe.data_set, recipe.side)
     reach, aim = BARS.get(name, (float("nan"), float("nan")))
     lines = [

@@ -272,6 +272,35 @@ def _quality(metrics: dict[str, float]) -> str:
     return f"E {metrics['energy_distance_sigma_min_0.06'] * 1e3:.2f}e-3"
 
 
+def oscillators() -> str:
+    """Shipped generators of oscillators, with what their cards say."""
+    import json
+
+    from labctl.models.checkpoint import zoo_folder
+    from labctl.models.oscillators.checkpoint import KIND, load_generator
+
+    rows = []
+    for path in sorted(zoo_folder().glob("*.json")):
+        if json.loads(path.read_text(encoding="utf-8"))["kind"] != KIND:
+            continue
+        card = load_generator(path.stem).card
+        m = card.metrics
+        rows.append(
+            (
+                f"`{card.name}`",
+                f"{card.side} × {card.side}",
+                f"{card.shape.segments}",
+                "float" if card.program_bytes is None else f"{card.bits} bit, {card.program_bytes:,} bytes",
+                card.objective,
+                f"FD* {m['frechet_star']:.3f} ({m['frechet_star_8x_steps']:.3f})",
+                _trained(card.model_dump()),
+                f"`{card.sha256[:12]}`",
+            )
+        )
+    head = ("generator", "pixels", "segments", "codes", "objective", "figures", "training", "sha256")
+    return markdown(head, rows)
+
+
 def picture_nets() -> str:
     """Shipped classifiers, autoencoders and references, with what their cards say."""
     import json
@@ -284,8 +313,12 @@ def picture_nets() -> str:
             f"mean squared error {m['mean_squared_error_test']:.4f} on the test pictures"
         ),
         "picture-reference": lambda m: (
-            f"floor {m['frechet_floor']:.3f}, Gaussian {m['frechet_gaussian']:.2f}; "
-            f"the autoencoder alone: FD* {m['frechet_star_reconstructions']:.4f}"
+            f"floor {m['frechet_floor']:.3f}, Gaussian {m['frechet_gaussian']:.2f}"
+            + (
+                f"; the autoencoder alone: FD* {m['frechet_star_reconstructions']:.4f}"
+                if "frechet_star_reconstructions" in m
+                else " (of pixels)"
+            )
         ),
     }
     cards = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(zoo_folder().glob("*.json"))}
@@ -406,6 +439,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "drivers": drivers,
     "schemes": schemes,
     "denoisers": denoisers,
+    "oscillators": oscillators,
     "picture_nets": picture_nets,
     "profiles": profiles,
     "terms": terms,

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labctl.devices.errors import CheckpointError
+from labctl.models.checkpoint import find_checkpoint, read_tensors
 from labctl.models.classifier import Classifier, load_classifier
-from labctl.models.oscillators.checkpoint import NetName
+from labctl.models.oscillators.checkpoint import GeneratorCard, NetName
 from labctl.models.picture_metrics import nearest_pictures
 from labctl.models.picture_reference import PictureReference, load_reference
 from labctl.models.pictures import Pictures, as_pictures
@@ -47,8 +49,6 @@ class PictureJudge:
     @classmethod
     def of(cls, classifier: str, reference: str) -> PictureJudge:
         """By shipped names or paths; CheckpointError where the two do not belong together."""
-        from labctl.models.checkpoint import find_checkpoint, read_tensors
-
         judge, card = load_classifier(classifier)
         found = load_reference(reference, classifier_sha256=card["sha256"])
         of_reference = read_tensors(find_checkpoint(reference))[1]
@@ -58,6 +58,18 @@ class PictureJudge:
             NetName(name=classifier, sha256=card["sha256"]),
             NetName(name=reference, sha256=of_reference["sha256"]),
         )
+
+    @classmethod
+    def named_by(cls, card: GeneratorCard) -> PictureJudge:
+        """The one that a card's figures are of; CheckpointError where nets of those names are others now."""
+        found = cls.of(card.classifier.name, card.reference.name)
+        for said, here in ((card.classifier, found.classifier_name), (card.reference, found.reference_name)):
+            if said.sha256 != here.sha256:
+                raise CheckpointError(
+                    f"{said.name}: sha256 {here.sha256}; allowed: {said.sha256}, the one the card of "
+                    f"{card.name} names (figures of another net could not be compared)"
+                )
+        return found
 
     def scores(self, draw: Draw, *, seed: int = DRAW_SEED) -> GeneratorScores:
         """Scores of what `draw` makes; DataError for pictures of another side than the judge's."""

@@ -118,6 +118,15 @@ def test_tables_that_do_not_fit_are_refused(made: list[Path], tmp_path: Path) ->
             load_generator(path)
 
 
+def test_figures_of_another_judge_are_refused(made: list[Path]) -> None:
+    card = load_generator(made[1]).card
+    assert PictureJudge.named_by(card).classifier.side == 8
+    for field in ("classifier", "reference"):
+        name = getattr(card, field).model_copy(update={"sha256": "0"})
+        with pytest.raises(CheckpointError, match="allowed: 0, the one the card of tiny-4bit names"):
+            PictureJudge.named_by(card.model_copy(update={field: name}))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
@@ -190,9 +199,7 @@ def test_shipped_generators_are_what_their_cards_say(name: str) -> None:
     assert loaded.card.settings == recipe.train.model_dump(mode="json")
     assert loaded.generator.shape == recipe.shape
     check_data(loaded.card, recipe.data_set, recipe.side)
-    judge = PictureJudge.of(loaded.card.classifier.name, loaded.card.reference.name)
-    assert judge.classifier_name == loaded.card.classifier
-    assert judge.reference_name == loaded.card.reference
+    judge = PictureJudge.named_by(loaded.card)
     scores = judge.scores(lambda count, seed: loaded.generator.generate(count, seed=seed))
     assert scores.frechet_star == pytest.approx(loaded.card.metrics["frechet_star"], abs=0.02)
     assert loaded.card.bits is None or path_size(loaded.path) < 30_000
