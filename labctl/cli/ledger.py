@@ -172,9 +172,12 @@ def held(found: Posterior) -> str:
         f"({share(found.prior_share)}). "
     )
     if not found.ranking:
-        return told + (
-            f"Too few, or all: no constant can be ranked; own values give {number(found.at_own)}, at the "
-            f"ends of all intervals it is {number(found.lowest)} to {number(found.highest)}."
+        return told
+    if found.nearest is not None:
+        told += (
+            f"Own values give {number(found.at_own)}, the ends of all intervals {number(found.lowest)} to "
+            f"{number(found.highest)}. What follows is of the 1% of draws that come nearest, with "
+            f"{number(found.nearest[0])} to {number(found.nearest[1])}. "
         )
     return told + (
         f"Moved: distance of a constant's distribution given the claim from the one before (chance: below "

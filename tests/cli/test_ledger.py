@@ -22,6 +22,7 @@ def test_it_prints_costs_claims_and_what_must_be_true(labctl) -> None:
         "core", "wall plug", "8x8, radius 2", "48 rows, 5 settles", "(this CPU)", "couplings", "reload",
         "programming", "host", "claim: 23 µJ an image", "claim: 2 to 3 mJ", "23 µJ an image: core",
         "100x, core: 28x28, radius 2 against generator", "moved", "f0_hz", "power assumed",
+        "the 1% of draws that come nearest",
     ):  # fmt: skip
         assert word in ended.out, word
     (file,) = Path("runs").glob("ledger_compare_*.json")

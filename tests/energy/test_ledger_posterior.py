@@ -79,12 +79,24 @@ def test_the_ranking_finds_a_planted_cause_and_says_where_it_must_be() -> None:
     assert found.highest == pytest.approx(5e-3**2 * 100e-6)
 
 
-def test_a_claim_that_always_or_never_holds_ranks_nothing() -> None:
-    draws = SHIPPED.draws(1024, 1)
-    for low, kept in ((1e9, 0), (1e-30, 1024)):
-        found = posterior("all or nothing", draws, core, Target(low))
-        assert (found.kept, found.ranking) == (kept, ())
-        assert found.prior_share == kept / 1024
+def test_a_claim_that_always_holds_ranks_nothing() -> None:
+    found = posterior("all", SHIPPED.draws(1024, 1), core, Target(1e-30))
+    assert (found.kept, found.prior_share, found.ranking) == (1024, 1.0, ())
+
+
+def test_where_a_claim_never_holds_the_nearest_draws_stand_in() -> None:
+    draws = SHIPPED.draws(8192, 1)
+    drawn = core(draws.values)
+    # most energy: slow oscillators; least: the reload is what is left, so cheap bits
+    cases = ((Target(1e9), 0.99, "f0_hz"), (Target(1e-30, 1e-20), 0.01, "e_bit_j"))
+    for target, share, first in cases:
+        found = posterior("never", draws, core, target)
+        assert (found.kept, found.prior_share) == (0, 0)
+        edge = np.quantile(drawn, share)
+        assert found.nearest[0 if share > 0.5 else 1] == pytest.approx(edge, rel=0.02)
+        assert found.ranking[0].name == first
+        assert found.ranking[0].median < found.ranking[0].prior_median
+        assert all(one.alone is None for one in found.ranking)
 
 
 def test_a_claim_met_as_it_is_needs_nothing_alone() -> None:
