@@ -168,6 +168,32 @@ def rigs() -> str:
     return markdown(("rig", "engine", "profile", ""), rows)
 
 
+def ledger_constants() -> str:
+    """Every constant of the energy ledger, with where it comes from."""
+    from labctl.energy import shipped_constants
+    from labctl.reports.words import quantity
+
+    rows = [
+        (
+            f"`{name}`",
+            c.meaning,
+            quantity(c.value, c.unit),
+            " to ".join(quantity(end, c.unit) for end in c.interval) + f", {c.distribution}",
+            c.provenance,
+            c.source,
+        )
+        for name, c in shipped_constants().table.items()
+    ]
+    return markdown(("constant", "is", "value", "interval", "provenance", "source"), rows)
+
+
+def ledger_claims() -> str:
+    """What others claim."""
+    from labctl.energy import shipped_claims
+
+    return markdown(("claim", "said by"), [(claim.says, claim.source) for claim in shipped_claims().values()])
+
+
 def drivers() -> str:
     """Drivers a rig file may name."""
     from labctl.rig.table import DRIVERS
@@ -436,6 +462,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipes": recipes,
     "training recipes": training,
     "rigs": rigs,
+    "ledger constants": ledger_constants,
+    "ledger claims": ledger_claims,
     "drivers": drivers,
     "schemes": schemes,
     "denoisers": denoisers,

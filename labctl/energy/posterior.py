@@ -1,7 +1,8 @@
 """What must be true: intervals of a result, and which constants a claim would move, and how far.
 
 Constants are drawn independently from their intervals (`Constants.draws`). A claim is an event about the
-result; the posterior is the prior's draws for which it holds (rejection). For each constant that the result
+result; the posterior is the prior's draws for which it holds (rejection). Where it holds in hardly any, the
+hundredth of the draws that comes nearest to it stands in, and that is said. For each constant that the result
 reads:
 
 - moved: the largest difference between the distribution functions of posterior and prior, 0 to 1 (Kolmogorov
@@ -28,6 +29,7 @@ LEVEL = 0.05  # of the test against chance
 BISECTIONS = 60
 Result = Callable[[Mapping[str, Value]], Value]  # constants -> what the claim is about
 FEWEST_KEPT = 50  # draws that a posterior can be told from
+NEAREST = 0.01  # share of the draws that stands in where fewer are kept
 BINS = 32
 
 
@@ -64,7 +66,8 @@ class Posterior:
 
     at_own: the result at the constants' own values; at_own_holds: whether the claim holds there. lowest,
     highest: the result with every constant at the end of its interval that lowers, or raises, it.
-    ranking: constants, the most moved first; empty where the claim holds in too few draws, or in all.
+    nearest: lowest and highest result of the draws that stand in, None where the claim's own are taken.
+    ranking: constants, the most moved first; empty where the claim holds in all draws.
     explained: sum of the shares; the rest is of constants acting together.
     """
 
@@ -75,6 +78,7 @@ class Posterior:
     at_own_holds: bool
     lowest: float
     highest: float
+    nearest: tuple[float, float] | None
     floor: float
     explained: float
     ranking: tuple[Moved, ...]
@@ -123,10 +127,13 @@ def posterior(claim: str, draws: Draws, result: Result, target: Target) -> Poste
     at_own = float(result(own))
     at_own_holds = bool(target.holds(np.array([at_own]))[0])
     lowest, highest = _extremes(result, own, draws, read)
-    told = Posterior(claim, count, kept, at_own, at_own_holds, lowest, highest, math.inf, math.nan, ())
-    if kept < FEWEST_KEPT or kept == count or not read:
+    told = Posterior(claim, count, kept, at_own, at_own_holds, lowest, highest, None, math.inf, math.nan, ())
+    if kept == count or not read:
         return told
-    floor = math.sqrt(-math.log(LEVEL / len(read) / 2) / 2 / kept)  # the distance's asymptotic law
+    if kept < FEWEST_KEPT:
+        holds = _nearest(drawn, target)
+        told = replace(told, nearest=(float(drawn[holds].min()), float(drawn[holds].max())))
+    floor = math.sqrt(-math.log(LEVEL / len(read) / 2) / 2 / holds.sum())  # the distance's asymptotic law
     ranking = []
     for name in read:
         constant, u = draws.constants[name], draws.u[name]
@@ -146,6 +153,12 @@ def posterior(claim: str, draws: Draws, result: Result, target: Target) -> Poste
     ranking.sort(key=lambda one: -one.moved)
     explained = sum(one.share for one in ranking)
     return replace(told, floor=floor, explained=explained, ranking=tuple(ranking))
+
+
+def _nearest(drawn: FloatArray, target: Target) -> NDArray[np.bool_]:
+    """The draws [S] whose result is the fewest factors away from the target."""
+    off = np.abs(np.log(drawn / np.clip(drawn, target.low, target.high)))
+    return np.asarray(off <= np.quantile(off, NEAREST))
 
 
 def _at(result: Result, own: Mapping[str, Value], draws: Draws, name: str, u: float) -> float:

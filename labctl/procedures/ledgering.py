@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -177,7 +178,7 @@ def _machines(recipe: LedgerRecipe) -> list[_Job]:
         own = recipe.constants_of(lit.constants, lit.name) if lit.constants else shared
         jobs.append(_optics(lit.name, lit.work(), own, chain, ""))
     if recipe.of:
-        jobs += _of_file(recipe, shared, chain)
+        jobs += _of_file(recipe, shared)
     names = [job.name for job in jobs]
     for name in names:
         if names.count(name) > 1:
@@ -195,10 +196,12 @@ def _optics(name: str, work: OpticsWork, constants: Constants, chain: str, clock
     )  # fmt: skip
 
 
-def _of_file(recipe: LedgerRecipe, constants: Constants, chain: str) -> list[_Job]:
-    """A row a chain of a run file, with the file's own times."""
+def _of_file(recipe: LedgerRecipe, constants: Constants) -> list[_Job]:
+    """A row a chain of a run file, with the file's own times; beside it its denoiser, if timed."""
     jobs = []
     with RunReader(recipe.of) as run:
+        network = re.sub(r"-\d+bit$", "", str(run.header.network.get("name", "")))
+        chain = denoiser_name(network) if recipe.digital and network in recipe.denoisers else ""
         for panel in run.panels.values():
             name = f"{run.path.stem}{', ' if panel.name else ''}{panel.name}"
             work, clock = work_of_panel(panel, f"of = {recipe.of!r}")

@@ -30,6 +30,7 @@ ELSEWHERE = (
 )
 # Small and quick, wherever an example does not say otherwise. A value given first would win over these.
 SMALL_RUN = {"samples": 16, "audit": 0, "reference": 32, "train_iterations": 20}
+SMALL_LEDGER = {"draws": 2048, "digital": "false"}
 SMALL_TRAINING = {"train.iterations": 20, "quantise.iterations": 10, "evaluate.samples": 0}
 
 
@@ -148,9 +149,9 @@ class Shell:
         from labctl.cli import main
 
         arguments = [found for word in words for found in (sorted(glob.glob(word)) or [word])]
-        small: dict[str, int] = {}
+        small: dict[str, object] = {}
         if not self.full and words[0] == "run":
-            small = SMALL_RUN
+            small = SMALL_LEDGER if words[1].startswith("ledger") else SMALL_RUN
             arguments += ["--no-report"]
         if not self.full and words[0] == "train":
             small = SMALL_TRAINING

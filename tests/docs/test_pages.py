@@ -83,14 +83,16 @@ def test_make_targets_mentioned_exist(page, root):
 
 
 def test_settings_mentioned_are_keys(page):
+    from labctl.energy import constant_names
     from labctl.models.autoencoder import AutoencoderSettings
     from labctl.models.picture_recipes import AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe
     from labctl.models.recipe import DataSection, EvaluateSection, QuantiseSection
     from labctl.models.training import TrainSettings
-    from labctl.procedures import SampleRecipe, ScanRecipe, TourRecipe
+    from labctl.procedures import LedgerRecipe, SampleRecipe, ScanRecipe, TourRecipe
 
-    recipes = (SampleRecipe, ScanRecipe, TourRecipe, AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe)
-    flat = {key for recipe in recipes for key in recipe.model_fields}
+    recipes = (SampleRecipe, ScanRecipe, TourRecipe, LedgerRecipe)
+    trained = (AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe)
+    flat = {key for recipe in (*recipes, *trained) for key in recipe.model_fields} | set(constant_names())
     sections = {
         "train": {*TrainSettings.model_fields, *AutoencoderSettings.model_fields},
         "data": set(DataSection.model_fields),
