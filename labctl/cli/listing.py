@@ -19,6 +19,7 @@ def list_protocols() -> None:
     kinds = {
         "tour": "Several recipes in one run",
         "sample": "Generate samples",
+        "generate": "Generate pictures on an oscillator board",
         "scan": "Measure over a range",
         "ledger": "Compare on paper, without a rig",
     }
