@@ -117,6 +117,16 @@ def test_a_sample_does_not_depend_on_its_batch(oscillators):
     assert states(slice(0, 0)).shape == (0, 20)
 
 
+def test_what_is_no_number_stays_with_its_sample(oscillators):
+    edges, law, theta, _ = oscillators(20, 0.3, batch=5, dtype=torch.float32)
+    spoiled = theta.clone()
+    spoiled[2, 7] = torch.nan
+    out = evolve(edges, law, spoiled, **RUN)
+    others = [0, 1, 3, 4]
+    assert out[2].isnan().any()
+    assert torch.equal(out[others], evolve(edges, law, theta, **RUN)[others])
+
+
 def test_only_what_is_asked_for_is_differentiated(oscillators):
     edges, law, theta, _ = oscillators(dtype=torch.float32)
     assert not evolve(edges, law, theta, **RUN).requires_grad
