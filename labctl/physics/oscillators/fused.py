@@ -159,7 +159,7 @@ def _brackets(i: Any, graph: Any, segment: Any, pairs: Any, now: Any) -> Any:  #
     if segment.inject.size:
         a = a + load(segment.inject, i * PAIR)
         b = b + load(segment.inject, i * PAIR + LANES)
-    for e in range(graph.row[i], graph.row[i + 1]):
+    for e in range(np.int64(graph.row[i]), np.int64(graph.row[i + 1])):
         k = spread_at(segment.coupling, e)
         place = now + whole_at(graph.source, e)
         a = fma(k, load(pairs, place), a)
@@ -345,7 +345,7 @@ def _reverse(  # pragma: no cover - compiled
             c = load(pairs, now + i * PAIR + LANES)
             minus_c = zero - c
             to_p, to_q = zero, zero
-            for e in range(graph.column[i], graph.column[i + 1]):
+            for e in range(np.int64(graph.column[i]), np.int64(graph.column[i + 1])):
                 k = spread_at(segment.outgoing, e)
                 place = here + whole_at(graph.target, e)
                 p = load(weighed, place)
