@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -47,12 +49,16 @@ def test_sine_and_cosine_within_2e_7():
 
 
 @pytest.mark.parametrize("method", ["euler", "heun", "rk4"])
-@pytest.mark.parametrize(("n", "share", "batch"), [(9, 0.5, 3), (70, 0.1, 2 * LANES + 6), (200, 0.02, LANES)])
+@pytest.mark.parametrize(
+    ("n", "share", "batch"), [(9, 0.5, 3), (70, 0.1, 2 * LANES + 6), (200, 0.02, LANES), (31, 1.0, 3)]
+)
 @pytest.mark.parametrize("with_inject", [False, True])
 def test_compiled_states_and_gradients_are_those_of_autograd(
     oscillators, method, n, share, batch, with_inject
 ):
-    edges, law, theta, inject = oscillators(n, share, batch=batch, strength=0.2, dtype=torch.float32)
+    edges, law, theta, inject = oscillators(
+        n, share, batch=batch, strength=0.6 / (1 + share * n) ** 0.5, dtype=torch.float32
+    )
     inject = inject if with_inject else None
     noise = PhaseNoise(0.03, Stream(1, "board", "phase"), np.arange(batch) + 100)
     how = {"method": method, "noise": noise}
@@ -111,6 +117,16 @@ def test_a_sample_does_not_depend_on_its_batch(oscillators):
     assert states(slice(0, 0)).shape == (0, 20)
 
 
+def test_what_is_no_number_stays_with_its_sample(oscillators):
+    edges, law, theta, _ = oscillators(20, 0.3, batch=5, dtype=torch.float32)
+    spoiled = theta.clone()
+    spoiled[2, 7] = torch.nan
+    out = evolve(edges, law, spoiled, **RUN)
+    others = [0, 1, 3, 4]
+    assert out[2].isnan().any()
+    assert torch.equal(out[others], evolve(edges, law, theta, **RUN)[others])
+
+
 def test_only_what_is_asked_for_is_differentiated(oscillators):
     edges, law, theta, _ = oscillators(dtype=torch.float32)
     assert not evolve(edges, law, theta, **RUN).requires_grad
@@ -121,6 +137,22 @@ def test_only_what_is_asked_for_is_differentiated(oscillators):
     out.sum().backward()
     assert coupling.grad.abs().max() > 0
     assert torch.equal(out, evolve(edges, law, theta, **RUN))
+
+
+def test_the_kernel_is_compiled_into_vectors(oscillators):
+    # 60 to 90 times the speed of torch's gather on AVX-512; 6 to 9 where the compiler counts references in
+    # the loops, which its inlining does at small provocation
+    edges, law, theta, _ = oscillators(784, 8 / 784, batch=64, dtype=torch.float32)
+
+    def process_s(backend, repeats):
+        began = time.process_time()
+        for _ in range(repeats):
+            evolve(edges, law, theta, method="rk4", backend=backend, **RUN)
+        return (time.process_time() - began) / repeats
+
+    process_s("compiled", 1)
+    ours = min(process_s("compiled", 5) for _ in range(3))
+    assert process_s("torch", 1) > 15 * ours
 
 
 def test_uncoupled_oscillators_run_too():

@@ -117,6 +117,7 @@ def test_bad_input_of_evolve_is_refused(oscillators):
         ({"duration": -1.0}, "duration: -1.0"),
         ({"steps": 0}, "steps: 0"),
         ({"method": "rk5"}, "euler, heun, rk4"),
+        ({"backend": "cuda"}, "auto, compiled, torch"),
         ({"noise": PhaseNoise(0.1, Stream(0, "a", "b"), np.arange(2))}, "2 sample ids"),
         ({"inject": (inject[0][:1], inject[1])}, "inject: a"),
     ]:

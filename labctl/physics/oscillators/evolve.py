@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +49,8 @@ def evolve(
     fits = isinstance(law, OscillatorLaw) and all(
         t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors
     )
+    if backend not in get_args(Backend):
+        raise ProgramError(f"backend: {backend!r}; allowed: {', '.join(get_args(Backend))}")
     if backend == "compiled" and not fits:
         raise ProgramError(
             "backend: 'compiled' for another law or other tensors; allowed: oscillators, float32 on the CPU"
@@ -94,7 +97,8 @@ def _step(
 
 
 def _durations(duration: float | Sequence[float], segments: int) -> tuple[float, ...]:
-    durations = (float(duration),) * segments if isinstance(duration, int | float) else tuple(duration)
+    given = np.asarray(duration, np.float64)
+    durations = (float(given),) * segments if given.ndim == 0 else tuple(map(float, given))
     if len(durations) != segments:
         raise ProgramError(
             f"duration: {len(durations)} values; allowed: one, or one for each of {segments} segments"

@@ -48,7 +48,8 @@ Index = NDArray[np.int32]  # int64 would push dense couplings out of the nearest
 class Graph(NamedTuple):
     """Edges both ways: those that i hears are row[i] .. row[i + 1] - 1, those that leave it column[i] ...
 
-    source and target hold the other end as its offset in [n, 2, 32]; target runs in the order of sources.
+    row is all 0 where sums are taken over the rows of a matrix instead. source and target hold the other end
+    as its offset in [n, 2, 32]; target runs in the order of sources.
     """
 
     row: Index
@@ -60,21 +61,24 @@ class Graph(NamedTuple):
 class Tables(NamedTuple):
     """All segments: coupling [K, E], again in the order of sources, node [K, n 4], and the scheme's stages.
 
+    matrix: the couplings as [K, n n], for graphs so dense that sums over all sources are faster, or [K, 0].
     ahead, share [K, stages]: how far each looks ahead and its share of the change, times the step length.
     """
 
     coupling: Float32
     outgoing: Float32
+    matrix: Float32
     node: Float32
     ahead: Float32
     share: Float32
 
 
 class Segment(NamedTuple):
-    """One row of each table, and one block's injection [n 2 32] or []."""
+    """One row of each table; inject [n 2 32] of one block or [], for dense graphs with their sums in it."""
 
     coupling: Float32
     outgoing: Float32
+    matrix: Float32
     node: Float32
     ahead: Float32
     share: Float32
@@ -101,15 +105,50 @@ class Draws(NamedTuple):
 
 class Scratch(NamedTuple):
     """Working space of one block, flat: pairs [2 or stages, n 2 32], change [n 32], states [1 or stride,
-    n 32], inject [n 2 32] or []; for the adjoint own [stages, n 32] and weighed [2, n 2 32].
+    n 32], inject [n 2 32] or [], sums [n 2 32] for dense graphs; for the adjoint own [stages, n 32] and
+    weighed [2, n 2 32].
     """
 
     pairs: Float32
     change: Float32
     states: Float32
     inject: Float32
+    sums: Float32
     own: Float32
     weighed: Float32
+
+
+@njit(nogil=True, cache=True)
+def _dense_sums(
+    matrix: Any, inject: Any, pairs: Any, now: Any, sums: Any
+) -> None:  # pragma: no cover - compiled
+    """(K s) + inject and (K c) + inject from the pairs at `now`: three rows share each load of a pair."""
+    zero = spread(_F(0))
+    n = sums.size // PAIR
+    whole = n - n % 3
+    for i in range(0, whole, 3):
+        a0, b0, a1, b1, a2, b2 = zero, zero, zero, zero, zero, zero
+        for j in range(n):
+            s = load(pairs, now + j * PAIR)
+            c = load(pairs, now + j * PAIR + LANES)
+            k = spread_at(matrix, i * n + j)
+            a0, b0 = fma(k, s, a0), fma(k, c, b0)
+            k = spread_at(matrix, (i + 1) * n + j)
+            a1, b1 = fma(k, s, a1), fma(k, c, b1)
+            k = spread_at(matrix, (i + 2) * n + j)
+            a2, b2 = fma(k, s, a2), fma(k, c, b2)
+        store_pair(sums, i * PAIR, a0, b0)
+        store_pair(sums, (i + 1) * PAIR, a1, b1)
+        store_pair(sums, (i + 2) * PAIR, a2, b2)
+    for i in range(whole, n):
+        a0, b0 = zero, zero
+        for j in range(n):
+            k = spread_at(matrix, i * n + j)
+            a0 = fma(k, load(pairs, now + j * PAIR), a0)
+            b0 = fma(k, load(pairs, now + j * PAIR + LANES), b0)
+        store_pair(sums, i * PAIR, a0, b0)
+    for place in range(0, inject.size, LANES):
+        store(sums, place, load(sums, place) + load(inject, place))
 
 
 @njit(inline="always")
@@ -120,7 +159,7 @@ def _brackets(i: Any, graph: Any, segment: Any, pairs: Any, now: Any) -> Any:  #
     if segment.inject.size:
         a = a + load(segment.inject, i * PAIR)
         b = b + load(segment.inject, i * PAIR + LANES)
-    for e in range(graph.row[i], graph.row[i + 1]):
+    for e in range(np.int64(graph.row[i]), np.int64(graph.row[i + 1])):
         k = spread_at(segment.coupling, e)
         place = now + whole_at(graph.source, e)
         a = fma(k, load(pairs, place), a)
@@ -161,8 +200,8 @@ def _to_rows(
 @njit(nogil=True, cache=True)
 def _segment(k: Any, tables: Any, scratch: Any) -> Any:  # pragma: no cover - compiled
     return Segment(
-        tables.coupling[k], tables.outgoing[k], tables.node[k], tables.ahead[k], tables.share[k],
-        scratch.inject,
+        tables.coupling[k], tables.outgoing[k], tables.matrix[k], tables.node[k], tables.ahead[k],
+        tables.share[k], scratch.sums if scratch.sums.size else scratch.inject,
     )  # fmt: skip
 
 
@@ -201,6 +240,8 @@ def _step(  # pragma: no cover - compiled
         other = n * PAIR - now
         part = spread_at(segment.share, m)
         ahead = part if last else spread_at(segment.ahead, m + 1)
+        if segment.matrix.size:
+            _dense_sums(segment.matrix, scratch.inject, pairs, now, scratch.sums)
         for i in range(n):
             a, b = _brackets(i, graph, segment, pairs, now)
             s = load(pairs, now + i * PAIR)
@@ -265,6 +306,8 @@ def _stages(  # pragma: no cover - compiled
         now = m * n * PAIR
         part = spread_at(segment.share, m)
         ahead = part if last else spread_at(segment.ahead, m + 1)
+        if segment.matrix.size:
+            _dense_sums(segment.matrix, scratch.inject, pairs, now, scratch.sums)
         for i in range(n):
             a, b = _brackets(i, graph, segment, pairs, now)
             s = load(pairs, now + i * PAIR)
@@ -302,7 +345,7 @@ def _reverse(  # pragma: no cover - compiled
             c = load(pairs, now + i * PAIR + LANES)
             minus_c = zero - c
             to_p, to_q = zero, zero
-            for e in range(graph.column[i], graph.column[i + 1]):
+            for e in range(np.int64(graph.column[i]), np.int64(graph.column[i + 1])):
                 k = spread_at(segment.outgoing, e)
                 place = here + whole_at(graph.target, e)
                 p = load(weighed, place)
