@@ -91,14 +91,14 @@ class Rig:
     def engine(self) -> AnyEngine:
         """The engine; ConfigError while the rig is closed, or where it is an oscillator board."""
         if self._engine is None:
-            raise self._not_open("an oscillator board: use rig.oscillators" if self._oscillators else "")
+            raise self._not_open("of law 'oscillator': use rig.oscillators, or a recipe of that law" if self._oscillators else "")
         return self._engine
 
     @property
     def oscillators(self) -> OscillatorEngine:
         """The engine of a rig of law "oscillator"; ConfigError while it is closed, or on any other rig."""
         if self._oscillators is None:
-            raise self._not_open("no oscillator board: use rig.engine" if self._engine else "")
+            raise self._not_open("of law 'loop': use rig.engine, or a recipe of that law" if self._engine else "")
         return self._oscillators
 
     def _not_open(self, other: str) -> ConfigError:
