@@ -91,24 +91,30 @@ class Rig:
     def engine(self) -> AnyEngine:
         """The engine; ConfigError while the rig is closed, or where it is an oscillator board."""
         if self._engine is None:
-            raise self._not_open("an oscillator board: use rig.oscillators" if self._oscillators else "")
+            raise self._no_engine("" if self._oscillators is None else "oscillators")
         return self._engine
 
     @property
     def oscillators(self) -> OscillatorEngine:
         """The engine of a rig of law "oscillator"; ConfigError while it is closed, or on any other rig."""
         if self._oscillators is None:
-            raise self._not_open("no oscillator board: use rig.engine" if self._engine else "")
+            raise self._no_engine("" if self._engine is None else "engine")
         return self._oscillators
 
     def require_open(self) -> None:
         """ConfigError while the rig is closed."""
         if self._engine is None and self._oscillators is None:
-            raise self._not_open("")
+            raise self._no_engine("")
 
-    def _not_open(self, other: str) -> ConfigError:
-        how = "not open; use `with open_rig(...) as rig:` or rig.open()"
-        return ConfigError(f"rig {self.name} is {other or how}")
+    def _no_engine(self, instead: str) -> ConfigError:
+        """Of the law asked for: the rig is closed, or it has the other's under the name `instead`."""
+        if not instead:
+            how = "not open; use `with open_rig(...) as rig:` or rig.open()"
+            return ConfigError(f"rig {self.name} is {how}")
+        law = self.config.law
+        return ConfigError(
+            f"rig {self.name} is of law {law!r}: use rig.{instead}, or a recipe of law {law!r}"
+        )
 
     @property
     def loop_spec(self) -> LoopSpec | None:

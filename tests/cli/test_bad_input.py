@@ -99,7 +99,7 @@ RECIPE = 'title = "mine"\nmodel = "moons"\n'
         (RECIPE + 'kind = "sampel"\n', ["mine.toml", "sampel", "did you mean 'sample'"]),
         (RECIPE + "steps = = 3\n", ["mine.toml", "not TOML", "line 3"]),
         ('title = "mine"\n', ["mine.toml", "model", "data"]),
-        (RECIPE + 'law = "oscillator"\n', ["oscillator", "loop", "optical-twin"]),
+        (RECIPE + 'law = "oscillator"\n', ["oscillator", "loop", "oscillator-twin"]),
     ],
 )
 def test_recipe_files(labctl, tmp_path, text, words) -> None:
