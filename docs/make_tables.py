@@ -186,15 +186,26 @@ def schemes() -> str:
 
 def profiles() -> str:
     """Every number of the shipped profiles, with its source."""
-    from labctl_sim_devices.profile import profile_document
+    from labctl_sim_devices.profile import PROFILES
 
-    names = ("adm", "nature2025", "ideal")
-    documents = {name: profile_document(name) for name in names}
+    return _profiles(PROFILES.document, ("adm", "nature2025", "ideal"))
+
+
+def oscillator_profiles() -> str:
+    """Every number of the shipped oscillator profiles, with its source."""
+    from labctl_sim_devices.oscillator_profile import PROFILES
+
+    return _profiles(PROFILES.document, ("board50", "bench100khz", "pcb1mhz", "chip1ghz", "ideal"))
+
+
+def _profiles(document: Callable[[str], dict[str, Any]], names: Sequence[str]) -> str:
+    documents = {name: document(name) for name in names}
+    first = documents[names[0]]
     rows = []
-    for key in documents["adm"]["values"]:
+    for key in first["values"]:
         values = [_toml(documents[name]["values"][key]) for name in names]
         sources = {name: documents[name]["sources"][key] for name in names}
-        told = sources["adm"]
+        told = sources[names[0]]
         for name in names[1:]:
             if sources[name] != told:
                 told += f"; {name}: {sources[name]}"
@@ -205,16 +216,28 @@ def profiles() -> str:
 def terms() -> str:
     """Faults of the drawn benches: what each is, its numbers, their source."""
     from labctl_sim_devices.distributions import UnitDistribution
-    from labctl_sim_devices.profile import profile_document
+    from labctl_sim_devices.profile import PROFILES
 
+    return _terms(PROFILES.document, UnitDistribution, ("unit", "dmd"))
+
+
+def oscillator_terms() -> str:
+    """Faults of the drawn boards: what each is, its numbers, their source."""
+    from labctl_sim_devices.oscillator_distributions import OscillatorDistribution
+    from labctl_sim_devices.oscillator_profile import PROFILES
+
+    return _terms(PROFILES.document, OscillatorDistribution, ("board50", "unit50"))
+
+
+def _terms(document: Callable[[str], dict[str, Any]], model: type[BaseModel], names: Sequence[str]) -> str:
     rows = []
-    for name in ("unit", "dmd"):
-        document = profile_document(name)
-        for term, numbers in document["unit"].items():
-            model = _models_in(UnitDistribution.model_fields[term].annotation)
-            told = " ".join((model.__doc__ or "").split())
+    for name in names:
+        found = document(name)
+        for term, numbers in found["unit"].items():
+            table = _models_in(model.model_fields[term].annotation)
+            told = " ".join((table.__doc__ or "").split())
             values = ", ".join(f"`{key}` {_toml(value)}" for key, value in numbers.items())
-            rows.append((f"`{term}`", name, told, values, document["unit_sources"][term]))
+            rows.append((f"`{term}`", name, told, values, found["unit_sources"][term]))
     return markdown(("term", "profile", "", "numbers", "source"), rows)
 
 
@@ -420,6 +443,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "picture_nets": picture_nets,
     "profiles": profiles,
     "terms": terms,
+    "oscillator profiles": oscillator_profiles,
+    "oscillator terms": oscillator_terms,
     "run file columns": columns,
     "outcomes": outcomes,
     "exit codes": exit_codes,

@@ -53,9 +53,8 @@ class Topology:
                     f"topology: {name} is {ends[outside][0]} at edge {int(np.argmax(outside))}; "
                     f"allowed: 0 to {self.n - 1}"
                 )
-            fixed = np.array(ends, dtype=np.int32)
-            fixed.flags.writeable = False
-            object.__setattr__(self, name, fixed)
+            # copies, but not locked: torch takes no arrays that cannot be written
+            object.__setattr__(self, name, np.array(ends, dtype=np.int32))
         if self.target.shape != self.source.shape:
             raise ProgramError(
                 f"topology: {len(self.target)} targets and {len(self.source)} sources; allowed: equally many"
@@ -76,7 +75,6 @@ class Topology:
             sites = np.array(self.sites, dtype=np.float64)
             if sites.shape != (self.n, 2) or not np.isfinite(sites).all():
                 raise ProgramError(f"topology: sites have shape {sites.shape}; allowed: finite ({self.n}, 2)")
-            sites.flags.writeable = False
             object.__setattr__(self, "sites", sites)
         if not 0 <= self.n_hidden < self.n:
             raise ProgramError(f"topology: n_hidden is {self.n_hidden}; allowed: 0 to {self.n - 1}")

@@ -4,6 +4,7 @@ from labctl.engines.digital import DigitalEngine
 from labctl.engines.host_model import contraction, law_of
 from labctl.engines.optical_host import OpticalHostLoopEngine
 from labctl.engines.optical_loop import OpticalLoopEngine
+from labctl.engines.oscillator import OscillatorEngine, OscillatorResult
 from labctl.engines.readout import CameraRead, CameraReadout, NoiseBudget
 from labctl.engines.result import (
     AppliedKnobs,
@@ -29,6 +30,8 @@ __all__ = [
     "NoiseBudget",
     "OpticalHostLoopEngine",
     "OpticalLoopEngine",
+    "OscillatorEngine",
+    "OscillatorResult",
     "SecondStarts",
     "WeightPanel",
     "contraction",

@@ -14,6 +14,7 @@ from labctl.programs.oscillator_program import (
     OscillatorProgram,
     board_image,
     code_program,
+    injection_codes,
 )
 from labctl.programs.pixel_maps import PIXEL_MAPS, pixels_of
 from labctl.programs.placement import PlacedWeights, Placement, place
@@ -49,6 +50,7 @@ __all__ = [
     "encode_tables",
     "full_scale_code",
     "injected",
+    "injection_codes",
     "pixels_of",
     "place",
     "plane_durations_us",

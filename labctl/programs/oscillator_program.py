@@ -207,6 +207,12 @@ def code_program(
             f"coupling has shape {weights.shape}; allowed: (segments, {topology.n_edges}) on "
             f"{topology.summary}"
         )
+    if not np.isfinite(weights).all():
+        row, col = (int(i) for i in np.argwhere(~np.isfinite(weights))[0])
+        raise ProgramError(
+            f"coupling is {weights[row, col]} in segment {row} on {topology.name(col)}; "
+            "allowed: finite numbers"
+        )
     if scale is None and topology.n_edges:
         coded = encode(weights, bits, "row")
     else:
@@ -280,15 +286,26 @@ def board_image(
         )
     _note(notes, "duration", wanted_us, ticks * spec.tick_us, "us", spec.tick_us)
     amplitude = np.rint(program.amplitude_rad * (spec.max_amplitude_code / np.pi)).astype(np.int64)
+    start = spec.start_codes(program.start_rad)
+    away = np.angle(np.exp(1j * (spec.start_rad(start) - program.start_rad)))
+    _note(notes, "start_phase", program.start_rad, program.start_rad + away, "rad", spec.start_rad(1))
+    steps = spec.amplitude_rad(amplitude)
+    _note(notes, "start_amplitude", program.amplitude_rad, steps, "rad", spec.amplitude_rad(1))
     return BoardImage(
         topology_hash=spec.topology.hash,
         coupling=codes,
         scale=scale,
         ticks=ticks,
-        start_phase=spec.start_codes(program.start_rad),
+        start_phase=start,
         start_amplitude=amplitude,
         **nodes,
     ), tuple(notes)
+
+
+def injection_codes(name: str, values: ArrayLike, spec: BoardSpec) -> Codes:
+    """Anchors [B, n] in units as codes of a board's injection converter; ProgramError beyond its range."""
+    table = np.asarray(values, np.float64)
+    return _node_codes(name, table, (*table.shape[:1], spec.n), spec.injection)
 
 
 def _board_couplings(
@@ -323,7 +340,9 @@ def _board_nodes(name: str, program: OscillatorProgram, converter: Converter, no
     return recoded
 
 
-def _note(notes: list[Coercion], name: str, asked: Floats, applied: Floats, unit: str, step: float) -> None:
+def _note(
+    notes: list[Coercion], name: str, asked: Floats, applied: Floats, unit: str, step: float | Floats
+) -> None:
     """Report what differs by more than a thousandth of a code: rounding that the board's converters add."""
     off = np.abs(applied - asked)
     if off.size and off.max() > 1e-3 * step:
@@ -338,11 +357,6 @@ def _with_scale(weights: FloatArray, bits: int, scale: ArrayLike) -> tuple[Coded
     full = np.asarray(scale, np.float64)
     if full.shape != weights.shape[:1] or not (np.isfinite(full).all() and (full > 0).all()):
         raise ProgramError(f"scale is {full}; allowed: {len(weights)} finite numbers above 0")
-    if not np.isfinite(weights).all():
-        row, col = (int(i) for i in np.argwhere(~np.isfinite(weights))[0])
-        raise ProgramError(
-            f"coupling in segment {row} on edge {col} is {weights[row, col]}; allowed: finite numbers"
-        )
     share = weights / full[:, None]
     if bits == 1:
         codes = np.where(share < 0, -1, 1).astype(np.int16)

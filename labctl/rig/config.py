@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.rig.table import DRIVERS, PROFILE_VALUES, WORLDS, Role, load
+from labctl.rig.table import DRIVERS, WORLDS, Role, load
 
 NEEDED: dict[str, tuple[Role, ...]] = {
     "optical-loop": ("modulator", "electronics"),
     "optical-host-loop": ("modulator", "drive", "camera"),
     "digital": (),
+    "oscillator": ("board",),
 }
 
 
@@ -29,7 +30,7 @@ class WorldConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["optical-bench"] = "optical-bench"
+    kind: Literal["optical-bench", "oscillator-bench"] = "optical-bench"
     profile: str
     seed: int = Field(default=0, ge=0)
     unit_seed: int | None = Field(default=None, ge=0)
@@ -49,7 +50,7 @@ class DeviceConfig(BaseModel):
 
 class RigConfig(BaseModel):
     """A whole rig. engine "optical-loop" needs a modulator and loop electronics, "optical-host-loop" a
-    modulator, a drive and a camera; "digital" needs nothing.
+    modulator, a drive and a camera, "oscillator" an oscillator board; "digital" needs nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,7 +58,7 @@ class RigConfig(BaseModel):
     name: str = Field(min_length=1)
     about: str
     law: Literal["loop", "oscillator"] = "loop"
-    engine: Literal["optical-loop", "optical-host-loop", "digital"]
+    engine: Literal["optical-loop", "optical-host-loop", "digital", "oscillator"]
     n_channels: int = Field(default=48, ge=2)
     weights: Literal["frame", "pulse-width"] = "frame"
     pulse_bits: int = Field(default=3, ge=1, le=8)
@@ -87,6 +88,11 @@ class RigConfig(BaseModel):
                 raise ValueError(
                     f"engine {self.engine} has {roles.count(role)} devices for {role}; allowed: exactly 1"
                 )
+        if (self.law == "oscillator") != (self.engine == "oscillator"):
+            raise ValueError(
+                f'law is "{self.law}" with engine {self.engine}; allowed: law "oscillator" with engine '
+                'oscillator, "loop" with the others'
+            )
         if self.weights == "pulse-width" and self.engine != "optical-host-loop":
             raise ValueError(
                 f'weights is "pulse-width" with engine {self.engine}; allowed: "frame" (a plane outlasts the '
@@ -141,7 +147,7 @@ def _self_contained(config: RigConfig, rig_file: Path) -> RigConfig:
     if world is None or not world.profile.endswith(".toml"):
         return config
     try:
-        base, values = load(PROFILE_VALUES)(rig_file.parent / world.profile)
+        base, values = load(WORLDS[world.kind].profiles).values(rig_file.parent / world.profile)
     except ConfigError as error:
         raise ConfigError(f"{rig_file}: world.profile: {error}") from None
     update = {"profile": base, "overrides": {**values, **world.overrides}}

@@ -22,15 +22,17 @@ from labctl.devices import (
     ConfigError,
     Device,
     DeviceError,
-    DeviceFault,
     InputDrive,
     LoopElectronics,
+    OscillatorBoard,
     ProgramError,
     SettleCodes,
     WeightModulator,
     frame_checksum,
 )
 from labctl.programs import encode_frame
+from labctl.rig.board_health import BOARD_TESTS
+from labctl.rig.checking import require
 from labctl.rig.config import RigConfig
 from labctl.rig.rig import Rig
 from labctl.rig.standing import Standing
@@ -77,6 +79,9 @@ def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator
                 yield _tested(device, "frame", partial(_frame, device))
             elif isinstance(device, InputDrive):
                 yield _tested(device, "drive", partial(_drive, device))
+            elif isinstance(device, OscillatorBoard):
+                for test, run in BOARD_TESTS.items():
+                    yield _tested(device, test, partial(run, device))
         modulators = [d for d in sound if isinstance(d, WeightModulator)]
         for electronics in (d for d in sound if isinstance(d, LoopElectronics)):
             if modulators:
@@ -123,11 +128,6 @@ def _tested(device: Device, test: str, run: Callable[[], str]) -> Finding:
         return Finding(device.name, test, str(error), False)
 
 
-def _require(ok: bool, message: str, device: Device, test: str) -> None:
-    if not ok:
-        raise DeviceFault(message, device=device.name, operation=test)
-
-
 def _frame(panel: WeightModulator) -> str:
     """Show random levels and read them back."""
     spec = panel.spec
@@ -135,9 +135,9 @@ def _frame(panel: WeightModulator) -> str:
     levels = rng.integers(0, spec.n_levels, spec.shape_px, dtype=np.uint16)
     receipt = panel.show(levels)
     wrong = int(np.count_nonzero(panel.shown() != levels))
-    _require(wrong == 0, f"{wrong:,} of {levels.size:,} pixels read back differently", panel, "frame")
+    require(wrong == 0, f"{wrong:,} of {levels.size:,} pixels read back differently", panel, "frame")
     sent = frame_checksum(levels)
-    _require(
+    require(
         receipt.checksum == sent, f"the receipt says {receipt.checksum}, sent was {sent}", panel, "frame"
     )
     height, width = spec.shape_px
@@ -153,7 +153,7 @@ def _drive(drive: InputDrive) -> str:
     drive.drive(np.zeros((1, spec.n_channels), np.int64))
     asked = code * spec.ma_per_code
     error = float(np.abs(receipt.current_ma - asked).max())
-    _require(
+    require(
         error <= spec.ma_per_code, f"asked {asked:.4g} mA, applied off by {error:.4g} mA", drive, "drive"
     )
     return (
@@ -170,7 +170,7 @@ def _light_path(panel: WeightModulator, electronics: LoopElectronics) -> str:
     weights, offsets = measured.array("effective_fractions"), measured.array("offset_units")
     own = np.diag(weights)
     worst = int(np.argmax(np.abs(own - 1)))
-    _require(
+    require(
         bool(((own > MIN_WEIGHT) & (own < MAX_WEIGHT)).all()),
         f"channel {worst} answers {own[worst]:.3f} to a full-scale weight; "
         f"allowed: {MIN_WEIGHT} to {MAX_WEIGHT}",
@@ -179,7 +179,7 @@ def _light_path(panel: WeightModulator, electronics: LoopElectronics) -> str:
     )
     crosstalk = np.abs(weights - np.diag(own))
     row, column = (int(i) for i in np.unravel_index(int(crosstalk.argmax()), crosstalk.shape))
-    _require(
+    require(
         float(crosstalk.max()) < MAX_CROSSTALK,
         f"input {column} leaks {crosstalk.max():.3f} of a full-scale weight into output {row}; "
         f"allowed: below {MAX_CROSSTALK}",
@@ -244,7 +244,7 @@ def _loop(electronics: LoopElectronics) -> str:
         ("has noise of", noise, MAX_NOISE_PERCENT),
     ):
         worst = int(values.argmax())
-        _require(
+        require(
             float(values[worst]) <= limit,
             f"channel {worst} {what} {values[worst]:.2f}% of full scale; allowed: {limit:g}%",
             electronics,

@@ -29,6 +29,7 @@ from labctl.devices import (
     InputDrive,
     LoopElectronics,
     LoopSpec,
+    OscillatorBoard,
     Scalar,
     WeightModulator,
 )
@@ -37,6 +38,7 @@ from labctl.engines import (
     DigitalEngine,
     OpticalHostLoopEngine,
     OpticalLoopEngine,
+    OscillatorEngine,
     WeightPanel,
 )
 from labctl.programs import plane_durations_us
@@ -77,6 +79,7 @@ class Rig:
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
         self._engine: AnyEngine | None = None
+        self._oscillators: OscillatorEngine | None = None
         self._light: LightCalibration | None = None
 
     @property
@@ -86,10 +89,27 @@ class Rig:
 
     @property
     def engine(self) -> AnyEngine:
-        """The engine; ConfigError while the rig is closed."""
+        """The engine; ConfigError while the rig is closed, or where it is an oscillator board."""
         if self._engine is None:
-            raise ConfigError(f"rig {self.name} is not open; use `with open_rig(...) as rig:` or rig.open()")
+            raise self._no_engine("" if self._oscillators is None else "oscillators")
         return self._engine
+
+    @property
+    def oscillators(self) -> OscillatorEngine:
+        """The engine of a rig of law "oscillator"; ConfigError while it is closed, or on any other rig."""
+        if self._oscillators is None:
+            raise self._no_engine("" if self._engine is None else "engine")
+        return self._oscillators
+
+    def _no_engine(self, instead: str) -> ConfigError:
+        """Of the law asked for: the rig is closed, or it has the other's under the name `instead`."""
+        if not instead:
+            how = "not open; use `with open_rig(...) as rig:` or rig.open()"
+            return ConfigError(f"rig {self.name} is {how}")
+        law = self.config.law
+        return ConfigError(
+            f"rig {self.name} is of law {law!r}: use rig.{instead}, or a recipe of law {law!r}"
+        )
 
     @property
     def loop_spec(self) -> LoopSpec | None:
@@ -118,12 +138,15 @@ class Rig:
 
     def open(self) -> Self:
         """Build and open every device, then the engine. What opened before a failure is closed again."""
-        if self._engine is not None:
+        if self._engine is not None or self._oscillators is not None:
             return self
         try:
             for name, device in self.build().items():
                 self.identities[name] = device.open()
-            self._engine = self._build_engine()
+            if self.config.engine == "oscillator":
+                self._oscillators = OscillatorEngine(self.device(OscillatorBoard), name=self.name)
+            else:
+                self._engine = self._build_engine()
         except BaseException:
             self.close()
             raise
@@ -131,7 +154,7 @@ class Rig:
 
     def close(self) -> None:
         """Close every device, last opened first; each leaves its own safe state."""
-        self._engine = None
+        self._engine = self._oscillators = None
         problems = []
         for name in reversed(list(self.devices)):
             try:
@@ -258,14 +281,14 @@ class Rig:
         raise ConfigError(f"rig {self.name} has no {role.__name__}")
 
     def _build_world(self, world: WorldConfig) -> Any:
-        load_profile = load("labctl_sim_devices.profile:load_profile")
+        kind = WORLDS[world.kind]
         try:
-            profile = load_profile(world.profile, dict(world.overrides))
-            if profile.n_channels != self.config.n_channels:
+            profile = load(kind.profiles).load(world.profile, dict(world.overrides))
+            if self.config.law == "loop" and profile.n_channels != self.config.n_channels:
                 raise ConfigError(
                     f"n_channels is {self.config.n_channels}, its profile has {profile.n_channels}"
                 )
-            bench = load(WORLDS[world.kind])(
+            bench = load(kind.bench)(
                 profile, seed=world.seed, noise_scale=world.noise_scale, unit_seed=world.unit_seed
             )
             bench.set_terms(world.terms)

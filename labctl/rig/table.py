@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-Role = Literal["modulator", "drive", "electronics", "camera"]
+Role = Literal["modulator", "drive", "electronics", "camera", "board"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,14 @@ class Entry:
     world: str | None
 
 
+@dataclass(frozen=True)
+class World:
+    """A kind of simulated bench: its class, and its profiles' folder."""
+
+    bench: str
+    profiles: str
+
+
 DRIVERS: dict[str, Entry] = {
     "twin.lcos-panel": Entry("modulator", "labctl_sim_devices.panel:PanelTwin", "optical-bench"),
     "twin.dmd": Entry("modulator", "labctl_sim_devices.dmd:DmdTwin", "optical-bench"),
@@ -30,12 +38,19 @@ DRIVERS: dict[str, Entry] = {
         "electronics", "labctl_sim_devices.electronics:ElectronicsTwin", "optical-bench"
     ),
     "twin.camera": Entry("camera", "labctl_sim_devices.camera:CameraTwin", "optical-bench"),
+    "twin.oscillator-board": Entry(
+        "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
+    ),
 }
 
-WORLDS: dict[str, str] = {"optical-bench": "labctl_sim_devices.bench:OpticalBench"}
+WORLDS: dict[str, World] = {
+    "optical-bench": World("labctl_sim_devices.bench:OpticalBench", "labctl_sim_devices.profile:PROFILES"),
+    "oscillator-bench": World(
+        "labctl_sim_devices.oscillator_bench:OscillatorBench",
+        "labctl_sim_devices.oscillator_profile:PROFILES",
+    ),
+}
 
-
-PROFILE_VALUES = "labctl_sim_devices.profile:profile_values"
 PROFILE_IMPORT = "labctl_sim_devices.profile_import:import_profile"
 
 

@@ -22,6 +22,16 @@ HOUR_US = 3.6e9
 KNOTS = 1024  # drawn together
 
 
+def warming_c(
+    now_us: float, rise_c: float, rise_us: float, room_c: float, room_us: float, turns: float
+) -> float:
+    """Degrees above the profile's temperature: warming up since switching on, plus the room's slow swing,
+    which starts at `turns` of its period.
+    """
+    risen = rise_c * -math.expm1(-now_us / rise_us)
+    return float(risen + room_c * math.sin(2 * math.pi * (now_us / room_us + turns)))
+
+
 class ClockTerms:
     """The clock's part of one bench's truth."""
 
@@ -38,9 +48,10 @@ class ClockTerms:
         u, s = self._unit, self._unit.settings
         if not self._warms:
             return self._profile.temperature_c
-        risen = float(u.warm_up_c) * -math.expm1(-now_us / s["warm_up_us"])
-        phase = 2 * math.pi * (now_us / s["room_us"] + self._phases[0])
-        return self._profile.temperature_c + risen + float(u.room_c) * math.sin(phase)
+        warmer = warming_c(
+            now_us, float(u.warm_up_c), s["warm_up_us"], float(u.room_c), s["room_us"], self._phases[0]
+        )
+        return self._profile.temperature_c + warmer
 
     def light(self, now_us: float) -> FloatArray:
         """Factor [n] on each emitter's light: walk, temperature, and its own heat."""

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from labctl.devices import ConfigError
 from labctl.physics import LoopNoise
 from labctl_sim_devices.distributions import UnitDistribution
-
-SECTIONS = (
-    "name",
-    "dated",
-    "base",
-    "values",
-    "sources",
-    "unit",
-    "unit_sources",
-    "truth",
-    "truth_source",
-    "terms",
-)
+from labctl_sim_devices.profile_files import ProfileFolder
 
 
 class OpticalProfile(BaseModel):
@@ -134,78 +119,19 @@ class OpticalProfile(BaseModel):
         )
 
 
+PROFILES = ProfileFolder("profiles", OpticalProfile, "adm")
+
+
 def profile_names() -> list[str]:
     """Names of the shipped profiles."""
-    folder = resources.files(__package__) / "profiles"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    return PROFILES.names()
 
 
 def profile_document(name: str | Path) -> dict[str, Any]:
-    """The whole TOML of a shipped profile or of a profile file, sources included.
-
-    Values and sources that it leaves out are those of the shipped profile that it names as its `base`.
-    Raises ConfigError naming file and key.
-    """
-    text, where = _text(str(name))
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not TOML: {error}") from None
-    unknown = sorted(set(document) - set(SECTIONS))
-    if unknown:
-        raise ConfigError(f"{where}: key {unknown[0]!r} is not known; allowed: {', '.join(SECTIONS)}")
-    base = document.get("base")
-    if base is None:
-        return document
-    if base not in profile_names():
-        raise ConfigError(f"{where}: base = {base!r}; allowed: {', '.join(profile_names())}")
-    below = profile_document(base)
-    merged = {
-        key: {**below.get(key, {}), **document.get(key, {})}
-        for key in ("values", "sources", "unit", "unit_sources")
-    }
-    return {**document, **merged}
-
-
-def profile_values(path: Path) -> tuple[str, dict[str, Any]]:
-    """A profile file as a shipped profile's name and the overrides that make it that file's.
-
-    Raises ConfigError naming the file and the field where it does not make a profile.
-    """
-    load_profile(path)
-    document = profile_document(path)
-    tables = {key: document[key] for key in ("unit", "truth", "terms") if document.get(key)}
-    return document.get("base", "adm"), {**document["values"], **tables}
+    """The whole TOML of a shipped profile or of a profile file, sources included (`ProfileFolder`)."""
+    return PROFILES.document(name)
 
 
 def load_profile(name: str | Path, overrides: dict[str, Any] | None = None) -> OpticalProfile:
-    """A shipped profile by name, or a profile file, with single values replaced.
-
-    Raises ConfigError naming the field and the value.
-    """
-    document = profile_document(name)
-    tables = {key: document[key] for key in ("unit", "truth", "terms") if document.get(key)}
-    values = {**document["values"], **tables, **(overrides or {})}
-    try:
-        return OpticalProfile(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"profile {name}: {field} = {first['input']!r}: {first['msg']}") from None
-
-
-def _text(name: str) -> tuple[str, str]:
-    names = profile_names()
-    if name in names:
-        return (resources.files(__package__) / "profiles" / f"{name}.toml").read_text("utf-8"), (
-            f"profile {name}"
-        )
-    path = Path(name)
-    if path.suffix != ".toml" and not path.is_file():
-        raise ConfigError(f"profile {name!r} is not known; allowed: {', '.join(names)}, or a profile file")
-    try:
-        return path.read_text("utf-8"), str(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not text in UTF-8") from None
+    """A shipped profile by name, or a profile file, with single values replaced (`ProfileFolder`)."""
+    return PROFILES.load(name, overrides)

@@ -7,34 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from labctl.devices import ConfigError
-from labctl.physics import Stream
 from labctl_sim_devices.distributions import UnitDistribution
 from labctl_sim_devices.profile import OpticalProfile
+from labctl_sim_devices.terms import Draw, Parameter, TermTruth, check_term_scales, with_explicit
 
 FloatArray = NDArray[np.float64]
-MAX_SCALE = 4.0
 TERMS = (*UnitDistribution.model_fields, "crossing")
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """A term's parameter: its shape by letters (n channels, r regions), its value without the term."""
-
-    term: str
-    shape: str
-    absent: float
-
-
 @dataclass(frozen=True, eq=False)
-class UnitTruth:
-    """True parameters of one bench; n channels, axis of 2 = sign path (or y, x for places).
+class UnitTruth(TermTruth):
+    """True parameters of one bench; n channels, r regions, axis of 2 = sign path (or y, x for places).
 
     Units as named, network units otherwise; each parameter says which term it belongs to. What has no value
     without its term stands apart: the curve's six numbers of each channel [n, 6] (None: tanh), and
@@ -91,41 +79,21 @@ class UnitTruth:
     curve: FloatArray | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def has(self, *terms: str) -> bool:
-        """Whether any of these terms does anything."""
-        return any(
-            bool(np.any(getattr(self, name) != p.absent)) for name, p in PARAMETERS.items() if p.term in terms
-        )
-
     def scaled(self, scales: Mapping[str, float]) -> UnitTruth:
         """Each term's departure from its absence times its scale (1 where none is given, 0 = off).
 
         Raises ConfigError for a name that is no term, or a scale outside 0 .. 4.
         """
         check_scales(scales)
-        changed: dict[str, Any] = {
-            name: np.asarray(p.absent + scales[p.term] * (getattr(self, name) - p.absent))
-            for name, p in PARAMETERS.items()
-            if scales.get(p.term, 1.0) != 1.0
-        }
-        return replace(self, **changed)
+        return self.with_terms(scales)
 
 
-def _parameters() -> dict[str, Parameter]:
-    hints = get_type_hints(UnitTruth, include_extras=True)
-    return {name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")}
-
-
-PARAMETERS = _parameters()
+PARAMETERS = UnitTruth.parameters()
 
 
 def check_scales(scales: Mapping[str, float]) -> None:
     """Raise ConfigError for a name that is no term, or a scale outside 0 .. 4."""
-    for name, scale in scales.items():
-        if name not in TERMS:
-            raise ConfigError(f"terms.{name}: no such term; allowed: {', '.join(TERMS)}")
-        if not 0 <= scale <= MAX_SCALE:
-            raise ConfigError(f"terms.{name} = {scale}; allowed: 0 (off) to {MAX_SCALE:g} (1 = as drawn)")
+    check_term_scales(scales, TERMS)
 
 
 def _shape(code: str, n: int, regions: tuple[int, int]) -> tuple[int, ...]:
@@ -142,18 +110,12 @@ def absent_unit(n: int) -> UnitTruth:
     return UnitTruth(**values)
 
 
-class _Draw:
+class _Draw(Draw):
     """Draws of one bench."""
 
     def __init__(self, profile: OpticalProfile, seed: int) -> None:
-        self.profile, self.n, self._seed = profile, profile.n_channels, seed
-
-    def normal(self, term: str, *shape: int, part: int = 0) -> FloatArray:
-        """Standard normals of one term; another part is another set."""
-        count = int(np.prod(shape)) if shape else 1
-        stream = Stream(self._seed, "unit", term)
-        drawn = stream.normal(np.zeros(1, np.int64), count, step=part, dtype=torch.float64)[0].numpy()
-        return np.asarray(drawn).reshape(shape)
+        super().__init__(seed)
+        self.profile, self.n = profile, profile.n_channels
 
 
 def draw_unit(profile: OpticalProfile, seed: int) -> UnitTruth:
@@ -171,21 +133,8 @@ def draw_unit(profile: OpticalProfile, seed: int) -> UnitTruth:
             values = rule(table, draw)
             settings = {**unit.settings, **values.pop("settings", {})}
             unit = replace(unit, settings=settings, **values)
-    return _with_explicit(unit, profile)
-
-
-def _with_explicit(unit: UnitTruth, profile: OpticalProfile) -> UnitTruth:
-    shapes = {name: _shape(p.shape, profile.n_channels, (-1, -1)) for name, p in PARAMETERS.items()}
-    shapes["curve"] = (profile.n_channels, 6)
-    changed: dict[str, Any] = {}
-    for name, values in profile.truth.items():
-        if name not in shapes:
-            raise ConfigError(f"truth.{name}: no such parameter; allowed: {', '.join(shapes)}")
-        array, shape = np.asarray(values, np.float64), shapes[name]
-        if array.ndim != len(shape) or any(w not in (-1, g) for w, g in zip(shape, array.shape, strict=True)):
-            raise ConfigError(f"truth.{name} has shape {array.shape}; allowed: {shape}")
-        changed[name] = array
-    return replace(unit, **changed) if changed else unit
+    shapes = {name: _shape(p.shape, n, (-1, -1)) for name, p in PARAMETERS.items()}
+    return with_explicit(unit, profile.truth, {**shapes, "curve": (n, 6)})
 
 
 def _emission(t: Any, draw: _Draw) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, perfect_unit
+from foreign_board import WaveformBoard, WaveformWorld
 from labctl_calibration import (
     LightCalibration,
     calibrate_camera,
@@ -30,12 +31,25 @@ from labctl_sim_devices import (
     ElectronicsTwin,
     EmitterTwin,
     OpticalBench,
+    OscillatorBench,
+    OscillatorBoardTwin,
     PanelTwin,
     PhasePanelTwin,
+    load_oscillator_profile,
     load_profile,
+    oscillator_profile_names,
 )
 
-from labctl.devices import Camera, InputDrive, LoopElectronics, SettleCodes, WeightModulator
+from labctl.devices import (
+    BoardImage,
+    Camera,
+    InputDrive,
+    LoopElectronics,
+    OscillatorBoard,
+    SettleCodes,
+    WeightModulator,
+    king,
+)
 from labctl.engines import (
     CameraReadout,
     DigitalEngine,
@@ -114,6 +128,13 @@ class ForeignSubject(Subject):
         self.bench.advance(self.bench.profile.panel_settle_us)
 
 
+class BoardSubject(Subject):
+    """An oscillator board; nothing but its clock can be seen from outside."""
+
+    def probe(self):
+        return {"clock_us": self.bench.now_us}
+
+
 @dataclass(frozen=True)
 class Case:
     """One implementation on one profile. Unit suffixes and tolerances of its own are in `notes`."""
@@ -165,6 +186,22 @@ def _foreign_case(interface, implementation, suffix):
     return Case(
         f"{suffix}-foreign", interface, implementation, make, {"profile": "foreign", "sequencer": False}
     )
+
+
+def _board_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OscillatorBench(load_oscillator_profile(profile), seed=seed, noise_scale=noise_scale)
+        return BoardSubject(OscillatorBoardTwin("device-under-test", bench), bench)
+
+    return Case(f"board-twin-{profile}", OscillatorBoard, OscillatorBoardTwin, make, {"profile": profile})
+
+
+def _foreign_board_case():
+    def make(*, seed=0, noise_scale=0.0):
+        world = WaveformWorld(king(3, 4), seed=seed)
+        return BoardSubject(WaveformBoard("device-under-test", world), world)
+
+    return Case("board-foreign", OscillatorBoard, WaveformBoard, make, {"profile": "foreign"})
 
 
 def _ordered_case(profile):
@@ -272,6 +309,8 @@ DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
+DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
+DEVICE_CASES.append(_foreign_board_case())
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
 # state (units) with noise off (codes of bias, trim, ADC; emitters and pixels) and on (None: there is none);
@@ -299,6 +338,7 @@ FIXTURES = {
         ORDERED_CASE,
     ],
     "camera_case": [c for c in DEVICE_CASES if c.interface is Camera],
+    "board_case": [c for c in DEVICE_CASES if c.interface is OscillatorBoard],
     "engine_case": ENGINE_CASES,
 }
 
@@ -340,6 +380,35 @@ def unchanged():
             np.testing.assert_array_equal(before[name], after[name], err_msg=name)
 
     return compare
+
+
+@pytest.fixture
+def board_image():
+    """Factory of a BoardImage of random codes, every one in range: board_image(spec, segments, seed=0)."""
+
+    def build(spec, segments=2, *, seed=0, **tables):
+        rng = np.random.Generator(np.random.Philox(key=seed))
+        n, e = spec.n, spec.topology.n_edges
+
+        def signed(top, *shape):
+            return rng.integers(-top, top + 1, shape)
+
+        unit_ticks = max(1, round(0.4 * spec.unit_us / spec.tick_us))
+        full = round(min(1.0, spec.max_scale_units) / spec.scale_units_per_code)
+        drawn = {
+            "coupling": signed(spec.max_coupling_code, segments, e) * spec.usable,
+            "scale": np.full(segments, full),
+            "in_phase": signed(spec.injection.max_code // 2, segments, n),
+            "quadrature": signed(spec.injection.max_code // 2, segments, n),
+            "second": signed(spec.second.max_code // 2, segments, n),
+            "detuning": signed(spec.detuning.max_code // 2, segments, n),
+            "ticks": np.full(segments, unit_ticks),
+            "start_phase": rng.integers(0, spec.max_start_code + 1, n),
+            "start_amplitude": rng.integers(0, spec.max_amplitude_code + 1, n),
+        }
+        return BoardImage(spec.topology.hash, **{**drawn, **tables})
+
+    return build
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from labctl.devices import (
     Identity,
     InputDrive,
     LoopElectronics,
+    OscillatorBoard,
+    RunCodes,
     WeightModulator,
 )
 
@@ -39,12 +41,12 @@ class Stumble(Exception):
 
 
 @pytest.fixture
-def operations(settle_codes):
+def operations(settle_codes, board_image):
     """Public operations of an interface with arguments that are in order."""
 
     def of(subject, interface):  # looked up when called: a modulator has no settle
-        device, profile = subject.device, subject.bench.profile
-        n = profile.n_channels
+        device, profile = subject.device, getattr(subject.bench, "profile", None)
+        n = getattr(profile, "n_channels", 0)
         zeros = np.zeros((1, n), np.int64)
         table = {
             WeightModulator: {
@@ -65,6 +67,14 @@ def operations(settle_codes):
                 "configure": lambda: device.configure({"Width": 16, "Height": 8, "TriggerMode": "Off"}),
                 "settings": lambda: device.settings,
                 "acquire": lambda: device.acquire(1),
+                "temperature_c": lambda: device.temperature_c(),
+            },
+            OscillatorBoard: {
+                "load": lambda: device.load(board_image(device.spec)),
+                "loaded": lambda: device.loaded(),
+                "run": lambda: device.run(RunCodes(np.arange(2))),
+                "run_us": lambda: device.run_us(),
+                "count_frequency": lambda: device.count_frequency(device.spec.gate_range_us[0]),
                 "temperature_c": lambda: device.temperature_c(),
             },
         }

@@ -1,4 +1,4 @@
-"""Random networks for the loop law, and solvers that share no code with labctl.physics."""
+"""Random loops, random oscillators, and solvers that share no code with labctl.physics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from labctl.physics import LoopLaw
+from labctl.physics.oscillators import Edges, OscillatorLaw
 
 
 class Net:
@@ -66,3 +67,24 @@ class Net:
 def net():
     """Factory of random loops."""
     return Net
+
+
+def _oscillators(n=9, share=0.5, segments=2, batch=3, seed=0, dtype=torch.float64, strength=0.5):
+    """(edges, law, theta [B, n], (a, b) [B, n]) of oscillators with random directed edges."""
+    rng = np.random.default_rng(seed)
+    pairs = np.argwhere((rng.random((n, n)) < share) & ~np.eye(n, dtype=bool))
+    edges = Edges.of_pairs(n, pairs[:, 0], pairs[:, 1])
+
+    def table(width, size=1.0):
+        return torch.from_numpy(size * rng.normal(size=(segments, width))).to(dtype)
+
+    law = OscillatorLaw(table(len(edges), strength), table(n), table(n), table(n, 0.5), table(n, 0.5))
+    theta = torch.from_numpy(rng.uniform(-np.pi, np.pi, (batch, n))).to(dtype)
+    inject = tuple(torch.from_numpy(rng.normal(size=(batch, n))).to(dtype) for _ in range(2))
+    return edges, law, theta, inject
+
+
+@pytest.fixture
+def oscillators():
+    """Factory of random oscillators."""
+    return _oscillators

@@ -12,20 +12,6 @@ from labctl.physics import Stream
 from labctl.physics.oscillators import Edges, OscillatorLaw, PhaseNoise, evolve, rhs
 
 
-def random_case(n=9, share=0.5, segments=2, batch=3, seed=0, dtype=torch.float64):
-    rng = np.random.default_rng(seed)
-    pairs = np.argwhere((rng.random((n, n)) < share) & ~np.eye(n, dtype=bool))
-    edges = Edges.of_pairs(n, pairs[:, 0], pairs[:, 1])
-
-    def table(width, size=1.0):
-        return torch.from_numpy(size * rng.normal(size=(segments, width))).to(dtype)
-
-    law = OscillatorLaw(table(len(edges), 0.5), table(n), table(n), table(n, 0.5), table(n, 0.5))
-    theta = torch.from_numpy(rng.uniform(-np.pi, np.pi, (batch, n))).to(dtype)
-    inject = tuple(torch.from_numpy(rng.normal(size=(batch, n))).to(dtype) for _ in range(2))
-    return edges, law, theta, inject
-
-
 def by_edges(edges, law, k, theta, inject=None):
     """The law as written, a sine on every edge, one sample at a time."""
     a, b, second, w, coupling = (
@@ -42,8 +28,8 @@ def by_edges(edges, law, k, theta, inject=None):
 
 
 @pytest.mark.parametrize(("n", "share"), [(9, 0.5), (200, 0.02)])  # matrix product, then edge by edge
-def test_rhs_is_the_law(n, share):
-    edges, law, theta, inject = random_case(n, share)
+def test_rhs_is_the_law(oscillators, n, share):
+    edges, law, theta, inject = oscillators(n, share)
     for k in range(2):
         assert np.allclose(rhs(edges, law, k, theta).numpy(), by_edges(edges, law, k, theta), atol=1e-12)
         found = rhs(edges, law, k, theta, inject).numpy()
@@ -51,8 +37,8 @@ def test_rhs_is_the_law(n, share):
 
 
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2), ("rk4", 4)])
-def test_schemes_have_their_order(method, order):
-    edges, law, theta, _ = random_case(batch=1)
+def test_schemes_have_their_order(oscillators, method, order):
+    edges, law, theta, _ = oscillators(batch=1)
     durations = (0.7, 0.4)
     truth = theta.numpy()[0]
     for k, span in enumerate(durations):
@@ -70,8 +56,8 @@ def test_schemes_have_their_order(method, order):
     assert 2 ** (order - 0.4) < errors[0] / errors[1] < 2 ** (order + 0.4)
 
 
-def test_gradients_pass_a_check_by_finite_differences():
-    edges, law, theta, inject = random_case(n=4, batch=2)
+def test_gradients_pass_a_check_by_finite_differences(oscillators):
+    edges, law, theta, inject = oscillators(n=4, batch=2)
     tables = [
         t.clone().requires_grad_()
         for t in (law.coupling, law.in_phase, law.quadrature, law.second, law.detuning, theta, *inject)
@@ -123,14 +109,15 @@ def test_opposite_edges_are_found():
     assert edges.reverse.tolist() == [1, 0, -1]
 
 
-def test_bad_input_of_evolve_is_refused():
-    edges, law, theta, inject = random_case()
+def test_bad_input_of_evolve_is_refused(oscillators):
+    edges, law, theta, inject = oscillators()
     good = {"duration": 1.0, "steps": 2}
     for change, words in [
         ({"duration": (1.0, 2.0, 3.0)}, "duration: 3 values"),
         ({"duration": -1.0}, "duration: -1.0"),
         ({"steps": 0}, "steps: 0"),
         ({"method": "rk5"}, "euler, heun, rk4"),
+        ({"backend": "cuda"}, "auto, compiled, torch"),
         ({"noise": PhaseNoise(0.1, Stream(0, "a", "b"), np.arange(2))}, "2 sample ids"),
         ({"inject": (inject[0][:1], inject[1])}, "inject: a"),
     ]:

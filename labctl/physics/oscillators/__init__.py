@@ -1,8 +1,21 @@
-"""Coupled oscillators: the law of their phases, its evolution and the gradient of that."""
+"""Coupled oscillators: the law of their phases, its evolution and the gradient of that; Ising machines."""
 
+from labctl.physics.oscillators.analysis import (
+    Locking,
+    beat_rate,
+    contraction_rate,
+    energy,
+    gershgorin_margin,
+    hessian,
+    locked_phase,
+    locking,
+    stationary_covariance,
+    symmetric,
+)
 from labctl.physics.oscillators.edges import Edges
 from labctl.physics.oscillators.evolve import Backend, evolve
-from labctl.physics.oscillators.law import OscillatorLaw, coupled_sum, rhs
+from labctl.physics.oscillators.ising import PolynomialLaw, SaturatingLaw
+from labctl.physics.oscillators.law import Inject, Law, OscillatorLaw, coupled_sum, rhs
 from labctl.physics.oscillators.noise import PhaseNoise
 from labctl.physics.oscillators.schemes import SCHEMES, Method
 
@@ -10,10 +23,24 @@ __all__ = [
     "SCHEMES",
     "Backend",
     "Edges",
+    "Inject",
+    "Law",
+    "Locking",
     "Method",
     "OscillatorLaw",
     "PhaseNoise",
+    "PolynomialLaw",
+    "SaturatingLaw",
+    "beat_rate",
+    "contraction_rate",
     "coupled_sum",
+    "energy",
     "evolve",
+    "gershgorin_margin",
+    "hessian",
+    "locked_phase",
+    "locking",
     "rhs",
+    "stationary_covariance",
+    "symmetric",
 ]

@@ -9,6 +9,7 @@ on 64 bytes (`aligned`) are fastest.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 from numpy.typing import NDArray
 
@@ -27,11 +29,13 @@ _F = np.float32
 Float32 = NDArray[np.float32]
 
 
-def aligned(*shape: int) -> NDArray[np.float32]:
-    """Zeros of float32, starting on 64 bytes."""
-    size = int(np.prod(shape))
-    raw = np.zeros(size + _ALIGNMENT // 4, np.float32)
-    skip = (-raw.ctypes.data % _ALIGNMENT) // 4
+def aligned(*shape: int, fill: float | None = 0.0) -> NDArray[np.float32]:
+    """An array of float32 that starts on 64 bytes, filled with one value; with None, not filled."""
+    size = math.prod(shape)
+    raw = np.empty(size + _ALIGNMENT // 4, np.float32)  # zeros would ask the system for new pages each time
+    if fill is not None:
+        raw.fill(fill)
+    skip = (-raw.__array_interface__["data"][0] % _ALIGNMENT) // 4
     return raw[skip : skip + size].reshape(shape)
 
 
@@ -85,6 +89,8 @@ _arithmetic(operator.mul, "fmul")
 
 
 def _pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    if signature.args[0].layout != "C":
+        raise TypingError(f"lanes lie in flat contiguous arrays, not in {signature.args[0]}")
     array = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0])  # type: ignore[no-untyped-call]
     return builder.gep(array.data, [args[1]])
 
@@ -170,6 +176,16 @@ def spread_at(typing: Any, array: Any, place: Any) -> Any:
         return _spread(builder, builder.load(_pointer(context, builder, signature, args)))
 
     return FULL(array, types.intp), build
+
+
+@_in_compiled_code
+def whole_at(typing: Any, array: Any, place: Any) -> Any:
+    """array[place] (int32), for a place that is never negative: without the test for one."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.sext(builder.load(_pointer(context, builder, signature, args)), ir.IntType(64))
+
+    return types.int64(array, types.intp), build
 
 
 @_in_compiled_code

@@ -17,9 +17,10 @@ from labctl.physics.philox import Stream
 class PhaseNoise:
     """Wiener noise of every phase: variance 2 D t after t units without any force.
 
-    diffusion: D, rad^2 per unit time. Drawn once a step for sample_id [B] and added at its end, so it is
-    exact for free phases and of weak order 1 otherwise. first_step: the counter of the first step, so that a
-    run in two parts draws what one run would.
+    diffusion: D, rad^2 per unit time. Drawn once a step for sample_id [B] and held as a force through all its
+    stages: exact for free phases; variances about an equilibrium then err in the second order of the step
+    (Heun, RK4), where an increment at the step's end would err in the first. first_step: the counter of the
+    first step, so that a run in two parts draws what one run would.
     """
 
     diffusion: float
@@ -33,9 +34,9 @@ class PhaseNoise:
                 f"phase noise: diffusion is {self.diffusion}; allowed: 0 or more, rad^2 per unit time"
             )
 
-    def sd(self, step: float) -> float:
-        """Standard deviation (rad) of what a step of this length (units) adds."""
-        return math.sqrt(2 * self.diffusion * step)
+    def force(self, step: float) -> float:
+        """Standard deviation (rad per unit time) of the force held through a step of this length (units)."""
+        return math.sqrt(2 * self.diffusion / step)
 
     def draw(self, step_number: int, theta: Tensor) -> Tensor:
         """Standard normals like theta [B, n] for one step."""

@@ -1,0 +1,188 @@
+"""The waveform board behind labctl's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foreign_board.waveform import Wiring, played
+from labctl.devices import (
+    BoardImage,
+    BoardSpec,
+    Converter,
+    DeviceUnavailable,
+    FrequencyCount,
+    Identity,
+    LinkSpec,
+    LoadReceipt,
+    OscillatorBoard,
+    Phases,
+    RunCodes,
+    Scalar,
+    Topology,
+    grid,
+)
+
+Real = NDArray[np.float64]
+SUPPLY_C = 25.0
+
+
+class WaveformWorld:
+    """Oscillators with their carrier, perfect but for an own detuning `offsets` [n] in units (none: 0)."""
+
+    def __init__(
+        self,
+        topology: Topology | None = None,
+        *,
+        seed: int = 0,
+        f0_hz: float = 50e6,
+        eps: float = 0.005,
+        read_bits: int = 16,
+        offsets: Real | None = None,
+    ) -> None:
+        wiring = grid(8, 8, 2) if topology is None else topology
+        self.seed = seed
+        self.offsets = np.zeros(wiring.n) if offsets is None else np.asarray(offsets, np.float64)
+        self.now_us = 0.0
+        self.present = True
+        self.spec = BoardSpec(
+            topology=wiring,
+            usable=np.ones(wiring.n_edges, np.bool_),
+            coupling_bits=4,
+            scale_bits=16,
+            max_scale_units=20.0,
+            injection=Converter(8, 3.0),
+            second=Converter(8, 1.0),
+            detuning=Converter(8, 1.0),
+            start_bits=16,
+            amplitude_bits=8,
+            depth=16,
+            tick_us=1e-5,
+            max_ticks=2**31 - 1,
+            f0_hz=f0_hz,
+            eps=eps,
+            reference=None,
+            read_bits=read_bits,
+            max_reads=64,
+            max_turns=64,
+            lock_limit_units=1e3,
+            setup_us=0.5,
+            read_us=0.2,
+            max_queue=1024,
+            gate_range_us=(1.0, 1e6),
+            link=LinkSpec(50.0, 100.0),
+        )
+
+    def unplug(self) -> None:
+        self.present = False
+
+
+class WaveformBoard(OscillatorBoard):
+    """The board in such a world."""
+
+    def __init__(self, name: str, world: WaveformWorld) -> None:
+        super().__init__(name)
+        self._world, self._spec = world, world.spec
+        self._memory: BoardImage | None = None
+
+    @property
+    def spec(self) -> BoardSpec:
+        return self._spec
+
+    def _do_open(self) -> Identity:
+        self._require_power("open")
+        return Identity("elsewhere", "waveform board", f"WAVE-{self._world.seed}", "1", simulated=True)
+
+    def _do_close(self) -> None:
+        self._memory = None
+
+    def _do_snapshot(self) -> Mapping[str, Scalar]:
+        self._require_power("snapshot")
+        return {"temperature_c": SUPPLY_C, "carrier_mhz": self._spec.f0_hz * 1e-6}
+
+    def _do_temperature_c(self) -> float:
+        self._require_power("temperature_c")
+        return SUPPLY_C
+
+    def _do_load(self, image: BoardImage) -> LoadReceipt:
+        self._require_power("load")
+        self._memory = image
+        n_bytes = self._spec.image_bytes(image.segments)
+        took_us = self._spec.link.latency_us + n_bytes / self._spec.link.mbyte_per_s
+        self._world.now_us += took_us
+        return LoadReceipt(image.crc, True, n_bytes, took_us)
+
+    def _do_loaded(self, operation: str) -> BoardImage | None:
+        self._require_power(operation)
+        return self._memory
+
+    def _do_count_frequency(self, gate_us: float, detuning: NDArray[np.int64]) -> FrequencyCount:
+        self._require_power("count_frequency")
+        units = (
+            self._world.offsets + detuning * self._spec.detuning.range_units / self._spec.detuning.max_code
+        )
+        periods = self._spec.f0_hz * (1 + self._spec.eps * units) * gate_us * 1e-6
+        self._world.now_us += gate_us
+        reference = int(self._spec.f0_hz * gate_us * 1e-6)
+        return FrequencyCount(np.floor(periods).astype(np.int64), reference, gate_us)
+
+    def _do_run(self, codes: RunCodes, read_at_us: Real) -> Phases:
+        self._require_power("run")
+        spec, image = self._spec, self._held("run")
+        play = np.arange(image.segments) if codes.play is None else codes.play
+        radians_per_us = 2 * np.pi * spec.f0_hz * 1e-6
+        ends = read_at_us * radians_per_us
+        phases = played(
+            self._seeded(codes, image),
+            [self._wiring(int(k), image, codes, radians_per_us) for k in play],
+            spec.eps,
+            ends.tolist(),
+        )
+        turn = 2**spec.read_bits
+        read = np.rint(phases * (turn / (2 * np.pi))).astype(np.int64) % turn
+        batch = len(codes.sample_id)
+        run_us = float(image.ticks[play].sum() * spec.tick_us)
+        self._world.now_us += batch * (spec.setup_us + run_us + len(read_at_us) * spec.read_us)
+        fine = np.ones(batch, np.bool_)
+        return Phases(read.transpose(1, 0, 2), fine, ~fine, SUPPLY_C, read_at_us, run_us)
+
+    def _seeded(self, codes: RunCodes, image: BoardImage) -> Real:
+        spec = self._spec
+        turn = 2**spec.start_bits
+        if codes.start_phase is not None:
+            return np.asarray(codes.start_phase * (2 * np.pi / turn))
+        noise = np.stack(
+            [
+                np.random.Generator(np.random.Philox(key=[self._world.seed, int(i)], counter=codes.step_id))
+                .standard_normal(spec.n)
+                for i in codes.sample_id
+            ]
+        )  # fmt: skip
+        width = image.start_amplitude * (np.pi / (2**spec.amplitude_bits - 1))
+        return np.asarray(image.start_phase * (2 * np.pi / turn) + width * noise)
+
+    def _wiring(self, k: int, image: BoardImage, codes: RunCodes, radians_per_us: float) -> Wiring:
+        spec, wires = self._spec, self._spec.topology
+        gains = np.zeros((wires.n, wires.n))
+        full = image.scale[k] * spec.max_scale_units / (2**spec.scale_bits - 1)
+        gains[wires.target, wires.source] = image.coupling[k] * (full / spec.max_coupling_code)
+        amp = spec.injection.range_units / spec.injection.max_code
+        cosine, sine = image.in_phase[k][None] * amp, image.quadrature[k][None] * amp
+        if codes.anchor_in_phase is not None and codes.anchor_quadrature is not None:
+            cosine = cosine + codes.anchor_in_phase * amp
+            sine = sine + codes.anchor_quadrature * amp
+        trim = image.detuning[k] * (spec.detuning.range_units / spec.detuning.max_code)
+        return Wiring(
+            gains=gains,
+            cosine=cosine,
+            sine=sine,
+            double=image.second[k][None] * (spec.second.range_units / spec.second.max_code),
+            offset=(trim + self._world.offsets)[None],
+            length=float(image.ticks[k] * spec.tick_us * radians_per_us),
+        )
+
+    def _require_power(self, operation: str) -> None:
+        if not self._world.present:
+            raise DeviceUnavailable("no power", device=self.name, operation=operation)
