@@ -193,22 +193,24 @@ def verdict(met: bool) -> str:
     return "met" if met else "missed"
 
 
+def sheet(pictures: Pictures) -> np.ndarray:
+    """100 pictures in ten rows, with a grey line between them."""
+    framed = np.pad(pictures[:100], ((0, 0), (0, 1), (0, 1)), constant_values=0.5)
+    side = framed.shape[1]
+    return framed.reshape(10, 10, side, side).transpose(0, 2, 1, 3).reshape(10 * side, 10 * side)
+
+
 def grid(name: str, folder: Path) -> None:
-    """A PNG of 10 x 20 real and generated pictures, as `folder`/`name`.png."""
+    """A PNG of real and generated pictures, 100 each, as `folder`/`name`.png."""
     import matplotlib.pyplot as plt
 
-    data = picture_data(recipe_of(name).data_set, recipe_of(name).side)
-    rows = [data.test_pictures[:100]]
-    rows += [
-        load_generator(f"{name}_oscillators{end}").generator.generate(100) for end in ("", f"-{BITS}bit")
-    ]
-    sheets = [
-        p.reshape(10, 10, data.side, data.side).transpose(0, 2, 1, 3).reshape(10 * data.side, -1)
-        for p in rows
-    ]
-    figure, axes = plt.subplots(1, 3, figsize=(18, 6.4))
-    for axis, sheet, title in zip(axes, sheets, ("test", "float", f"{BITS} bit"), strict=True):
-        axis.imshow(sheet, cmap="gray", vmin=0, vmax=1)
+    recipe = recipe_of(name)
+    shown = {"test": picture_data(recipe.data_set, recipe.side).test_pictures}
+    for end, title in (("", "float"), (f"-{BITS}bit", f"{BITS} bit")):
+        shown[title] = load_generator(f"{name}_oscillators{end}").generator.generate(100)
+    figure, axes = plt.subplots(1, len(shown), figsize=(8 * len(shown), 8.4))
+    for axis, (title, pictures) in zip(axes, shown.items(), strict=True):
+        axis.imshow(sheet(pictures), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(title)
         axis.axis("off")
     folder.mkdir(parents=True, exist_ok=True)

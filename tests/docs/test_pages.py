@@ -85,6 +85,7 @@ def test_make_targets_mentioned_exist(page, root):
 def test_settings_mentioned_are_keys(page):
     from labctl.energy import constant_names
     from labctl.models.autoencoder import AutoencoderSettings
+    from labctl.models.oscillators.settings import CodedTraining
     from labctl.models.picture_recipes import AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe
     from labctl.models.recipe import DataSection, EvaluateSection, QuantiseSection
     from labctl.models.training import TrainSettings
@@ -98,6 +99,7 @@ def test_settings_mentioned_are_keys(page):
         "data": set(DataSection.model_fields),
         "quantise": set(QuantiseSection.model_fields),
         "evaluate": set(EvaluateSection.model_fields),
+        "coded": set(CodedTraining.model_fields),
     }
     for key in re.findall(r"--set ([a-z_.]+)=", page.text):
         section, _, last = key.rpartition(".")

@@ -21,7 +21,7 @@ from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
 from labctl.models.pictures import Pictures, seeded
 
-ControlName = Literal["perceptron", "frozen", "plain"]
+ControlName = Literal["plain", "perceptron", "frozen"]
 
 
 class PerceptronGenerator(PixelModel):
