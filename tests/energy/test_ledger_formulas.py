@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labctl import load_protocol
 from labctl.devices import ConfigError, ProgramError
 from labctl.energy import (
     DigitalWork,
@@ -49,15 +50,25 @@ TABLE = {
 }
 
 
-def grid_cells(side, radius):
-    """Directed couplings of a grid within a Chebyshev radius, counted one by one."""
+def grid_cells(side, radius, hidden=False):
+    """Directed couplings of a grid (and of its cell centres) within a Chebyshev radius, one by one."""
     sites = [(i, j) for i in range(side) for j in range(side)]
+    if hidden:
+        sites += [(i + 0.5, j + 0.5) for i in range(side - 1) for j in range(side - 1)]
     return sum(max(abs(a - c), abs(b - d)) <= radius for a, b in sites for c, d in sites if (a, b) != (c, d))
 
 
 @pytest.mark.parametrize(("side", "name"), [(8, "8x8"), (14, "14x14")])
 def test_the_tables_cells_are_the_grids_directed_couplings(side, name) -> None:
     assert grid_cells(side, 2) == TABLE[name][2]
+
+
+def test_the_shipped_rows_count_their_couplings() -> None:
+    rows = {row.name: row for row in load_protocol("ledger_compare").recipe.oscillators}
+    for name, side in (("8x8, radius 2", 8), ("14x14, radius 2", 14), ("28x28, radius 2", 28)):
+        assert (rows[name].n, rows[name].cells) == (side**2, grid_cells(side, 2))
+    chain = rows["8x8 chain, 10 steps"]
+    assert (chain.n, chain.cells) == (64 + 49, grid_cells(8, 2, hidden=True))
 
 
 @pytest.mark.parametrize("name", TABLE)
