@@ -54,8 +54,8 @@ class OscillatorWork:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        for field, most in (("bits", MOST_BITS), ("node_bits", MOST_BITS), ("read_bits", MOST_READ_BITS)):
-            _check(1 <= getattr(self, field) <= most, field, getattr(self, field), f"1 to {most}")
+        for field, limit in (("bits", MOST_BITS), ("node_bits", MOST_BITS), ("read_bits", MOST_READ_BITS)):
+            _check(1 <= getattr(self, field) <= limit, field, getattr(self, field), f"1 to {limit}")
         for field in ("visible", "batch"):
             _check(getattr(self, field) >= 1, field, getattr(self, field), "1 or more")
         for field in ("reads", "inits", "anchor_writes", "node_values"):

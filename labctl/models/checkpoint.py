@@ -168,12 +168,13 @@ def load_network(name_or_path: Path | str) -> RowTableNetwork:
 
 def list_zoo() -> dict[str, ModelCard]:
     """The cards of the shipped denoisers, by name."""
-    cards: dict[str, ModelCard] = {}
-    for path in sorted(zoo_folder().glob("*.json")):
-        content = _read_card(path)
-        if content.get("kind") == NETWORK_KIND:
-            cards[path.stem] = ModelCard.model_validate(content)
-    return cards
+    return {name: ModelCard.model_validate(content) for name, content in shipped_cards(NETWORK_KIND).items()}
+
+
+def shipped_cards(kind: str) -> dict[str, dict[str, Any]]:
+    """The cards of one kind in the zoo as they stand there, by name."""
+    cards = {path.stem: _read_card(path) for path in sorted(zoo_folder().glob("*.json"))}
+    return {name: card for name, card in cards.items() if card.get("kind") == kind}
 
 
 def zoo_folder() -> Path:

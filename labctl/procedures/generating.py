@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,8 +16,8 @@ from labctl.config_files import nearest
 from labctl.devices import Coercion, ConfigError, DataError, Outcome, ProgramError, Scalar
 from labctl.energy import OscillatorWork, oscillator_account, shipped_constants
 from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
-from labctl.models.checkpoint import list_zoo
-from labctl.models.oscillators.checkpoint import LoadedGenerator, load_generator
+from labctl.models.checkpoint import shipped_cards
+from labctl.models.oscillators.checkpoint import KIND, LoadedGenerator, load_generator
 from labctl.models.oscillators.generator import program_of
 from labctl.models.oscillators.scoring import PictureJudge
 from labctl.models.picture_data import picture_data
@@ -268,21 +269,21 @@ def generations_of(protocol: Protocol, recipe: GenerateRecipe, rig: Rig) -> list
 
 
 def _loaded(recipe: GenerateRecipe) -> LoadedGenerator:
-    zoo = list_zoo()
-    for name in (f"{recipe.model}-{recipe.bits}bit", recipe.model):
-        if name in zoo or name.endswith(".safetensors"):
-            loaded = load_generator(name)
-            if loaded.card.bits != recipe.bits:
-                raise ConfigError(
-                    f"bits is {recipe.bits}, but {name} has couplings of "
-                    f"{f'{loaded.card.bits} bits' if loaded.card.bits else 'floats'}; allowed: what it was "
-                    "trained for"
-                )
-            return loaded
-    raise ConfigError(
-        f"model {recipe.model!r} is neither in the zoo nor a file{nearest(recipe.model, zoo)}; zoo: "
-        f"{', '.join(zoo)}"
-    )
+    zoo = shipped_cards(KIND)
+    coded = f"{recipe.model}-{recipe.bits}bit"
+    name = coded if coded in zoo else recipe.model
+    if name not in zoo and not Path(name).is_file():
+        raise ConfigError(
+            f"model {name!r} is neither a shipped generator nor a file{nearest(name, zoo)}; shipped: "
+            f"{', '.join(zoo)}"
+        )
+    loaded = load_generator(name)
+    if loaded.card.bits != recipe.bits:
+        has = f"{loaded.card.bits} bits" if loaded.card.bits else "floats"
+        raise ConfigError(
+            f"bits is {recipe.bits}, but {name} has couplings of {has}; allowed: what it was trained for"
+        )
+    return loaded
 
 
 def _share(result: OscillatorResult, k: int, durations: FloatArray) -> Ledger:

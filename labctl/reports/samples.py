@@ -136,8 +136,11 @@ def step_pictures_figure(
     steps: NDArray[np.uint8], names: Sequence[str], heads: Sequence[str] = (), *, theme: Theme = LIGHT
 ) -> Figure:
     """Pictures [steps, P, height, width], a row a step with its name, a column a sample under its head."""
-    rows, columns, height, width = steps.shape
-    sheet = steps.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    rows, columns = steps.shape[:2]
+    gap = max(1, steps.shape[3] // 14)  # blank, or small pictures run into each other
+    framed = np.pad(steps.astype(np.float64), ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=np.nan)
+    height, width = framed.shape[2:]
+    sheet = framed.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
     with drawing(theme):
         figure = Figure(figsize=(0.52 * columns + 0.9, 0.52 * rows + 0.4), layout="compressed")
         axes = figure.add_subplot()

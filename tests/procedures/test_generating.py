@@ -151,7 +151,7 @@ def test_what_no_board_or_not_this_board_can_run_is_refused(rig, tmp_path) -> No
     other = made(tmp_path / "other.safetensors", shape=OscillatorShape(radius=1))
     with pytest.raises(ProgramError, match="rig oscillator-ideal is grid, 64 oscillators, 1092 edges"):
         run(protocol(other), rig, out=tmp_path / "runs")
-    with pytest.raises(ConfigError, match="neither in the zoo nor a file"):
+    with pytest.raises(ConfigError, match="neither a shipped generator nor a file"):
         run(protocol("digitz"), rig, out=tmp_path / "runs")
 
 
