@@ -31,6 +31,7 @@ ELSEWHERE = (
 # Small and quick, wherever an example does not say otherwise. A value given first would win over these.
 SMALL_RUN = {"samples": 16, "audit": 0, "reference": 32, "train_iterations": 20}
 SMALL_TRAINING = {"train.iterations": 20, "quantise.iterations": 10, "evaluate.samples": 0}
+SMALL_OSCILLATORS = {"train.iterations": 20, "coded.iterations": 10}
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Shell:
             small = SMALL_RUN
             arguments += ["--no-report"]
         if not self.full and words[0] == "train":
-            small = SMALL_TRAINING
+            small = SMALL_OSCILLATORS if "oscillators" in words[1] else SMALL_TRAINING
         for key, value in small.items():
             if not any(word.startswith(f"{key}=") for word in words):
                 arguments += ["--set", f"{key}={value}"]
