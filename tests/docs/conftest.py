@@ -32,6 +32,7 @@ ELSEWHERE = (
 SMALL_RUN = {"samples": 16, "audit": 0, "reference": 32, "train_iterations": 20}
 SMALL_LEDGER = {"draws": 2048, "digital": "false"}
 SMALL_TRAINING = {"train.iterations": 20, "quantise.iterations": 10, "evaluate.samples": 0}
+SMALL_OSCILLATORS = {"train.iterations": 20, "coded.iterations": 10}
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Shell:
             small = SMALL_LEDGER if words[1].startswith("ledger") else SMALL_RUN
             arguments += ["--no-report"]
         if not self.full and words[0] == "train":
-            small = SMALL_TRAINING
+            small = SMALL_OSCILLATORS if "oscillators" in words[1] else SMALL_TRAINING
         for key, value in small.items():
             if not any(word.startswith(f"{key}=") for word in words):
                 arguments += ["--set", f"{key}={value}"]

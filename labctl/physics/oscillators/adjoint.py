@@ -108,20 +108,21 @@ class Plan:
 
 def evolve_compiled(plan: Plan, law: OscillatorLaw, theta: Tensor, inject: Inject | None) -> Tensor:
     """Phases [B, n] after all segments; float32 on the CPU throughout."""
-    extra = inject if inject is not None else (None, None)
-    out: Tensor = _Evolved.apply(  # type: ignore[no-untyped-call]
-        plan, law.coupling, law.in_phase, law.quadrature, law.second, law.detuning, theta, *extra
-    )
+    inputs = law.coupling, law.in_phase, law.quadrature, law.second, law.detuning, theta, *(inject or ())
+    # asked here: within the operation itself, gradients are off, and inputs that could have one say so anyway
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+    extra = () if inject is not None else (None, None)
+    out: Tensor = _Evolved.apply(plan, keep, *inputs, *extra)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Evolved(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, *inputs: Any) -> Tensor:
+    def forward(ctx: Any, plan: Plan, wanted: bool, *inputs: Any) -> Tensor:
         law, theta = inputs[:5], inputs[5].contiguous()
         injected = inputs[6] is not None
         inject = torch.stack(inputs[6:]).numpy() if injected else np.zeros((2, 0, 0), np.float32)
-        blocks, wanted = -(-len(theta) // LANES), any(ctx.needs_input_grad)
+        blocks = -(-len(theta) // LANES)
         stride = plan.stride(len(theta)) if wanted else plan.steps
         keeps = -(-plan.steps // stride) if wanted else 0
         kept = np.empty((len(plan.durations), keeps, blocks, plan.edges.n * LANES), np.float32)
@@ -155,4 +156,4 @@ class _Evolved(torch.autograd.Function):
         node[:, :, 2] *= 2  # the kernels' table holds 2 l
         nodes = [torch.from_numpy(np.ascontiguousarray(node[:, :, j])) for j in range(NODE)]
         extra = list(torch.from_numpy(d_inject)) if injected else [None, None]
-        return (None, torch.from_numpy(coupling), *nodes, torch.from_numpy(before), *extra)
+        return (None, None, torch.from_numpy(coupling), *nodes, torch.from_numpy(before), *extra)
