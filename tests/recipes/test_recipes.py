@@ -19,7 +19,8 @@ SMALL = {"samples": 20, "audit": 4, "reference": 50}
 # Recipes of networks that the user trains first; a shipped one stands in.
 OWN_MODELS = {"sample_emnist_latent": {"model": "mnist"}}
 SAMPLES = [n for n in protocol_names() if type(load_protocol(n).recipe) is SampleRecipe]
-ON_A_RIG = [n for n in protocol_names() if load_protocol(n).recipe.kind != "ledger"]
+CHAINS = [n for n in protocol_names() if load_protocol(n).recipe.kind in ("sample", "scan", "tour")]
+GENERATES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "generate"]
 SCANS = [n for n in protocol_names() if isinstance(load_protocol(n).recipe, ScanRecipe)]
 
 
@@ -46,10 +47,12 @@ def test_the_shipped_recipes_are_those_promised() -> None:
         "demo", "sample_moons", "sample_swiss_roll", "sample_gaussians", "sample_checkerboard",
         "sample_points", "sample_fashion_latent", "sample_mnist_latent", "sample_emnist_latent",
         "settling_scan", "noise_scan", "bits_scan", "steps_study", "ledger_compare",
+        "generate_digits",
     }  # fmt: skip
     assert set(rig_names()) == {
         "optical-twin", "optical-ideal", "optical-unit", "optical-host", "optical-host-dmd",
-        "optical-host-phase", "digital",
+        "optical-host-phase", "digital", "oscillator-twin", "oscillator-unit", "oscillator-ideal",
+        "oscillator-bench-100khz", "oscillator-pcb-1mhz", "oscillator-chip-1ghz",
     }  # fmt: skip
 
 
@@ -76,6 +79,17 @@ def test_every_network_a_recipe_names_is_in_the_zoo(name) -> None:
         assert {recipe.model, f"{recipe.model}-{recipe.bits}bit"} <= set(list_zoo())
 
 
+@pytest.mark.parametrize("name", GENERATES)
+def test_every_generating_recipe_runs_on_its_twin(name, tmp_path) -> None:
+    with open_rig("oscillator-twin") as rig:
+        result = run(load_protocol(name, {"samples": 500}), rig, out=tmp_path)
+    (panel,) = result.panels
+    assert panel.metrics["frechet_star"] < 2
+    assert panel.metrics["locked_share"] == 1
+    with RunReader(result.file) as log:
+        assert log.status == "success"
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_sampling_recipe_runs_on_the_twin(name, rig, points, tmp_path) -> None:
     protocol = load_protocol(name, settings_for(name, points))
@@ -88,7 +102,7 @@ def test_every_sampling_recipe_runs_on_the_twin(name, rig, points, tmp_path) -> 
         assert log.panel().n_steps == protocol.recipe.steps + 1
 
 
-@pytest.mark.parametrize("name", ON_A_RIG)
+@pytest.mark.parametrize("name", CHAINS)
 def test_every_recipe_compiles_dry(name, rig, points) -> None:
     settings = {"data": str(points)} if name == "sample_points" else OWN_MODELS.get(name, {})
     chains = chains_of(load_protocol(name, settings), rig, lambda *_: None, dry=True)
