@@ -385,7 +385,5 @@ def test_other_topologies_run():
 def test_an_image_for_another_wiring_is_refused():
     twin, _ = board()
     image = board_image(program(twin.spec.topology), twin.spec)[0]
-    with pytest.raises(
-        DeviceValueError, match="topology 12345678; allowed: this board's, grid, 64"
-    ):
+    with pytest.raises(DeviceValueError, match="topology 12345678; allowed: this board's, grid, 64"):
         twin.load(replace(image, topology_hash="12345678"))
