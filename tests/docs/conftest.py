@@ -29,6 +29,7 @@ ELSEWHERE = (
     "silx view ",
 )
 # Small and quick, wherever an example does not say otherwise. A value given first would win over these.
+SMALL_GENERATION = {"samples": 16}
 SMALL_RUN = {"samples": 16, "audit": 0, "reference": 32, "train_iterations": 20}
 SMALL_LEDGER = {"draws": 2048, "digital": "false"}
 SMALL_TRAINING = {"train.iterations": 20, "quantise.iterations": 10, "evaluate.samples": 0}
@@ -152,7 +153,9 @@ class Shell:
         arguments = [found for word in words for found in (sorted(glob.glob(word)) or [word])]
         small: dict[str, object] = {}
         if not self.full and words[0] == "run":
-            small = SMALL_LEDGER if words[1].startswith("ledger") else SMALL_RUN
+            small = {"ledger": SMALL_LEDGER, "generate": SMALL_GENERATION}.get(
+                words[1].partition("_")[0], SMALL_RUN
+            )
             arguments += ["--no-report"]
         if not self.full and words[0] == "train":
             small = SMALL_OSCILLATORS if "oscillators" in words[1] else SMALL_TRAINING
