@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labctl.devices.checks import integer_codes
 from labctl.devices.errors import DeviceStateError
 from labctl.devices.values import Identity, Scalar
 
@@ -50,6 +54,14 @@ class Device(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _codes(
+        self, operation: str, field: str, array: ArrayLike, shape: tuple[int | None, ...], low: int, high: int
+    ) -> NDArray[np.int64]:
+        """`array` as checked codes; see `integer_codes`."""
+        return integer_codes(
+            array, device=self.name, operation=operation, field=field, shape=shape, low=low, high=high
+        )
 
     def _require_open(self, operation: str) -> None:
         if self._identity is None:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.devices.checks import check_hold, integer_codes
+from labctl.devices.checks import check_hold
 from labctl.devices.device import Device
 from labctl.devices.errors import DeviceValueError
 from labctl.devices.specs import DriveSpec
@@ -39,20 +39,14 @@ class InputDrive(Device):
         """
         self._require_open("drive")
         spec = self.spec
-        checked = integer_codes(
-            codes, device=self.name, operation="drive", field="codes", shape=(None, spec.n_channels), low=0,
-            high=spec.n_codes - 1,
-        )  # fmt: skip
+        checked = self._codes("drive", "codes", codes, (None, spec.n_channels), 0, spec.n_codes - 1)
         current_ma = checked * spec.ma_per_code
         self._refuse_over("channel current", float(current_ma.max()), spec.max_channel_ma)
         self._refuse_over("total current", float(current_ma.sum(axis=1).max()), spec.max_total_ma)
         check_hold(hold, spec.max_hold_us, device=self.name, operation="drive", whose="these emitter drivers")
         if sample_id is None:
             return self._do_drive(checked, hold, int(step_id), None)
-        ids = integer_codes(
-            sample_id, device=self.name, operation="drive", field="sample_id", shape=(len(checked),), low=0,
-            high=2**32 - 1,
-        )  # fmt: skip
+        ids = self._codes("drive", "sample_id", sample_id, (len(checked),), 0, 2**32 - 1)
         return self._do_drive(checked, hold, int(step_id), ids)
 
     def temperature_c(self) -> float:

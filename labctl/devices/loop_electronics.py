@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.devices.checks import check_hold, integer_codes
+from labctl.devices.checks import check_hold
 from labctl.devices.device import Device
 from labctl.devices.errors import DeviceValueError, UnsupportedFeature
 from labctl.devices.loop_chain import ChainCodes, ChainReadout, checked_chain
@@ -147,13 +147,6 @@ class LoopElectronics(Device):
     def _check_hold(self, operation: str, hold: Hold | None) -> None:
         check_hold(
             hold, self.spec.max_hold_us, device=self.name, operation=operation, whose="these electronics"
-        )
-
-    def _codes(
-        self, operation: str, field: str, array: ArrayLike, shape: tuple[int | None, ...], low: int, high: int
-    ) -> Codes:
-        return integer_codes(
-            array, device=self.name, operation=operation, field=field, shape=shape, low=low, high=high
         )
 
     @abstractmethod

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.devices.checks import integer_codes
 from labctl.devices.device import Device
 from labctl.devices.errors import DeviceFault, DeviceStateError, DeviceValueError
 from labctl.devices.oscillator_spec import BoardSpec
@@ -217,13 +216,6 @@ class OscillatorBoard(Device):
 
     def _refused(self, operation: str, message: str) -> DeviceValueError:
         return DeviceValueError(message, device=self.name, operation=operation)
-
-    def _codes(
-        self, operation: str, field: str, array: ArrayLike, shape: tuple[int | None, ...], low: int, high: int
-    ) -> Codes:
-        return integer_codes(
-            array, device=self.name, operation=operation, field=field, shape=shape, low=low, high=high
-        )
 
     @abstractmethod
     def _do_load(self, image: BoardImage) -> LoadReceipt: ...

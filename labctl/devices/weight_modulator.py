@@ -8,7 +8,6 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.devices.checks import integer_codes
 from labctl.devices.device import Device
 from labctl.devices.errors import DeviceValueError, UnsupportedFeature
 from labctl.devices.specs import ModulatorSpec
@@ -37,10 +36,7 @@ class WeightModulator(Device):
         """
         self._require_open("show")
         spec = self.spec
-        codes = integer_codes(
-            levels, device=self.name, operation="show", field="levels", shape=spec.shape_px, low=0,
-            high=spec.n_levels - 1,
-        )  # fmt: skip
+        codes = self._codes("show", "levels", levels, spec.shape_px, 0, spec.n_levels - 1)
         return self._do_show(codes.astype(np.uint16), wait)
 
     def show_sequence(self, planes: ArrayLike, durations_us: ArrayLike, *, wait: bool = True) -> ShowReceipt:
@@ -53,10 +49,8 @@ class WeightModulator(Device):
         spec = self.spec
         if spec.max_planes == 0:
             raise UnsupportedFeature("no sequences of planes", device=self.name, operation="show_sequence")
-        codes = integer_codes(
-            planes, device=self.name, operation="show_sequence", field="planes",
-            shape=(None, *spec.shape_px), low=0, high=spec.n_levels - 1,
-        )  # fmt: skip
+        shape = (None, *spec.shape_px)
+        codes = self._codes("show_sequence", "planes", planes, shape, 0, spec.n_levels - 1)
         times_us = np.asarray(durations_us, dtype=np.float64)
         if times_us.shape != (len(codes),) or len(codes) > spec.max_planes:
             raise DeviceValueError(

@@ -57,6 +57,7 @@ class OscillatorEngine:
         self._program: OscillatorProgram | None = None
         self._notes: tuple[Coercion, ...] = ()
         self._receipt: LoadReceipt | None = None
+        self._ticks: NDArray[np.int64] = np.empty(0, np.int64)
         self._reload_us = 0.0
 
     @property
@@ -70,6 +71,11 @@ class OscillatorEngine:
         if self._program is None:
             raise self._nothing_loaded()
         return self._program
+
+    @property
+    def ends(self) -> FloatArray:
+        """Ends of the loaded program's segments [K] after the release, units, on the board's ticks."""
+        return np.asarray(np.cumsum(self._ticks) * (self.spec.tick_us / self.spec.unit_us))
 
     def _nothing_loaded(self) -> ProgramError:
         return ProgramError(f"{self.name}: no program is loaded; allowed: after load(program)")
@@ -86,6 +92,7 @@ class OscillatorEngine:
         self._program = None  # a load that fails leaves nothing to run
         receipt = self.board.load(image)
         self._program, self._notes, self._receipt = program, notes, receipt
+        self._ticks = image.ticks
         self._reload_us += receipt.duration_us
         return receipt
 

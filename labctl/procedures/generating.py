@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +21,7 @@ from labctl.models.oscillators.generator import program_of
 from labctl.models.oscillators.scoring import PictureJudge
 from labctl.models.picture_data import picture_data
 from labctl.procedures.interrupts import uninterrupted
+from labctl.procedures.plan import check_law, check_noise_scale
 from labctl.procedures.recipe import GenerateRecipe, Protocol
 from labctl.procedures.records import as_bytes, scalars_of
 from labctl.procedures.watching import PanelResult, SettleReport, Watcher
@@ -30,6 +30,7 @@ from labctl.rig import Rig
 from labctl.runlog import DeviceTime, OscillatorRecord, PanelPlan, PanelWriter, StepLedger, StepRecord
 
 FloatArray = NDArray[np.float64]
+KIND_OF = {"segments": "segment", "end": "program"}  # what a read closes
 SHOWN = 10  # samples whose pictures are kept for each read
 REAL_SHOWN = 10  # of each class, beside
 
@@ -61,7 +62,7 @@ class Generation:
     @property
     def settles(self) -> int:
         """Reads: at the end of each segment, or of the program."""
-        return len(self.reads)
+        return self.program.segments if self.recipe.reads == "segments" else 1
 
     @property
     def n_classes(self) -> int:
@@ -78,24 +79,22 @@ class Generation:
         """The generator's card."""
         return dict(self.loaded.card.model_dump(mode="json"))
 
-    @cached_property
-    def reads(self) -> FloatArray:
-        """Times of the reads after the release, units."""
-        ends = np.cumsum(self.program.duration)
-        return ends if self.recipe.reads == "segments" else ends[-1:]
-
     def ready(self, rig: Rig) -> Self:
         """Load it; raises what the board cannot hold."""
+        self._load(rig)
+        return self
+
+    def _load(self, rig: Rig) -> OscillatorEngine:
         if rig.world is not None:
             rig.set_noise_scale(self.recipe.noise_scale)
         rig.oscillators.load(self.program, beyond_averaging=self.recipe.beyond_averaging)
-        return self
+        return rig.oscillators
 
     def expected_us(self, rig: Rig) -> float:
         """Modelled evolution and set-up; the cable is not in it."""
         spec = rig.oscillators.spec
         each = spec.setup_us + float(self.program.duration.sum()) * spec.unit_us
-        return self.n_samples * (each + len(self.reads) * spec.read_us)
+        return self.n_samples * (each + self.settles * spec.read_us)
 
     def coercions(self, rig: Rig) -> tuple[Coercion, ...]:
         """What the board's converters apply differently; raises what it cannot hold."""
@@ -106,7 +105,7 @@ class Generation:
         """Its place in the file."""
         side, real, labels = self.loaded.card.side, *self._real()
         return PanelPlan(
-            n_steps=len(self.reads),
+            n_steps=self.settles,
             n_samples=self.n_samples,
             d=self.d,
             n_channels=self.program.topology.n,
@@ -114,34 +113,34 @@ class Generation:
             title=self.title,
             program=_record(self.program, rig.oscillators),
             pictures=(self.n_samples, side, side),
-            step_pictures=(len(self.reads), min(SHOWN, self.n_samples), side, side),
+            step_pictures=(self.settles, min(SHOWN, self.n_samples), side, side),
             reference_pictures=real,
             reference_labels=labels,
             settings=scalars_of(self.recipe),
         )
 
     def run(self, rig: Rig, log: PanelWriter, watcher: Watcher) -> PanelResult:
-        """Release the whole batch, read, write every read down as a step."""
-        engine = rig.oscillators
-        if rig.world is not None:
-            rig.set_noise_scale(self.recipe.noise_scale)
-        engine.load(self.program, beyond_averaging=self.recipe.beyond_averaging)
-        result = engine.run(np.arange(self.n_samples), read_at=self._read_at(engine))
+        """Release the whole batch, read, write every read down as a step.
+
+        The recipe's seed goes to a twin with the samples' numbers; a real board draws for itself.
+        """
+        engine = self._load(rig)
+        result = engine.run(
+            np.arange(self.n_samples), step_id=self.recipe.seed, read_at=engine.ends[-self.settles :].tolist()
+        )
         reports: list[SettleReport] = []
         pixels = np.empty(0)
         shown = []
-        for k in range(len(self.reads)):
+        for k, share in enumerate(_shares(result)):
             since = time.perf_counter()
             pixels = engine.pixels(result, k)
             shown.append(self._pictures(pixels[:SHOWN]))
-            share = _share(result, k, self._durations())
-            host_s = share.host_s
             with uninterrupted():
                 log.step(
                     StepRecord(
                         sigma=float("nan"),
                         sigma_next=float("nan"),
-                        kind="segment" if self.recipe.reads == "segments" else "program",
+                        kind=KIND_OF[self.recipe.reads],
                         x=pixels,
                         state=result.phases[:, k],
                         outcome=result.outcome,
@@ -149,7 +148,7 @@ class Generation:
                             modelled=DeviceTime(
                                 upload_us=share.upload_us, wait_us=share.wait_us, read_us=share.read_us
                             ),
-                            engine_s=host_s,
+                            engine_s=share.host_s,
                             sampling_s=time.perf_counter() - since,
                             nfe=0,
                         ),
@@ -164,17 +163,6 @@ class Generation:
             log.finish(pixels, metrics, pictures=made, step_pictures=np.stack(shown))
         return PanelResult(self.name, pixels, metrics, tuple(reports), made)
 
-    def _durations(self) -> FloatArray:
-        """Units between the reads."""
-        return np.diff(self.reads, prepend=0.0)
-
-    def _read_at(self, engine: OscillatorEngine) -> list[float]:
-        """The reads, at the board's own ends of the segments: its ticks round durations."""
-        spec = engine.spec
-        ticks = np.cumsum(np.rint(self.program.duration * (spec.unit_us / spec.tick_us)))
-        ends = ticks * (spec.tick_us / spec.unit_us)
-        return [float(t) for t in (ends if self.recipe.reads == "segments" else ends[-1:])]
-
     def _pictures(self, pixels: FloatArray) -> NDArray[np.uint8]:
         side = self.loaded.card.side
         return as_bytes(pixels).reshape(-1, side, side)
@@ -184,8 +172,8 @@ class Generation:
         return SettleReport(
             panel=self.name,
             index=k,
-            of=len(self.reads),
-            kind="segment",
+            of=self.settles,
+            kind=KIND_OF[self.recipe.reads],
             sigma=float("nan"),
             samples=len(result.outcome),
             outcomes={Outcome(i).name: int(c) for i, c in enumerate(counts) if c},
@@ -220,7 +208,7 @@ class Generation:
                 duration=float(program.duration.sum()),
                 segments=program.segments,
                 node_bits=program.nodes.injection.bits,
-                reads=len(self.reads),
+                reads=self.settles,
                 read_bits=spec.read_bits,
                 batch=self.n_samples,
             ),
@@ -245,19 +233,10 @@ class Generation:
 
 def generations_of(protocol: Protocol, recipe: GenerateRecipe, rig: Rig) -> list[Generation]:
     """What a recipe runs on a board. Raises UserErrors; nothing has been loaded yet."""
-    if recipe.law != rig.config.law:
-        raise ConfigError(
-            f"recipe {protocol.name} needs a rig of law {recipe.law!r}; rig {rig.name} is of law "
-            f"{rig.config.law!r}"
-        )
-    if recipe.noise_scale != 1.0 and rig.config.world is None:
-        raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
+    check_law(protocol.name, recipe, rig)
+    check_noise_scale(recipe, rig)
     loaded = _loaded(recipe)
-    card = loaded.card
-    try:
-        program = program_of(loaded.generator)
-    except ProgramError as error:
-        raise ProgramError(f"{recipe.model}: {error}") from None
+    card, program = loaded.card, program_of(loaded.generator)
     board = rig.oscillators.spec.topology
     if board.hash != program.topology.hash:
         raise ProgramError(
@@ -286,16 +265,20 @@ def _loaded(recipe: GenerateRecipe) -> LoadedGenerator:
     return loaded
 
 
-def _share(result: OscillatorResult, k: int, durations: FloatArray) -> Ledger:
-    """What one read of several costs: evolution by duration, the load in the first, reads alike."""
-    whole, reads = result.ledger, len(durations)
-    return Ledger(
-        upload_us=whole.upload_us if k == 0 else 0.0,
-        wait_us=whole.wait_us * float(durations[k] / durations.sum()),
-        read_us=whole.read_us / reads,
-        host_s=whole.host_s / reads,
-        settles=whole.settles if k == reads - 1 else 0,
-    )
+def _shares(result: OscillatorResult) -> list[Ledger]:
+    """What each of the reads costs: evolution by duration, the load in the first, reads alike."""
+    whole, reads = result.ledger, len(result.read_at)
+    parts = np.diff(result.read_at, prepend=0.0) / result.read_at[-1]
+    return [
+        Ledger(
+            upload_us=whole.upload_us if k == 0 else 0.0,
+            wait_us=whole.wait_us * float(part),
+            read_us=whole.read_us / reads,
+            host_s=whole.host_s / reads,
+            settles=whole.settles if k == reads - 1 else 0,
+        )
+        for k, part in enumerate(parts)
+    ]
 
 
 def _record(program: OscillatorProgram, engine: OscillatorEngine) -> OscillatorRecord:

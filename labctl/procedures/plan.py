@@ -24,6 +24,7 @@ from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
     GenerateRecipe,
     LoopRecipe,
+    MachineRecipe,
     Protocol,
     SampleRecipe,
     ScanRecipe,
@@ -209,11 +210,22 @@ def _scan_job(recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any)
     return _Job(name, title, part, float(value), str(series))
 
 
-def _check_kind(name: str, recipe: LoopRecipe, rig: Rig) -> None:
+def check_law(name: str, recipe: MachineRecipe, rig: Rig) -> None:
+    """ConfigError where a recipe and a rig are of different laws."""
     if recipe.law != rig.config.law:
         raise ConfigError(
             f"recipe {name} needs a rig of law {recipe.law!r}; rig {rig.name} is of law {rig.config.law!r}"
         )
+
+
+def check_noise_scale(recipe: SampleRecipe | GenerateRecipe, rig: Rig) -> None:
+    """ConfigError where a recipe scales noise that no twin makes."""
+    if recipe.noise_scale != 1.0 and rig.config.world is None:
+        raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
+
+
+def _check_kind(name: str, recipe: LoopRecipe, rig: Rig) -> None:
+    check_law(name, recipe, rig)
     if rig.config.engine not in recipe.engines:
         raise ConfigError(
             f"recipe {name} needs an engine of kind {' or '.join(recipe.engines)}; "
@@ -273,8 +285,7 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
     check_inception(recipe, pictures)
     sample_id = np.arange(recipe.samples)
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
-    if recipe.noise_scale != 1.0 and rig.config.world is None:
-        raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
+    check_noise_scale(recipe, rig)
     rig.check_readout(recipe.readout, recipe.exposure_us)
     reference = None
     if subject.source is not None:

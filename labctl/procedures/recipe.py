@@ -204,7 +204,8 @@ class GenerateRecipe(BaseModel):
     """Generate pictures with a program of an oscillator board: released from noisy phases, read as pixels.
 
     model: a zoo name, or a checkpoint's path; bits: of its couplings. reads: phases are read at the program's
-    end alone, or at the end of every segment too (which takes its time). noise_scale multiplies a twin's
+    end alone, or at the end of every segment too (which takes its time). seed: of what a twin draws, starts
+    and noise; a real board draws for itself. noise_scale multiplies a twin's
     noise. beyond_averaging: run it although it breaks the limits of the phase-averaged law that it was
     trained with.
     """

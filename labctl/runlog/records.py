@@ -90,7 +90,9 @@ class ProgramRecord:
 
 @dataclass(frozen=True)
 class OscillatorRecord:
-    """An oscillator program as a board holds it: K segments, n oscillators, E directed couplings.
+    """An oscillator program as it was made: K segments, n oscillators, E directed couplings.
+
+    What a board's own converters applied differently is among the first step's coercions.
 
     Edge e: oscillator target[e] hears source[e]. coupling_codes [K, E] of `bits` bits with coupling =
     scale[k] code / max code, in units of the coupling rate; node tables [K, n] and start tables [n] are

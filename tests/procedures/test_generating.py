@@ -106,6 +106,15 @@ def test_a_run_is_repeated_bit_by_bit(model, tmp_path) -> None:
     assert again.panels[0].steps == 4
 
 
+def test_the_seed_chooses_the_starts(model, tmp_path) -> None:
+    made = []
+    for seed in (1, 2, 1):
+        with open_rig("oscillator-twin") as rig:
+            made.append(run(protocol(model, seed=seed), rig, out=tmp_path).samples)
+    np.testing.assert_array_equal(made[0], made[2])
+    assert np.abs(made[0] - made[1]).mean() > 0.05
+
+
 def test_scores_need_as_many_pictures_as_have_a_floor(model, rig, tmp_path) -> None:
     few = run(protocol(model), rig, out=tmp_path).panels[0].metrics
     assert "frechet_star" not in few
