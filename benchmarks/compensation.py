@@ -194,7 +194,9 @@ def table(
     """The page's rows: a set at a number of probes in each."""
     say(f"## Drawn benches, every fault on: {units} units, {seeds} training seeds, midpoint N = {STEPS}")
     say("")
-    say(f"E x 1e3, n = {N_SAMPLES:,} ({SAMPLES[1600]:,} at 1,600 probes); {sum(stage.iterations for stage in STAGES):,} iterations in all")
+    say(
+        f"E x 1e3, n = {N_SAMPLES:,} ({SAMPLES[1600]:,} at 1,600 probes); {sum(stage.iterations for stage in STAGES):,} iterations in all"
+    )
     say("")
     if units < ASKED_UNITS or seeds < len(SEEDS):
         say(f"The bar asks for {ASKED_UNITS} units x {len(SEEDS)} seeds: this run is smaller.")
