@@ -48,6 +48,7 @@ SETS = ("moons", "gaussians_unequal")
 PICTURES = ("fashion", "mnist")
 STEPS, SEED = 4, 1
 ASKED_UNITS = 20
+AS_IT_CAME = 3  # units whose pictures are measured without compensation too: no bar asks for them
 BARS = {6400: 0.95, 1600: 0.80}  # mean over units; the worst unit at 6,400 probes must reach .80
 SAMPLES = {6400: N_SAMPLES, 1600: 4_000}  # for E; .5e-3 of error at the fewer, far below what 1,600 may leave
 WORST = 0.80
@@ -163,7 +164,7 @@ def pictures_table(
     rows = []
     for name in PICTURES:
         ideal = pictured(name, None)
-        came = [pictured(name, unit, compensation=False) for unit in range(1, units + 1)]
+        came = [pictured(name, unit, compensation=False) for unit in range(1, min(units, AS_IT_CAME) + 1)]
         made = [pictured(name, unit) for unit in range(1, units + 1)]
         drop = [ideal["agreement"] - one["agreement"] for one in made]
         ratio = [one["star"] / ideal["star"] for one in made]
@@ -176,7 +177,7 @@ def pictures_table(
              f"<= {AGREEMENT_DROP}, <= {FRECHET_RATIO}: {'met' if met else 'NOT MET'}"]
         )  # fmt: skip
     draw(
-        ["set", "ideal: agreement, FD*", "as it came", "compensated", "drop, mean (worst)",
+        ["set", "ideal: agreement, FD*", f"as it came ({AS_IT_CAME} units)", "compensated", "drop, mean (worst)",
          "FD* ratio, mean (worst)", "bar"],
         rows,
     )  # fmt: skip
