@@ -1,6 +1,7 @@
 """Training recipes on pictures: `kind` says what is made.
 
-An autoencoder, a classifier, a reference, a denoiser in latents, or a generator of oscillators.
+An autoencoder, a classifier, a reference, a denoiser in latents, a generator of oscillators, or what stands
+beside one.
 
 What they say; `picture_making` does it.
 """
@@ -100,7 +101,24 @@ class OscillatorRecipe(SizedRecipe):
     coded: CodedTraining = CodedTraining()
 
 
-PictureRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe | OscillatorRecipe
+class ControlsRecipe(SizedRecipe):
+    """`labctl train digits8_controls`: what stands beside `generator`, a coded one by name or path.
+
+    Its card says the shape, the training and the judge; they share them.
+    """
+
+    kind: Literal["generator-controls"]
+    generator: str
+
+
+PictureRecipe = (
+    AutoencoderRecipe
+    | ClassifierRecipe
+    | ReferenceRecipe
+    | DenoiserRecipe
+    | OscillatorRecipe
+    | ControlsRecipe
+)
 
 _FORMS: dict[
     str,
@@ -108,13 +126,15 @@ _FORMS: dict[
     | type[ClassifierRecipe]
     | type[ReferenceRecipe]
     | type[DenoiserRecipe]
-    | type[OscillatorRecipe],
+    | type[OscillatorRecipe]
+    | type[ControlsRecipe],
 ] = {
     "autoencoder": AutoencoderRecipe,
     "classifier": ClassifierRecipe,
     "picture-reference": ReferenceRecipe,
     "latent-denoiser": DenoiserRecipe,
     "oscillator-generator": OscillatorRecipe,
+    "generator-controls": ControlsRecipe,
 }
 KINDS = tuple(_FORMS)
 
