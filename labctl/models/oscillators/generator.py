@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from labctl.devices.errors import ConfigError, DataError
 from labctl.devices.topology import Topology, grid
+from labctl.devices.values import Coercion
 from labctl.models.oscillators.codes import coded, codes_of, stepped
 from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
@@ -139,6 +140,21 @@ class OscillatorGenerator:
                 )
                 parts.append(pixels_of(theta, self.side**2).numpy())
         return np.concatenate(parts).reshape(count, self.side, self.side)
+
+
+def rounded_program(
+    generator: OscillatorGenerator, bits: int
+) -> tuple[OscillatorProgram, tuple[Coercion, ...]]:
+    """The float parameters as the nearest codes, couplings of `bits` bits: nothing was trained with them.
+
+    One scale a segment, of least squared error; what it clips comes back with the program. ConfigError for a
+    generator that has codes already, ProgramError as `code_program` (at one bit also for couplings of 0).
+    """
+    if generator.program is not None:
+        raise ConfigError(f"this generator has codes of {generator.bits} bits; allowed: one of floats")
+    exact = {name: table.double().numpy() for name, table in generator.parameters.tables().items()}
+    scale = encode(exact["coupling"], bits, "row-mse").scale
+    return _coded_program(generator.topology, generator.shape, exact, bits, scale)
 
 
 def program_of(generator: OscillatorGenerator) -> OscillatorProgram:
@@ -273,21 +289,8 @@ class TrainableGenerator(PixelModel):
             parameters, program = OscillatorParameters.of_tables(values), None
             if self.bits is not None:
                 exact = {name: table.double().numpy() for name, table in values.items()}
-                program, _ = code_program(
-                    self.topology,
-                    coupling=exact["coupling"],
-                    in_phase=exact["in_phase"],
-                    quadrature=exact["quadrature"],
-                    second=exact["second"],
-                    detuning=exact["detuning"],
-                    start_rad=exact["phase"],
-                    amplitude_rad=exact["amplitude"],
-                    duration=self.shape.duration / self.shape.segments,
-                    bits=self.bits,
-                    scale=self.scale().double().cpu().numpy(),
-                    pixel_map=PIXEL_MAP,
-                    nodes=node_scales(self.shape),
-                )
+                scale = self.scale().double().cpu().numpy()
+                program, _ = _coded_program(self.topology, self.shape, exact, self.bits, scale)
                 parameters = OscillatorParameters.of(program)
         return OscillatorGenerator(self.side, self.shape, self.topology, parameters, program)
 
@@ -309,6 +312,31 @@ class TrainableGenerator(PixelModel):
             trim * torch.tanh(self.detuning / trim),
         )
         return OscillatorParameters(law, self.phase, math.pi * torch.sigmoid(self.amplitude))
+
+
+def _coded_program(
+    topology: Topology,
+    shape: OscillatorShape,
+    exact: dict[str, NDArray[np.float64]],
+    bits: int,
+    scale: NDArray[np.float64],
+) -> tuple[OscillatorProgram, tuple[Coercion, ...]]:
+    """The tables of `OscillatorParameters.tables` as a program, couplings at full scale `scale` [K]."""
+    return code_program(
+        topology,
+        coupling=exact["coupling"],
+        in_phase=exact["in_phase"],
+        quadrature=exact["quadrature"],
+        second=exact["second"],
+        detuning=exact["detuning"],
+        start_rad=exact["phase"],
+        amplitude_rad=exact["amplitude"],
+        duration=shape.duration / shape.segments,
+        bits=bits,
+        scale=scale,
+        pixel_map=PIXEL_MAP,
+        nodes=node_scales(shape),
+    )
 
 
 def node_scales(shape: OscillatorShape) -> NodeScales:
