@@ -68,7 +68,7 @@ def train_pictures(
     if isinstance(recipe, DenoiserRecipe):
         names = coded_names(recipe.name, recipe.quantise.bits)
     if isinstance(recipe, OscillatorRecipe):
-        names = coded_names(recipe.name, recipe.coded.bits)
+        names = coded_names(recipe.name, recipe.coded.bits)[1 if recipe.start else 0 :]
     paths = new_paths(out, names, overwrite=overwrite)
     side = recipe.side if isinstance(recipe, SizedRecipe) else SIDE
     sets = picture_data(recipe.data_set, side, cache_dir)

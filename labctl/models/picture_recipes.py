@@ -89,10 +89,12 @@ class DenoiserRecipe(_Recipe):
 class OscillatorRecipe(SizedRecipe):
     """`labctl train digits8_oscillators`: a generator of coupled oscillators, one a pixel.
 
-    `why` says on the card why the objective was chosen; `classifier` and `reference` judge it.
+    `why` says on the card why the objective was chosen; `classifier` and `reference` judge it. `start`: a
+    float generator, by name or path, of the same shape and data: only codes are trained, from its parameters.
     """
 
     kind: Literal["oscillator-generator"]
+    start: str = ""
     why: str = ""
     classifier: str
     reference: str

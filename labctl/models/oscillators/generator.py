@@ -32,6 +32,7 @@ from labctl.programs.oscillator_program import AMPLITUDE_BITS, START_BITS
 
 PIXEL_MAP: Final = "cosine"
 _CHUNK = 1000
+_NEAR_ONE = 1.0 - 1e-6  # share of a limit beyond which free numbers would run away
 _TURN_STEP = 2.0 * math.pi / 2**START_BITS
 _AMPLITUDE_STEP = math.pi / (2**AMPLITUDE_BITS - 1)
 
@@ -200,6 +201,25 @@ class TrainableGenerator(PixelModel):
         self.register_buffer("mask", mask)
         for parameter in (self.coupling, self.in_phase, self.quadrature, self.second, self.detuning):
             parameter.requires_grad_(not frozen)
+
+    def begin_at(self, parameters: OscillatorParameters) -> None:
+        """Take over the parameters of a generator of this shape, as float32 lets the bounds be undone."""
+        shape = self.shape
+        limits = {
+            "coupling": shape.coupling_limit,
+            "in_phase": shape.injection_limit,
+            "quadrature": shape.injection_limit,
+            "second": shape.trim_limit,
+            "detuning": shape.trim_limit,
+        }
+        tables = parameters.tables()
+        with torch.no_grad():
+            for name, limit in limits.items():
+                share = (tables[name].double() / limit).clamp(-_NEAR_ONE, _NEAR_ONE)
+                getattr(self, name).copy_(limit * torch.atanh(share))
+            self.phase.copy_(tables["phase"])
+            share = (tables["amplitude"].double() / math.pi).clamp(1.0 - _NEAR_ONE, _NEAR_ONE)
+            self.amplitude.copy_(torch.log(share / (1.0 - share)))
 
     def use_codes(self, bits: int, *, anneal_share: float = 0.0) -> None:
         """From now on with codes of `bits` bits; the scales begin where they lose least of the couplings.
