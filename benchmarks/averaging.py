@@ -109,7 +109,7 @@ def row(name: str, found: list[list[PhaseError]]) -> str:
 
 
 def main() -> None:
-    """Print the table and keep it."""
+    """Print the table and keep it in results/averaging.md."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -45,6 +45,7 @@ READ_BITS = 4
 
 
 def recipe_of(name: str) -> OscillatorRecipe:
+    """The training recipe of NAME_oscillators."""
     recipe = parse_picture_recipe(recipe_content(shipped_recipes()[f"{name}_oscillators"]), name)
     if not isinstance(recipe, OscillatorRecipe):
         raise TypeError(f"{name}_oscillators makes no oscillators")
@@ -68,6 +69,7 @@ def scored(judge: PictureJudge, key: dict[str, object], draw: Callable[[], Draw]
 
 
 def made(generator: OscillatorGenerator, **how: object) -> Draw:
+    """How to draw from a generator; `how` goes to its `generate`."""
     return lambda count, seed: generator.generate(count, seed=seed, **how)  # type: ignore[arg-type]
 
 
@@ -86,11 +88,13 @@ def read_at(draw: Draw, bits: int) -> Draw:
 
 
 def line(what: str, row: dict[str, float], note: str = "") -> str:
+    """A line of the table."""
     error = f" ± {row['error']:.3f}" if row["error"] else ""
     return f"| {what} | {row['star']:.3f}{error} | {row['density']:.2f} | {row['coverage']:.2f} | {note} |"
 
 
 def table(name: str) -> list[str]:
+    """The table of one shipped model, as lines of Markdown."""
     recipe = recipe_of(name)
     floats, codes = (load_generator(f"{name}_oscillators{end}") for end in ("", f"-{BITS}bit"))
     check_data(codes.card, recipe.data_set, recipe.side)
@@ -171,6 +175,7 @@ def table(name: str) -> list[str]:
 
 
 def verdict(met: bool) -> str:
+    """In a word."""
     return "met" if met else "missed"
 
 
@@ -200,12 +205,14 @@ def grid(name: str, folder: Path) -> None:
 
 
 def shipped() -> list[str]:
+    """Names of the shipped models, without their ending."""
     return [
         p.stem.removesuffix("_oscillators") for p in sorted(zoo_folder().glob("*_oscillators.safetensors"))
     ]
 
 
 def page(names: list[str]) -> list[str]:
+    """A table for each of these models, as lines of Markdown; a set that is not here is left out and said."""
     lines = ["## Pictures out of oscillators", ""]
     for name in names:
         try:
