@@ -43,6 +43,7 @@ FACTORS: dict[str, dict[str, Any]] = {
 
 
 def star(change: dict[str, Any], seed: int) -> dict[str, float]:
+    """FD* at the trained and at refined steps, parameters and skipped steps of one run (a cell)."""
     shape = OscillatorShape.model_validate(change.get("shape", {}))
     settings = GeneratorTraining.model_validate({**TRAIN.model_dump(), **change.get("train", {})})
     bits = change.get("bits")
@@ -78,6 +79,7 @@ def star(change: dict[str, Any], seed: int) -> dict[str, float]:
 
 
 def page() -> list[str]:
+    """The table as lines of Markdown; runs what is not in the cells yet."""
     lines = [
         "## Ablations on 8 x 8 digits",
         "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -18,16 +19,15 @@ from common import cell
 from labctl.devices.errors import DataError
 from labctl.models.checkpoint import zoo_folder
 from labctl.models.oscillators.checkpoint import check_data, load_generator
-from labctl.models.oscillators.controls import ControlName, PerceptronGenerator, control
-from labctl.models.oscillators.fitting import fit
+from labctl.models.oscillators.control_making import PIXEL_CONTROLS, trained_control
+from labctl.models.oscillators.controls import CONTROL_WORDS, ControlName
 from labctl.models.oscillators.generator import OscillatorGenerator
 from labctl.models.oscillators.making import REFINED
 from labctl.models.oscillators.scoring import Draw, PictureJudge, copies
 from labctl.models.oscillators.settings import BoardErrors
-from labctl.models.picture_data import PictureData, picture_data
+from labctl.models.picture_data import picture_data
 from labctl.models.picture_recipes import OscillatorRecipe, parse_picture_recipe
 from labctl.models.pictures import Pictures
-from labctl.models.pixel_controls import KMEANS_CENTRES, PixelCentres, PixelGaussian
 from labctl.models.recipe import recipe_content, shipped_recipes
 
 # The bars: FD* of the 4-bit model to reach, and to aim at.
@@ -41,15 +41,11 @@ BITS = 4
 PLAIN_RATIO, PENALTY = 3.0, 0.10
 BOARDS = (0, 1, 2)
 NOISE, UNCALIBRATED = BoardErrors(diffusion=0.03), BoardErrors(detuning=0.2, gain=0.05, offset=0.02)
-CONTROL_WORDS = {
-    "perceptron": "perceptron, as many parameters",
-    "frozen": "frozen random dynamics",
-    "plain": "plain oscillators (one segment, none hidden)",
-}
 READ_BITS = 4
 
 
 def recipe_of(name: str) -> OscillatorRecipe:
+    """The training recipe of NAME_oscillators."""
     recipe = parse_picture_recipe(recipe_content(shipped_recipes()[f"{name}_oscillators"]), name)
     if not isinstance(recipe, OscillatorRecipe):
         raise TypeError(f"{name}_oscillators makes no oscillators")
@@ -73,6 +69,7 @@ def scored(judge: PictureJudge, key: dict[str, object], draw: Callable[[], Draw]
 
 
 def made(generator: OscillatorGenerator, **how: object) -> Draw:
+    """How to draw from a generator; `how` goes to its `generate`."""
     return lambda count, seed: generator.generate(count, seed=seed, **how)  # type: ignore[arg-type]
 
 
@@ -90,20 +87,14 @@ def read_at(draw: Draw, bits: int) -> Draw:
     return coarse
 
 
-def trained_control(name: ControlName, recipe: OscillatorRecipe, data: PictureData, parameters: int) -> Draw:
-    model = control(name, recipe.side, recipe.shape, parameters, seed=recipe.seed)
-    fit(model, data.train_pictures, recipe.train, seed=recipe.seed)
-    if isinstance(model, PerceptronGenerator):
-        return lambda count, seed: model.generate(count, seed=seed)
-    return made(model.finished())
-
-
 def line(what: str, row: dict[str, float], note: str = "") -> str:
+    """A line of the table."""
     error = f" ± {row['error']:.3f}" if row["error"] else ""
     return f"| {what} | {row['star']:.3f}{error} | {row['density']:.2f} | {row['coverage']:.2f} | {note} |"
 
 
 def table(name: str) -> list[str]:
+    """The table of one shipped model, as lines of Markdown."""
     recipe = recipe_of(name)
     floats, codes = (load_generator(f"{name}_oscillators{end}") for end in ("", f"-{BITS}bit"))
     check_data(codes.card, recipe.data_set, recipe.side)
@@ -149,23 +140,17 @@ def table(name: str) -> list[str]:
     for kind in get_args(ControlName):
         n = codes.card.parameters
 
-        def train(kind: ControlName = kind, n: int = n) -> Draw:
-            return trained_control(kind, recipe, data, n)
-
         shape = recipe.shape.model_dump_json()
-        controls[kind] = row(CONTROL_WORDS[kind], train, "float", train=budget, shape=shape, n=n)
-    gaussian, centres = PixelGaussian.of(data.train_pictures), PixelCentres.of
-    row(
-        "Gaussian of pixels",
-        lambda: lambda c, s: gaussian.draw(c, np.random.default_rng(s)),
-        "1 by definition",
-    )
-
-    def nearest_centres() -> Draw:
-        found = centres(data.train_pictures)
-        return lambda count, seed: found.draw(count, np.random.default_rng(seed))
-
-    row(f"k-means, {KMEANS_CENTRES} centres", nearest_centres)
+        controls[kind] = row(
+            CONTROL_WORDS[kind],
+            lambda kind=kind: trained_control(kind, codes.card, data)[0],
+            "float",
+            train=budget,
+            shape=shape,
+            n=n,
+        )
+    for kind, (words, by) in PIXEL_CONTROLS.items():
+        row(words, partial(by, data), "1 by definition" if kind == "gaussian" else "")
     near = copies(made(codes.generator), data.train_pictures, data.test_pictures)
     raw = reference.gaussian - reference.floors[-1]
 
@@ -190,6 +175,7 @@ def table(name: str) -> list[str]:
 
 
 def verdict(met: bool) -> str:
+    """In a word."""
     return "met" if met else "missed"
 
 
@@ -219,12 +205,14 @@ def grid(name: str, folder: Path) -> None:
 
 
 def shipped() -> list[str]:
+    """Names of the shipped models, without their ending."""
     return [
         p.stem.removesuffix("_oscillators") for p in sorted(zoo_folder().glob("*_oscillators.safetensors"))
     ]
 
 
 def page(names: list[str]) -> list[str]:
+    """A table for each of these models, as lines of Markdown; a set that is not here is left out and said."""
     lines = ["## Pictures out of oscillators", ""]
     for name in names:
         try:

@@ -20,6 +20,7 @@ class PanelRow:
     """One chain: settles done, the worst p95 settle time so far, outcomes and modelled device time.
 
     `at_once`: the machine steps it by itself, so that all settles are reported when the last one is done.
+    `word`: what the parts counted are called.
     """
 
     title: str
@@ -30,6 +31,7 @@ class PanelRow:
     outcomes: Counter[str] = field(default_factory=Counter)
     device_us: float = 0.0
     at_once: bool = False
+    word: str = "settles"
 
     @property
     def paced(self) -> int:
@@ -58,7 +60,9 @@ class Board(Watcher):
         session().file = path
         self._began = self._now()
         self.rows = {
-            part.name: PanelRow(part.title, part.n_samples, part.settles, at_once=part.at_once)
+            part.name: PanelRow(
+                part.title, part.n_samples, part.settles, at_once=part.at_once, word=part.word
+            )
             for part in parts
         }
         self.current = parts[0].name
@@ -73,6 +77,12 @@ class Board(Watcher):
         names = list(self.rows)
         after = names.index(panel.name) + 1
         self.current = names[after] if after < len(names) else ""
+
+    @property
+    def word(self) -> str:
+        """What is counted: the panels' own word where they agree, else steps."""
+        words = {row.word for row in self.rows.values()}
+        return words.pop() if len(words) == 1 else "steps"
 
     @property
     def device_us(self) -> float:

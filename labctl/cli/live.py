@@ -87,7 +87,7 @@ class Lines(Silent):
 
 
 class LiveBoard(Silent):
-    """A calm table that redraws itself: a bar per panel, settle time, outcomes, time left."""
+    """A calm table that redraws itself: a bar per panel, settle time if any, outcomes, time left."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -141,9 +141,10 @@ class LiveBoard(Silent):
         bar = max(4, min(BAR_WIDTH, (width - title - FIXED_WIDTH) // 3))
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
         outcomes = max(8, width - title - bar - FIXED_WIDTH)
-        headings = (("", 1), ("", title), ("settles", bar + 6), ("settle p95", 10), ("outcomes", outcomes))
+        p95 = "settle p95" if self.word == "settles" else ""  # a segment has its time, and does not settle
+        headings = (("", 1), ("", title), (self.word, bar + 6), (p95, 10), ("outcomes", outcomes))
         for heading, columns in headings:
-            justify: JustifyMethod = "right" if heading == "settle p95" else "left"
+            justify: JustifyMethod = "right" if columns == 10 else "left"
             table.add_column(heading, width=columns, justify=justify, no_wrap=True, overflow="ellipsis")
         for name in names:
             table.add_row(*self._cells(name, bar))
@@ -161,7 +162,7 @@ class LiveBoard(Silent):
             Text("✓", "green") if whole else self._spinner if now else "",
             Text(row.title, style, no_wrap=True, overflow="ellipsis"),
             settles,
-            Text(settle_us(row.p95_us) if row.done else "", style),
+            Text(settle_us(row.p95_us) if row.done and row.word == "settles" else "", style),
             Text(words.outcomes(row.outcomes), style),
         ]
 
@@ -177,7 +178,7 @@ class LiveBoard(Silent):
 
     def _totals(self) -> Text:
         done, of = sum(r.done for r in self.rows.values()), sum(r.of for r in self.rows.values())
-        parts = [f"{done} of {of} settles"]
+        parts = [f"{done} of {of} {self.word}"]
         if self.device_us:
             parts.append(f"device time {duration(self.device_us)} modelled")
         left = self.seconds_left

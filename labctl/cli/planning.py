@@ -11,7 +11,7 @@ from rich.text import Text
 from labctl.cli.console import err, out
 from labctl.cli.ledger import validate_ledger
 from labctl.cli.live import progress
-from labctl.cli.running import DEFAULT_RIGS
+from labctl.cli.running import default_rig
 from labctl.procedures import (
     Chain,
     GenerateRecipe,
@@ -19,7 +19,7 @@ from labctl.procedures import (
     LedgerRecipe,
     Protocol,
     SampleRecipe,
-    ScanRecipe,
+    Scan,
     TourRecipe,
     chains_of,
     generations_of,
@@ -41,7 +41,7 @@ def validate_protocol(
     if isinstance(protocol.recipe, LedgerRecipe):
         validate_ledger(protocol, rig_name)
         return
-    rig_name = rig_name or DEFAULT_RIGS[protocol.recipe.law]
+    rig_name = rig_name or default_rig(protocol.recipe)
     if isinstance(protocol.recipe, GenerateRecipe):
         with open_rig(rig_name) as rig:
             _print_generations(out(), protocol, generations_of(protocol, protocol.recipe, rig), rig)
@@ -57,7 +57,7 @@ def validate_protocol(
 
 def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: Rig) -> None:
     console.print(Text(protocol.recipe.title, "bold"))
-    console.print(Text(f"{_kind(protocol, chains)} on {rig.name}", "dim"))
+    console.print(Text(f"{_kind(protocol, len(chains), 'chain')} on {rig.name}", "dim"))
     if rig.standing is not None:
         words = rig.standing.words(compensated=rig.compensated)
         console.print(Text(f"{rig.name} was {words}" if rig.standing.pair else words, "dim"), soft_wrap=True)
@@ -80,15 +80,21 @@ def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: 
 
 def _print_generations(console: Console, protocol: Protocol, generations: list[Generation], rig: Rig) -> None:
     console.print(Text(protocol.recipe.title, "bold"))
-    console.print(Text(f"one program on {rig.name}", "dim"))
-    for generation in generations:
+    console.print(Text(f"{_kind(protocol, len(generations), 'program')} on {rig.name}", "dim"))
+    for generation in generations if len(generations) <= WHOLE_PLANS else generations[:1]:
         console.print()
+        if generation.name:
+            console.print(Text(generation.title, "bold"))
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column()
         for label, text in _generation_facts(generation, rig):
             grid.add_row(label, text)
         console.print(grid)
+    if len(generations) > WHOLE_PLANS:
+        console.print()
+        for generation in generations[1:]:
+            console.print(Text(f"{generation.title}: {generation.program.segments} segments", "dim"))
     console.print()
     total = sum(generation.expected_us(rig) for generation in generations)
     made = sum(generation.n_samples for generation in generations)
@@ -104,7 +110,7 @@ def _generation_facts(generation: Generation, rig: Rig) -> list[tuple[str, Rende
     us = float(program.duration.sum()) * spec.unit_us
     coercions = generation.coercions(rig)
     return [
-        ("model", f"{generation.loaded.card.name}: {topology.summary}"),
+        ("model", f"{generation.coded.note}; {topology.summary}"),
         (
             "couplings",
             f"{topology.n_edges:,} directed at {program.bits} bits in {program.segments} segments, "
@@ -124,17 +130,17 @@ def _generation_facts(generation: Generation, rig: Rig) -> list[tuple[str, Rende
     ]
 
 
-def _kind(protocol: Protocol, chains: list[Chain]) -> str:
+def _kind(protocol: Protocol, parts: int, part: str) -> str:
     recipe = protocol.recipe
-    if isinstance(recipe, ScanRecipe):
+    if isinstance(recipe, Scan):
         over = f"{recipe.scan} = {', '.join(str(v) for v in recipe.values)}"
         series = (
             f", each for {recipe.series} = {', '.join(map(str, recipe.series_values))}"
             if recipe.series
             else ""
         )
-        return f"scan of {len(chains)} chains over {over}{series},"
-    return f"tour of {len(chains)} recipes" if isinstance(recipe, TourRecipe) else "one chain"
+        return f"scan of {parts} {part}s over {over}{series},"
+    return f"tour of {parts} recipes" if isinstance(recipe, TourRecipe) else f"one {part}"
 
 
 _ENDINGS = {"denoise": "one final denoise", "last-settle": "the last settle's denoised state at the end"}
@@ -198,7 +204,7 @@ def _weights(chain: Chain) -> str:
 
 def _settings(recipe: SampleRecipe | GenerateRecipe) -> str:
     """Every key that --set takes, with its value here."""
-    kept = recipe.model_dump(mode="json", exclude={"kind", "title", "about", "law", "engines"})
+    kept = recipe.model_dump(mode="json", exclude={"kind", "title", "about", "law", "engines", "rig"})
     return "  ".join(f"{key}={value}" for key, value in kept.items() if value != "")
 
 

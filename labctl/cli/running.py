@@ -5,12 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.cli.console import err, out, print_json
 from labctl.cli.session import session
 
+if TYPE_CHECKING:
+    from labctl.procedures.recipe import MachineRecipe
+
 DEFAULT_RIGS = {"loop": "optical-twin", "oscillator": "oscillator-twin"}  # by the recipe's law
+
+
+def default_rig(recipe: MachineRecipe) -> str:
+    """The rig of a run that names none: the recipe's own, or its law's."""
+    return getattr(recipe, "rig", "") or DEFAULT_RIGS[recipe.law]
 
 
 def run_protocol(
@@ -43,7 +51,7 @@ def run_protocol(
 
         run_ledger(protocol, rig_name, folder, as_json=as_json, quiet=quiet)
         return
-    rig_name = rig_name or DEFAULT_RIGS[protocol.recipe.law]
+    rig_name = rig_name or default_rig(protocol.recipe)
     with progress(quiet=quiet) as watcher:
         watcher.doing(f"opening {rig_name}")
         with open_rig(rig_name, records=records, compensated=compensated) as rig:

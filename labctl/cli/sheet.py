@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console, Group, JustifyMethod, RenderableType
@@ -15,9 +15,10 @@ from labctl.cli.console import out
 from labctl.devices import Scalar
 from labctl.reports import ledger_totals, report, step_statistics
 from labctl.reports.classes import class_rows, worst_in_words
-from labctl.reports.meanings import legend, said
+from labctl.reports.controls import NO_CONTROLS, controls_in_words
+from labctl.reports.meanings import legend, notes, said
 from labctl.reports.words import STATUS_WORDS, duration, microseconds, share
-from labctl.runlog import PanelReader, RunHeader, RunReader
+from labctl.runlog import OscillatorRecord, PanelReader, RunHeader, RunReader
 
 STEP_TABLES = 8  # panels beyond that get their row in the overview alone
 STATUS_STYLES = {"success": "green", "running": "cyan", "aborted": "yellow", "failed": "red", "killed": "red"}
@@ -34,6 +35,14 @@ OVERVIEW: dict[str, tuple[str, Callable[[float], str]]] = {
     "FID": ("FID", lambda value: f"{value:.2f}"),
     "path_error": ("path error", lambda value: f"{value:.3f}"),
     "device_time_per_sample_us": ("µs/sample", lambda value: f"{value:.0f}" if value else "–"),
+}
+# The same for programs of oscillator boards.
+OVERVIEW_OF_PROGRAMS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "frechet_star": ("FD*", lambda value: f"{value:.3f}"),
+    "density": ("density", lambda value: f"{value:.2f}"),
+    "coverage": ("coverage", share),
+    "locked_share": ("locked", share),
+    "device_time_per_sample_us": ("µs/sample", lambda value: f"{value:.3g}"),
 }
 
 
@@ -72,7 +81,7 @@ def rig_words(header: RunHeader) -> str:
 def print_sheet(console: Console, run: RunReader) -> None:
     """Steps, then metrics: in words for one panel, side by side for several."""
     panels = list(run.panels.values())
-    if len(panels) <= STEP_TABLES:
+    if len(panels) <= STEP_TABLES and (len(panels) == 1 or any(panel.n_steps > 1 for panel in panels)):
         for panel in panels:
             console.print()
             if len(panels) > 1:
@@ -82,13 +91,16 @@ def print_sheet(console: Console, run: RunReader) -> None:
     measured = [panel for panel in panels if panel.metrics]
     if len(panels) == 1:
         console.print(metrics_in_words(panels[0], run.header))
+        if panels[0].metrics and isinstance(panels[0].program, OscillatorRecord):
+            console.print()
+            _print_controls(console, panels[0])
         if panels[0].n_steps:
             console.print()
             console.print(cost_table(panels[0]))
     elif measured:
         console.print(overview(measured))
         console.print()
-        for line in legend(_told(measured)):
+        for line in (*legend(_columns(measured)), *notes(measured)):
             console.print(Text(line, "dim"))
     console.print()
 
@@ -155,21 +167,38 @@ def overview(panels: list[PanelReader]) -> Table:
     metrics = {panel.name: panel.metrics for panel in panels}
     table = _table()
     table.add_column("", max_width=34)  # the one that gives way on a narrow terminal
-    keys = _told(panels)
-    for key in keys:
-        heading = OVERVIEW[key][0]
+    columns = _columns(panels)
+    for heading, _ in columns.values():
         table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     for panel in panels:
-        cells = [_cell(key, metrics[panel.name], OVERVIEW[key][1]) for key in keys]
+        cells = [_cell(key, metrics[panel.name], write) for key, (_, write) in columns.items()]
         table.add_row(Text(panel.title, no_wrap=True, overflow="ellipsis"), *cells)
     return table
 
 
-def _told(panels: list[PanelReader]) -> list[str]:
-    return [key for key in OVERVIEW if any(key in panel.metrics for panel in panels)]
+def _print_controls(console: Console, panel: PanelReader) -> None:
+    """What else makes such pictures, beside what this run made."""
+    if not panel.controls:
+        console.print(Text(NO_CONTROLS, "dim"))
+        return
+    keys = ("frechet_star", "density", "coverage")
+    table = _table()
+    table.add_column("beside it")
+    for key in keys:
+        table.add_column(OVERVIEW_OF_PROGRAMS[key][0], justify="right", no_wrap=True)
+    rows = [("this run", panel.metrics), *((one.what, one.figures) for one in panel.controls)]
+    for what, figures in rows:
+        table.add_row(what, *(_cell(key, figures, OVERVIEW_OF_PROGRAMS[key][1]) for key in keys))
+    console.print(table)
+    console.print(Text(controls_in_words(panel.controls), "dim"))
 
 
-def _cell(key: str, metrics: dict[str, Scalar], write: Callable[[float], str]) -> str:
+def _columns(panels: list[PanelReader]) -> dict[str, tuple[str, Callable[[float], str]]]:
+    known = OVERVIEW_OF_PROGRAMS if any("locked_share" in panel.metrics for panel in panels) else OVERVIEW
+    return {key: how for key, how in known.items() if any(key in panel.metrics for panel in panels)}
+
+
+def _cell(key: str, metrics: Mapping[str, Scalar], write: Callable[[float], str]) -> str:
     found = metrics.get(key)
     return write(float(found)) if isinstance(found, int | float) else "–"
 

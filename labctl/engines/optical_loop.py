@@ -21,15 +21,15 @@ from labctl.devices import (
     SettleCodes,
     UnsupportedFeature,
     WeightModulator,
-    chain_part,
-    joined_chains,
     joined_readouts,
 )
 from labctl.engines.display import Display, LightOf, ReadNoise, Shown
 from labctl.engines.host_model import residual
-from labctl.engines.ledgers import chain_ledgers, frames_ledger, step_ledger
+from labctl.engines.ledgers import frames_ledger, step_ledger
+from labctl.engines.queues import queue_of, queues_of
 from labctl.engines.readout import CameraRead, CameraReadout
 from labctl.engines.result import AppliedKnobs, Batch, FixedPointResult, Ledger
+from labctl.engines.sequencer import require_sequencer, run_on_sequencer
 from labctl.physics import FittedMap, Stream, cycling, row_peaks, settle_times
 from labctl.programs import (
     ChainUpdate,
@@ -39,10 +39,7 @@ from labctl.programs import (
     LoopSegment,
     PlacedWeights,
     RowTrims,
-    encode_chain,
     encode_tables,
-    injected,
-    preset,
     to_codes,
 )
 
@@ -261,62 +258,20 @@ class OpticalLoopEngine:
         program = self._loaded()
         self._show(segments[0].matrix)
         started = time.perf_counter()
-        spec, state = self.electronics.spec, program.placement.state
-        if self.camera is not None:
-            raise UnsupportedFeature(
-                "states read by camera come to the host after each settle; allowed: stepping by the host",
-                device=self.electronics.name, operation="run a chain",
-            )  # fmt: skip
-        if spec.chain is None:
-            raise UnsupportedFeature(
-                "the electronics have no sequencer; allowed: stepping by the host",
-                device=self.electronics.name, operation="run a chain",
-            )  # fmt: skip
-        if len(segments) > spec.chain.depth:
-            raise ProgramError(
-                f"{self.electronics.name}: the chain has {len(segments)} settles; allowed: 1 to "
-                f"{spec.chain.depth}, what the sequencer holds"
-            )
-        if self.trims is not None:
-            raise UnsupportedFeature(
-                "the sequencer gives every row the same injection, and the rows' measured errors differ; "
-                "allowed: stepping by the host, or no compensation",
-                device=self.electronics.name, operation="run a chain",
-            )  # fmt: skip
-        if len({segment.matrix for segment in segments}) > 1:
-            raise UnsupportedFeature(
-                "the sequencer cannot change the panel's frame; allowed: a chain on one matrix",
-                device=self.electronics.name, operation="run a chain",
-            )  # fmt: skip
+        require_sequencer(
+            self.electronics, segments, camera=self.camera is not None, trimmed=self.trims is not None
+        )
         tables = [self._coded(segment) for segment in segments]
-        start_codes, _, start_note = to_codes(batch.start, spec.dac, "start")
-        chain = encode_chain(
-            segments, tables, updates, spec, state, inject=batch.inject, start_codes=start_codes,
-            labels=batch.labels, sample_id=batch.sample_id, first_step=batch.step_id, noise=noise,
+        ran = run_on_sequencer(
+            self.electronics, segments, tables, batch, updates,
+            state=program.placement.state, noise=noise, frame_us=self._frame_us(),
         )  # fmt: skip
-        queues = _queues(len(start_codes), spec.max_queue)
-        ran = joined_chains([self.electronics.run_chain(chain_part(chain, part)) for part in queues])
-        ledgers = chain_ledgers(spec, chain, ran.settles, len(queues), self._frame_us())
         out = []
-        for k, (segment, coded) in enumerate(zip(segments, tables, strict=True)):
-            inject, bias, note = injected(chain, k, ran.register[k], spec, segment.inject_scale)
-            codes = SettleCodes(
-                bias=bias,
-                gain=coded.gain_codes if batch.labels is None else coded.gain_codes[batch.labels],
-                leak=coded.leak_codes[None],
-                gain_range=coded.gain_range,
-                start=ran.start[k],
-                step_id=batch.step_id + k,
-                sample_id=batch.sample_id,
-            )
-            if k:
-                before = ran.settles[k - 1].counts * spec.adc.units_per_code
-                start_note = preset(chain, k, before, ran.register[k - 1], spec)
-            notes = tuple(n for n in (note, start_note) if n is not None)
+        for segment, coded, one in zip(segments, tables, ran, strict=True):
             settled = _Settled(
-                segment, coded, codes, ran.bias_clipped[k], batch.labels, ran.settles[k], notes
+                segment, coded, one.codes, one.bias_clipped, batch.labels, one.readout, one.notes
             )
-            out.append((inject, self._result(settled, audit, started, ledgers[k])))
+            out.append((one.inject, self._result(settled, audit, started, one.ledger)))
             started = time.perf_counter()
         return out
 
@@ -365,11 +320,11 @@ class OpticalLoopEngine:
         """Settle in queues of what the sequencer (and the camera) holds; how many queues that took."""
         spec, camera = self.electronics.spec, self.camera
         if camera is None:
-            parts = _queues(len(codes.bias), spec.max_queue)
-            run = [self.electronics.settle(_queue(codes, part), wait_us=wait_us) for part in parts]
+            parts = queues_of(len(codes.bias), spec.max_queue)
+            run = [self.electronics.settle(queue_of(codes, part), wait_us=wait_us) for part in parts]
             return joined_readouts(run), None, len(parts)
-        parts = _queues(len(codes.bias), min(spec.max_queue, camera.max_queue))
-        filmed = [camera.settle(self.electronics, _queue(codes, part), wait_us) for part in parts]
+        parts = queues_of(len(codes.bias), min(spec.max_queue, camera.max_queue))
+        filmed = [camera.settle(self.electronics, queue_of(codes, part), wait_us) for part in parts]
         readout = joined_readouts([beside for beside, _ in filmed])
         period_us = camera.period_us(readout.wait_us, readout.window_us)
         timed = replace(readout, window_us=period_us - readout.wait_us)  # exposure, and the sensor's read-out
@@ -407,8 +362,8 @@ class OpticalLoopEngine:
         spec, state = self.electronics.spec, program.placement.state
         codes, _, _ = self._codes(program, segment, self._coded(segment), batch)
         parts = [
-            self.electronics.settle(_queue(codes, part), wait_us=REFERENCE_TAU * spec.tau_us)
-            for part in _queues(len(codes.bias), spec.max_queue)
+            self.electronics.settle(queue_of(codes, part), wait_us=REFERENCE_TAU * spec.tau_us)
+            for part in queues_of(len(codes.bias), spec.max_queue)
         ]
         return np.concatenate([p.counts[:, state] for p in parts]) * spec.adc.units_per_code
 
@@ -527,7 +482,7 @@ class OpticalLoopEngine:
         time_us = np.empty(0)
         for repeat in range(repeats):
             step_id = AUDIT_STEP + (codes.step_id << 8) + repeat
-            queue = replace(_queue(codes, slice(0, count)), step_id=step_id)
+            queue = replace(queue_of(codes, slice(0, count)), step_id=step_id)
             readout = self.electronics.settle(queue, wait_us=reference_us, trace=True)
             trace, time_us = _trace(readout)
             final = final + readout.counts[:, rows] * (unit / repeats)
@@ -603,17 +558,3 @@ def _other_starts(start: FloatArray, state: slice) -> Iterator[FloatArray]:
         far = np.zeros_like(start)
         far[:, state] = FAR_START * way
         yield far
-
-
-def _queues(batch: int, size: int) -> list[slice]:
-    return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
-
-
-def _queue(codes: SettleCodes, part: slice) -> SettleCodes:
-    return replace(
-        codes,
-        bias=codes.bias[part],
-        gain=codes.gain if len(codes.gain) == 1 else codes.gain[part],
-        start=codes.start[part],
-        sample_id=codes.sample_id[part],
-    )

@@ -20,11 +20,13 @@ from labctl.models.classifier import agreement, load_classifier, save_classifier
 from labctl.models.datasets import Affine
 from labctl.models.making import coded_names, make_networks, new_paths, training_facts
 from labctl.models.network import RowTableNetwork
+from labctl.models.oscillators.control_making import make_controls
 from labctl.models.oscillators.making import make_generators
 from labctl.models.picture_data import PictureData, picture_data
 from labctl.models.picture_recipes import (
     AutoencoderRecipe,
     ClassifierRecipe,
+    ControlsRecipe,
     DenoiserRecipe,
     OscillatorRecipe,
     PictureRecipe,
@@ -66,7 +68,7 @@ def train_pictures(
     if isinstance(recipe, DenoiserRecipe):
         names = coded_names(recipe.name, recipe.quantise.bits)
     if isinstance(recipe, OscillatorRecipe):
-        names = coded_names(recipe.name, recipe.coded.bits)
+        names = coded_names(recipe.name, recipe.coded.bits)[1 if recipe.start else 0 :]
     paths = new_paths(out, names, overwrite=overwrite)
     side = recipe.side if isinstance(recipe, SizedRecipe) else SIDE
     sets = picture_data(recipe.data_set, side, cache_dir)
@@ -78,6 +80,8 @@ def train_pictures(
         _make_reference(recipe, sets, paths[0], overwrite)
     elif isinstance(recipe, OscillatorRecipe):
         make_generators(recipe, sets, paths, progress=progress, overwrite=overwrite)
+    elif isinstance(recipe, ControlsRecipe):
+        make_controls(recipe, sets, paths[0], progress=progress, overwrite=overwrite)
     else:
         _make_denoisers(recipe, sets, paths, progress, overwrite)
     return paths

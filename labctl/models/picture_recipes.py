@@ -1,6 +1,7 @@
 """Training recipes on pictures: `kind` says what is made.
 
-An autoencoder, a classifier, a reference, a denoiser in latents, or a generator of oscillators.
+An autoencoder, a classifier, a reference, a denoiser in latents, a generator of oscillators, or what stands
+beside one.
 
 What they say; `picture_making` does it.
 """
@@ -88,10 +89,12 @@ class DenoiserRecipe(_Recipe):
 class OscillatorRecipe(SizedRecipe):
     """`labctl train digits8_oscillators`: a generator of coupled oscillators, one a pixel.
 
-    `why` says on the card why the objective was chosen; `classifier` and `reference` judge it.
+    `why` says on the card why the objective was chosen; `classifier` and `reference` judge it. `start`: a
+    float generator, by name or path, of the same shape and data: only codes are trained, from its parameters.
     """
 
     kind: Literal["oscillator-generator"]
+    start: str = ""
     why: str = ""
     classifier: str
     reference: str
@@ -100,7 +103,24 @@ class OscillatorRecipe(SizedRecipe):
     coded: CodedTraining = CodedTraining()
 
 
-PictureRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe | OscillatorRecipe
+class ControlsRecipe(SizedRecipe):
+    """`labctl train digits8_controls`: what stands beside `generator`, a coded one by name or path.
+
+    Its card says the shape, the training and the judge; they share them.
+    """
+
+    kind: Literal["generator-controls"]
+    generator: str
+
+
+PictureRecipe = (
+    AutoencoderRecipe
+    | ClassifierRecipe
+    | ReferenceRecipe
+    | DenoiserRecipe
+    | OscillatorRecipe
+    | ControlsRecipe
+)
 
 _FORMS: dict[
     str,
@@ -108,13 +128,15 @@ _FORMS: dict[
     | type[ClassifierRecipe]
     | type[ReferenceRecipe]
     | type[DenoiserRecipe]
-    | type[OscillatorRecipe],
+    | type[OscillatorRecipe]
+    | type[ControlsRecipe],
 ] = {
     "autoencoder": AutoencoderRecipe,
     "classifier": ClassifierRecipe,
     "picture-reference": ReferenceRecipe,
     "latent-denoiser": DenoiserRecipe,
     "oscillator-generator": OscillatorRecipe,
+    "generator-controls": ControlsRecipe,
 }
 KINDS = tuple(_FORMS)
 

@@ -8,8 +8,10 @@ from labctl.procedures.parts import Part
 from labctl.procedures.plan import Chain, chains_of, check_state_noise
 from labctl.procedures.recipe import (
     GenerateRecipe,
+    GenerateScanRecipe,
     Protocol,
     SampleRecipe,
+    Scan,
     ScanRecipe,
     TourRecipe,
     load_protocol,
@@ -24,6 +26,7 @@ from labctl.procedures.watching import PanelResult, SettleReport, Watcher
 __all__ = [
     "Chain",
     "GenerateRecipe",
+    "GenerateScanRecipe",
     "Generation",
     "LedgerRecipe",
     "LedgerResult",
@@ -35,6 +38,7 @@ __all__ = [
     "Replay",
     "RunResult",
     "SampleRecipe",
+    "Scan",
     "ScanRecipe",
     "SettleReport",
     "TourRecipe",

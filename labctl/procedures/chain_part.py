@@ -71,6 +71,11 @@ class ChainPart:
         return len(self.chain.program.segments)
 
     @property
+    def word(self) -> str:
+        """What it reports."""
+        return "settles"
+
+    @property
     def at_once(self) -> bool:
         """Whether the machine steps it by itself."""
         return self.chain.recipe.stepping == "chain"

@@ -1,35 +1,43 @@
-"""A generator on an oscillator board as a part of a run: its program, its phases, its pictures."""
+"""A generator on an oscillator board as a part of a run: its phases, its pictures, what stands beside."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.config_files import nearest
-from labctl.devices import Coercion, ConfigError, DataError, Outcome, ProgramError, Scalar
+from labctl.devices import Coercion, DataError, Outcome, ProgramError, Scalar
 from labctl.energy import OscillatorWork, oscillator_account, shipped_constants
 from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
-from labctl.models.checkpoint import shipped_cards
-from labctl.models.oscillators.checkpoint import KIND, LoadedGenerator, load_generator
-from labctl.models.oscillators.generator import program_of
+from labctl.models.oscillators.control_set import ControlSet, controls_beside
 from labctl.models.oscillators.scoring import PictureJudge
 from labctl.models.picture_data import picture_data
+from labctl.procedures.coding import CodedGenerator, coded_generator
 from labctl.procedures.interrupts import uninterrupted
-from labctl.procedures.plan import check_law, check_noise_scale
-from labctl.procedures.recipe import GenerateRecipe, Protocol
+from labctl.procedures.plan import check_law, check_simulated
+from labctl.procedures.recipe import GenerateRecipe, GenerateScanRecipe, Protocol
 from labctl.procedures.records import as_bytes, scalars_of
+from labctl.procedures.scanning import scan_parts
 from labctl.procedures.watching import PanelResult, SettleReport, Watcher
 from labctl.programs import OscillatorProgram, board_image
 from labctl.rig import Rig
-from labctl.runlog import DeviceTime, OscillatorRecord, PanelPlan, PanelWriter, StepLedger, StepRecord
+from labctl.runlog import (
+    ControlRecord,
+    DeviceTime,
+    OscillatorRecord,
+    PanelPlan,
+    PanelWriter,
+    StepLedger,
+    StepRecord,
+)
 
 FloatArray = NDArray[np.float64]
+MISMATCHED = ("detuning", "coupling_gain", "coupling_offset")  # terms of a twin that `mismatch` scales
+NOTE = "note"  # the setting that says in words what a panel's program is
 KIND_OF = {"segments": "segment", "end": "program"}  # what a read closes
 SHOWN = 10  # samples whose pictures are kept for each read
 REAL_SHOWN = 10  # of each class, beside
@@ -42,12 +50,17 @@ class Generation:
     name: str
     title: str
     recipe: GenerateRecipe
-    loaded: LoadedGenerator
-    program: OscillatorProgram
+    coded: CodedGenerator
     judge: PictureJudge
+    controls: ControlSet | None = None
     row: float | None = None
     series: str = ""
     at_once: bool = True
+
+    @property
+    def program(self) -> OscillatorProgram:
+        """What the board plays."""
+        return self.coded.program
 
     @property
     def n_samples(self) -> int:
@@ -65,6 +78,11 @@ class Generation:
         return self.program.segments if self.recipe.reads == "segments" else 1
 
     @property
+    def word(self) -> str:
+        """What is reported: every segment, or the whole program."""
+        return f"{KIND_OF[self.recipe.reads]}s"
+
+    @property
     def n_classes(self) -> int:
         """A generator is not told a class."""
         return 0
@@ -77,16 +95,26 @@ class Generation:
     @property
     def card(self) -> dict[str, Any]:
         """The generator's card."""
-        return dict(self.loaded.card.model_dump(mode="json"))
+        return dict(self.coded.card.model_dump(mode="json"))
 
     def ready(self, rig: Rig) -> Self:
-        """Load it; raises what the board cannot hold."""
-        self._load(rig)
+        """Load it; of a scan, where each is loaded in its turn, check it. Raises what no board can hold."""
+        if self.row is None:
+            self._load(rig)
+        else:
+            self._set_up(rig)
+            self.coercions(rig)
         return self
 
-    def _load(self, rig: Rig) -> OscillatorEngine:
+    def _set_up(self, rig: Rig) -> None:
+        """What the recipe asks of a twin."""
         if rig.world is not None:
             rig.set_noise_scale(self.recipe.noise_scale)
+            rig.draw_board(self.recipe.board)
+            rig.scale_faults(MISMATCHED, self.recipe.mismatch)
+
+    def _load(self, rig: Rig) -> OscillatorEngine:
+        self._set_up(rig)
         rig.oscillators.load(self.program, beyond_averaging=self.recipe.beyond_averaging)
         return rig.oscillators
 
@@ -99,11 +127,11 @@ class Generation:
     def coercions(self, rig: Rig) -> tuple[Coercion, ...]:
         """What the board's converters apply differently; raises what it cannot hold."""
         spec, beyond = rig.oscillators.spec, self.recipe.beyond_averaging
-        return board_image(self.program, spec, beyond_averaging=beyond)[1]
+        return (*self.coded.coercions, *board_image(self.program, spec, beyond_averaging=beyond)[1])
 
     def panel(self, rig: Rig) -> PanelPlan:
         """Its place in the file."""
-        side, real, labels = self.loaded.card.side, *self._real()
+        side, real, labels = self.coded.card.side, *self._real()
         return PanelPlan(
             n_steps=self.settles,
             n_samples=self.n_samples,
@@ -116,7 +144,8 @@ class Generation:
             step_pictures=(self.settles, min(SHOWN, self.n_samples), side, side),
             reference_pictures=real,
             reference_labels=labels,
-            settings=scalars_of(self.recipe),
+            controls=_beside(self.controls),
+            settings={**scalars_of(self.recipe), **({NOTE: self.coded.note} if self.coded.note else {})},
         )
 
     def run(self, rig: Rig, log: PanelWriter, watcher: Watcher) -> PanelResult:
@@ -152,7 +181,7 @@ class Generation:
                             sampling_s=time.perf_counter() - since,
                             nfe=0,
                         ),
-                        coercions=result.coercions if k == 0 else (),
+                        coercions=(*self.coded.coercions, *result.coercions) if k == 0 else (),
                     )
                 )
             reports.append(self._report(k, result, share))
@@ -164,7 +193,7 @@ class Generation:
         return PanelResult(self.name, pixels, metrics, tuple(reports), made)
 
     def _pictures(self, pixels: FloatArray) -> NDArray[np.uint8]:
-        side = self.loaded.card.side
+        side = self.coded.card.side
         return as_bytes(pixels).reshape(-1, side, side)
 
     def _report(self, k: int, result: OscillatorResult, share: Ledger) -> SettleReport:
@@ -221,7 +250,7 @@ class Generation:
 
     def _real(self) -> tuple[NDArray[np.uint8] | None, NDArray[np.int64] | None]:
         """Real pictures to show beside, class by class; none where the set is not at hand."""
-        card = self.loaded.card
+        card = self.coded.card
         try:
             data = picture_data(str(card.dataset["name"]), card.side)
         except DataError:
@@ -232,37 +261,60 @@ class Generation:
 
 
 def generations_of(protocol: Protocol, recipe: GenerateRecipe, rig: Rig) -> list[Generation]:
-    """What a recipe runs on a board. Raises UserErrors; nothing has been loaded yet."""
+    """What a recipe runs on a board, one part for each value of a scan. Raises UserErrors; nothing has been
+    loaded yet.
+    """
     check_law(protocol.name, recipe, rig)
-    check_noise_scale(recipe, rig)
-    loaded = _loaded(recipe)
-    card, program = loaded.card, program_of(loaded.generator)
-    board = rig.oscillators.spec.topology
-    if board.hash != program.topology.hash:
+    if isinstance(recipe, GenerateScanRecipe):
+        return [
+            replace(
+                _generation(part.recipe, rig),
+                name=part.name,
+                title=part.title,
+                row=part.row,
+                series=part.series,
+            )
+            for part in scan_parts(recipe, GenerateRecipe)
+        ]
+    made = _generation(recipe, rig)
+    return [replace(made, controls=controls_beside(made.coded.card))]
+
+
+def _generation(recipe: GenerateRecipe, rig: Rig) -> Generation:
+    check_simulated(recipe, rig)
+    coded = coded_generator(recipe)
+    spec, topology = rig.oscillators.spec, coded.program.topology
+    if spec.topology.hash != topology.hash:
         raise ProgramError(
-            f"{recipe.model} is wired as {program.topology.summary}; rig {rig.name} is {board.summary}; "
+            f"{recipe.model} is wired as {topology.summary}; rig {rig.name} is {spec.topology.summary}; "
             "allowed: a rig of the model's topology"
         )
-    judge = PictureJudge.of(card.classifier.name, card.reference.name)
-    return [Generation("", recipe.title, recipe, loaded, program, judge)]
+    if coded.program.bits > spec.coupling_bits:
+        raise ProgramError(
+            f"bits is {coded.program.bits}, but the cells of rig {rig.name} have {spec.coupling_bits}; "
+            f"allowed: 1 to {spec.coupling_bits}, or a rig of finer cells (oscillator-fine)"
+        )
+    judge = PictureJudge.of(coded.card.classifier.name, coded.card.reference.name)
+    return Generation("", recipe.title, recipe, coded, judge)
 
 
-def _loaded(recipe: GenerateRecipe) -> LoadedGenerator:
-    zoo = shipped_cards(KIND)
-    coded = f"{recipe.model}-{recipe.bits}bit"
-    name = coded if coded in zoo else recipe.model
-    if name not in zoo and not Path(name).is_file():
-        raise ConfigError(
-            f"model {name!r} is neither a shipped generator nor a file{nearest(name, zoo)}; shipped: "
-            f"{', '.join(zoo)}"
+def _beside(controls: ControlSet | None) -> tuple[ControlRecord, ...]:
+    if controls is None:
+        return ()
+    return tuple(
+        ControlRecord(
+            name=one.name,
+            what=one.what,
+            figures={
+                "frechet_star": one.frechet_star,
+                "density": one.density,
+                "coverage": one.coverage,
+                "judged_pictures": controls.card.judged_pictures,
+            },
+            pictures=controls.pictures[one.name],
         )
-    loaded = load_generator(name)
-    if loaded.card.bits != recipe.bits:
-        has = f"{loaded.card.bits} bits" if loaded.card.bits else "floats"
-        raise ConfigError(
-            f"bits is {recipe.bits}, but {name} has couplings of {has}; allowed: what it was trained for"
-        )
-    return loaded
+        for one in controls.card.controls
+    )
 
 
 def _shares(result: OscillatorResult) -> list[Ledger]:

@@ -13,8 +13,9 @@ from labctl.runlog import PanelPlan, PanelWriter
 class Part(Protocol):
     """One panel of a run, compiled: a chain of diffusion steps, or a program of an oscillator board.
 
-    row and series are its place in a scan. settles: reports that a run of it gives; at_once: all of them in
-    the end. n_classes is 0 and class_names empty where its samples have none. card: of what it runs.
+    row and series are its place in a scan. settles: reports that a run of it gives, and `word` what they are
+    of ("settles", "segments"); at_once: all of them in the end. n_classes is 0 and class_names empty where
+    its samples have none. card: of what it runs.
     """
 
     @property
@@ -31,6 +32,8 @@ class Part(Protocol):
     def d(self) -> int: ...
     @property
     def settles(self) -> int: ...
+    @property
+    def word(self) -> str: ...
     @property
     def at_once(self) -> bool: ...
     @property

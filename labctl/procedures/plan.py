@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from labctl.config_files import first_problem
 from labctl.devices import Coercion, ConfigError, ProgramError
 from labctl.engines import Batch, DigitalEngine, OpticalHostLoopEngine, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
@@ -31,6 +28,7 @@ from labctl.procedures.recipe import (
     TourRecipe,
     load_protocol,
 )
+from labctl.procedures.scanning import scan_parts
 from labctl.programs import CodedTables, LoopProgram, encode_tables
 from labctl.rig import Rig
 from labctl.sampling import (
@@ -177,10 +175,9 @@ def _jobs(protocol: Protocol) -> list[_Job]:
             jobs.append(_Job(name.removeprefix("sample_"), part.title, part))
         return jobs
     if isinstance(recipe, ScanRecipe):
-        base = recipe.model_dump(exclude={"scan", "values", "series", "series_values", "kind"})
         return [
-            _scan_job(recipe, base, value, series)
-            for value, series in itertools.product(recipe.values, recipe.series_values or ("",))
+            _Job(part.name, part.title, part.recipe, part.row, part.series)
+            for part in scan_parts(recipe, SampleRecipe)
         ]
     return [_Job("", recipe.title, recipe)]
 
@@ -197,19 +194,6 @@ def _of_chains(protocol: Protocol) -> LoopRecipe:
     return recipe
 
 
-def _scan_job(recipe: ScanRecipe, base: dict[str, Any], value: Any, series: Any) -> _Job:
-    changes = {recipe.scan: value, **({recipe.series: series} if recipe.series else {})}
-    try:
-        part = SampleRecipe(**{**base, **changes})
-    except ValidationError as error:
-        where = "scan at " + ", ".join(f"{key} {word}" for key, word in changes.items())
-        raise first_problem(error, where, SampleRecipe) from None
-    name = "_".join(f"{key}-{word}" for key, word in changes.items())
-    name = re.sub(r"[^\w-]", "_", name.replace("+", "p").replace(".", "p"))  # a group's name in the file
-    title = f"{recipe.scan.replace('_', ' ')} {value}" + (f", {series}" if recipe.series else "")
-    return _Job(name, title, part, float(value), str(series))
-
-
 def check_law(name: str, recipe: MachineRecipe, rig: Rig) -> None:
     """ConfigError where a recipe and a rig are of different laws."""
     if recipe.law != rig.config.law:
@@ -218,10 +202,15 @@ def check_law(name: str, recipe: MachineRecipe, rig: Rig) -> None:
         )
 
 
-def check_noise_scale(recipe: SampleRecipe | GenerateRecipe, rig: Rig) -> None:
-    """ConfigError where a recipe scales noise that no twin makes."""
-    if recipe.noise_scale != 1.0 and rig.config.world is None:
-        raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")
+def check_simulated(recipe: SampleRecipe | GenerateRecipe, rig: Rig) -> None:
+    """ConfigError where a recipe scales or chooses what no twin makes."""
+    if rig.config.world is not None:
+        return
+    for key, own in (("noise_scale", 1), ("mismatch", 1), ("board", 0)):
+        if getattr(recipe, key, own) != own:
+            raise ConfigError(
+                f"{key} is {getattr(recipe, key)}; rig {rig.name} allows {own} only: it is not simulated"
+            )
 
 
 def _check_kind(name: str, recipe: LoopRecipe, rig: Rig) -> None:
@@ -285,7 +274,7 @@ def _chain(job: _Job, subject: Subject, rig: Rig) -> Chain:
     check_inception(recipe, pictures)
     sample_id = np.arange(recipe.samples)
     labels = sample_id * network.n_classes // recipe.samples if network.n_classes else None
-    check_noise_scale(recipe, rig)
+    check_simulated(recipe, rig)
     rig.check_readout(recipe.readout, recipe.exposure_us)
     reference = None
     if subject.source is not None:

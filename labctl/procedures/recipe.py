@@ -138,29 +138,34 @@ class SampleRecipe(BaseModel):
         return "last-settle" if self.stepping == "chain" else "denoise"
 
 
-_DESCRIBING = ("kind", "title", "about", "law", "engines")
-SCAN_KEYS = tuple(key for key in SampleRecipe.model_fields if key not in _DESCRIBING)
+_DESCRIBING = ("kind", "title", "about", "law", "engines", "rig")
 # What a tour may replace in its parts: not what they are, nor where their seed comes from.
-PART_KEYS = tuple(key for key in SCAN_KEYS if key not in ("model", "data", "seed"))
+PART_KEYS = tuple(
+    key for key in SampleRecipe.model_fields if key not in (*_DESCRIBING, "model", "data", "seed")
+)
 
 
-class ScanRecipe(SampleRecipe):
-    """Run the chain once for each value of one key, and again for each value of `series`.
+class Scan(BaseModel):
+    """What every scan adds to the recipe that it runs once for each value; mixed into a recipe's class.
 
     scan and series name keys of the recipe; the table has a row per scan value and columns per series value.
     """
 
-    kind: Literal["scan"] = "scan"  # type: ignore[assignment]
     scan: str
     values: tuple[float | int | str, ...] = Field(min_length=1)
     series: str = ""
     series_values: tuple[float | int | str, ...] = ()
 
+    @classmethod
+    def scan_keys(cls) -> tuple[str, ...]:
+        """Keys of the recipe that may be scanned."""
+        return tuple(key for key in cls.model_fields if key not in (*_DESCRIBING, *Scan.model_fields))
+
     @model_validator(mode="after")
     def _keys_exist(self) -> Self:
         for key in filter(None, (self.scan, self.series)):
-            if key not in SCAN_KEYS:
-                raise ValueError(f"{key!r} is no key to scan{nearest(key, SCAN_KEYS)}")
+            if key not in self.scan_keys():
+                raise ValueError(f"{key!r} is no key to scan{nearest(key, self.scan_keys())}")
         if bool(self.series) != bool(self.series_values):
             raise ValueError("series and series_values go together")
         if not all(isinstance(v, int | float) for v in self.values):
@@ -170,6 +175,12 @@ class ScanRecipe(SampleRecipe):
                 if table.count(value) > 1:
                     raise ValueError(f"{value!r} stands twice; allowed: each value once")
         return self
+
+
+class ScanRecipe(Scan, SampleRecipe):
+    """Run the chain once for each value of one key, and again for each value of `series`."""
+
+    kind: Literal["scan"] = "scan"  # type: ignore[assignment]
 
 
 class TourRecipe(BaseModel):
@@ -203,11 +214,15 @@ class TourRecipe(BaseModel):
 class GenerateRecipe(BaseModel):
     """Generate pictures with a program of an oscillator board: released from noisy phases, read as pixels.
 
-    model: a zoo name, or a checkpoint's path; bits: of its couplings. reads: phases are read at the program's
-    end alone, or at the end of every segment too (which takes its time). seed: of what a twin draws, starts
-    and noise; a real board draws for itself. noise_scale multiplies a twin's
-    noise. beyond_averaging: run it although it breaks the limits of the phase-averaged law that it was
-    trained with.
+    model: a zoo name, or a checkpoint's path; rig: where none is named with the run. bits: of its couplings,
+    that it was trained with; with coding "rounded", its float couplings rounded to the nearest codes (one
+    scale a segment, of least squared error), which nothing was trained with. segments: 0 takes the model as
+    named; a number, the model of that name and number (MODEL2), trained with so many. reads: phases are read
+    at the program's end alone, or at the end of every segment too (which takes its time). seed: of what a
+    twin draws, starts and noise; a real board draws for itself. noise_scale multiplies a twin's noise,
+    mismatch the detuning, coupling gain and coupling offset of its cells; board: which one of the twin's
+    population, 0 the rig's own. beyond_averaging: run it although it breaks the limits of the phase-averaged
+    law that it was trained with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -216,23 +231,35 @@ class GenerateRecipe(BaseModel):
     title: str = Field(min_length=1)
     about: str = ""
     law: Literal["oscillator"] = "oscillator"
+    rig: str = ""
     model: str = Field(min_length=1)
     bits: int = Field(default=4, ge=1, le=8)
+    coding: Literal["trained", "rounded"] = "trained"
+    segments: int = Field(default=0, ge=0, le=64)
     samples: int = Field(default=1000, ge=1, le=1_000_000)
     reads: Literal["end", "segments"] = "segments"
     noise_scale: float = Field(default=1.0, ge=0, le=100)
+    mismatch: float = Field(default=1.0, ge=0, le=4)
+    board: int = Field(default=0, ge=0, le=2**31 - 1)
     beyond_averaging: bool = False
     seed: int = Field(default=1, ge=0, le=2**31 - 1)
 
 
+class GenerateScanRecipe(Scan, GenerateRecipe):
+    """Run the program once for each value of one key, and again for each value of `series`."""
+
+    kind: Literal["generate-scan"] = "generate-scan"  # type: ignore[assignment]
+
+
 LoopRecipe = SampleRecipe | ScanRecipe | TourRecipe
-MachineRecipe = LoopRecipe | GenerateRecipe  # what runs on a rig
+MachineRecipe = LoopRecipe | GenerateRecipe | GenerateScanRecipe  # what runs on a rig
 AnyRecipe = MachineRecipe | LedgerRecipe
 KINDS: dict[str, type[AnyRecipe]] = {
     "sample": SampleRecipe,
     "scan": ScanRecipe,
     "tour": TourRecipe,
     "generate": GenerateRecipe,
+    "generate-scan": GenerateScanRecipe,
     "ledger": LedgerRecipe,
 }
 

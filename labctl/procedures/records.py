@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from labctl.engines import FixedPointResult
 from labctl.procedures.crediting import credit_settings
 from labctl.procedures.parts import Part
 from labctl.procedures.plan import Chain
-from labctl.procedures.recipe import Protocol, ScanRecipe, TourRecipe
+from labctl.procedures.recipe import Protocol, Scan, TourRecipe
+from labctl.procedures.scanning import scan_plan
 from labctl.rig import Rig
 from labctl.runlog import (
     DeviceTime,
@@ -28,7 +28,6 @@ from labctl.runlog import (
     ProgramRecord,
     RunHeader,
     RunPlan,
-    ScanPlan,
     SegmentTables,
     StepLedger,
     StepRecord,
@@ -41,15 +40,6 @@ from labctl.sampling import SettleSeen
 from labctl.version import source_commit
 
 FloatArray = NDArray[np.float64]
-
-SCAN_UNITS = {
-    "energy_distance": "",
-    "converged_share": "",
-    "settle_p95_us": "us",
-    "settle_max_us": "us",
-    "unsettled_share": "",
-    "device_time_per_sample_us": "us",
-}
 
 
 def header_of(protocol: Protocol, rig: Rig, parts: Sequence[Part], used_us: float) -> RunHeader:
@@ -103,25 +93,10 @@ def plan_of(protocol: Protocol, rig: Rig, parts: Sequence[Part]) -> RunPlan:
     """The shape of the run file."""
     recipe = protocol.recipe
     panels = tuple(part.panel(rig) for part in parts)
-    if not isinstance(recipe, ScanRecipe):
-        default = next((p.name for p in panels if p.name), None) if isinstance(recipe, TourRecipe) else None
-        return RunPlan(panels=panels, default=default)
-    columns: dict[str, str] = {recipe.scan: ""}
-    for word in recipe.series_values or ("",):
-        columns.update({column_name(key, str(word)): unit for key, unit in SCAN_UNITS.items()})
-    signal = "settle_p95_us" if recipe.scan == "steps" and recipe.audit > 0 else "energy_distance"
-    words = [str(word) for word in recipe.series_values]
-    series = {column_name(key, word): (key, word) for word in words for key in SCAN_UNITS}
-    signal = column_name(signal, words[0] if words else "")
-    scan = ScanPlan(columns, axis=recipe.scan, signal=signal, title=recipe.title, series=series)
-    return RunPlan(panels=panels, scan=scan)
-
-
-def column_name(key: str, series: str) -> str:
-    """A scan column's name: the quantity, and the series value where there are several."""
-    if not series:
-        return key
-    return re.sub(r"\W", "_", f"{key}_{series}".replace("+", "p").replace(".", "p"))
+    if isinstance(recipe, Scan):
+        return RunPlan(panels=panels, scan=scan_plan(recipe, recipe.title))
+    default = next((p.name for p in panels if p.name), None) if isinstance(recipe, TourRecipe) else None
+    return RunPlan(panels=panels, default=default)
 
 
 def chain_panel(chain: Chain, rig: Rig) -> PanelPlan:
@@ -182,7 +157,7 @@ def chain_panel(chain: Chain, rig: Rig) -> PanelPlan:
 
 def scalars_of(recipe: BaseModel) -> dict[str, Any]:
     """The settings of a recipe that a panel keeps."""
-    kept = recipe.model_dump(mode="json", exclude={"engines", "kind", "law", "about", "title"})
+    kept = recipe.model_dump(mode="json", exclude={"engines", "kind", "law", "about", "title", "rig"})
     return {key: value for key, value in kept.items() if isinstance(value, str | int | float | bool)}
 
 

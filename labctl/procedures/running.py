@@ -20,8 +20,9 @@ from labctl.procedures.generating import generations_of
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.parts import Part
 from labctl.procedures.plan import chains_of
-from labctl.procedures.recipe import GenerateRecipe, Protocol, ScanRecipe, load_protocol
-from labctl.procedures.records import SCAN_UNITS, column_name, header_of, plan_of
+from labctl.procedures.recipe import GenerateRecipe, Protocol, Scan, load_protocol
+from labctl.procedures.records import header_of, plan_of
+from labctl.procedures.scanning import add_to_row
 from labctl.procedures.watching import PanelResult, Watcher
 from labctl.rig import Rig
 from labctl.runlog import RunHeader, RunPlan, RunWriter, fresh_path
@@ -158,8 +159,11 @@ def _written(
         result = part.run(rig, writer.panel(part.name), watcher)
         panels.append(result)
         watcher.panel_done(result)
-        if isinstance(protocol.recipe, ScanRecipe) and part.row is not None:
-            _scan_row(protocol.recipe, part, result, rows, writer)
+        if isinstance(protocol.recipe, Scan) and part.row is not None:
+            row = rows.setdefault(part.row, {protocol.recipe.scan: part.row})
+            if add_to_row(protocol.recipe, row, part.series, result.metrics):
+                with uninterrupted():
+                    writer.scan_row(row)
     with uninterrupted():
         file = writer.finish(metrics=metrics)
     return RunResult(file, tuple(panels), metrics)
@@ -193,21 +197,3 @@ def check_folder(out: Path) -> None:
         raise RunLogError(f"{out}: {place} is not a folder; run files need one")
     if not os.access(place, os.W_OK | os.X_OK):
         raise RunLogError(f"{out}: no permission to write in {place}")
-
-
-def _scan_row(
-    recipe: ScanRecipe,
-    part: Part,
-    result: PanelResult,
-    rows: dict[float, dict[str, float]],
-    writer: RunWriter,
-) -> None:
-    """Collect a row's columns; write it once its last series value is in."""
-    value = part.row if part.row is not None else float("nan")
-    row = rows.setdefault(value, {recipe.scan: value})
-    for key in SCAN_UNITS:
-        if key in result.metrics:
-            row[column_name(key, part.series)] = float(result.metrics[key])
-    if not recipe.series_values or part.series == str(recipe.series_values[-1]):
-        with uninterrupted():
-            writer.scan_row(row)

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from labctl.reports.style import LIGHT, Theme, drawing
 from labctl.runlog import OscillatorRecord
 
-_MOST_SHOWN = 4  # segments; more would be too small to see
+SEGMENTS_DRAWN = 4  # segments; more would be too small to see
 _WIDTH_IN = 2.4
 
 
 def couplings_figure(record: OscillatorRecord, theme: Theme = LIGHT) -> Figure:
-    """One field a segment: a line for every coupling that is not zero, at the oscillators' sites.
+    """One field for each of the first segments: a line for every coupling that is not zero, at their sites.
 
     The half of a line that is next to an oscillator is what that one hears from the other, coloured by its
     code; oscillators that are read are dots. Sites on a circle where the topology has none.
     """
     sites = _places(record)
-    shown = min(len(record.coupling_codes), _MOST_SHOWN)
+    shown = min(len(record.coupling_codes), SEGMENTS_DRAWN)
     top = float(max(1, 2 ** (record.bits - 1) - 1))
     near = sites[record.target]
     halves = np.stack([near, (near + sites[record.source]) / 2], axis=1)[:, :, ::-1]

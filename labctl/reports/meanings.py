@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from labctl.devices import Scalar
 from labctl.reports.words import duration, number, quantity, scalar, settle_us, share
-from labctl.runlog import RunHeader
+from labctl.runlog import PanelReader, RunHeader
 
 Write = Callable[[float], str]
 
@@ -137,6 +137,9 @@ LEGEND = {
     "class_agreement": "in class: pictures that a classifier puts into the class asked for",
     "frechet_star": "FD*: in our classifier's features; 0 as fresh real pictures, 1 as a Gaussian's",
     "FID": "FID: to the held-out test pictures, by the Inception file given; few samples raise it",
+    "density": "density: how many times that of real pictures about a sample",
+    "coverage": "coverage: real pictures that have a sample among their neighbours",
+    "locked_share": "locked: samples that kept to the reference oscillator",
     "path_error": "path error: rms distance to where the net's own converged sampler ends, latent units",
     "device_time_per_sample_us": "µs/sample: modelled device time, from the rig's own timing",
 }
@@ -173,6 +176,11 @@ def said(
 def legend(keys: Iterable[str]) -> list[str]:
     """What the columns of these metrics mean, for those whose heading does not say it."""
     return [LEGEND[key] for key in keys if key in LEGEND]
+
+
+def notes(panels: Iterable[PanelReader]) -> list[str]:
+    """What panels say in words of the programs they ran, each once."""
+    return list(dict.fromkeys(str(own["note"]) for panel in panels if (own := panel.settings).get("note")))
 
 
 def _more(key: str, settings: Mapping[str, Scalar], header: RunHeader) -> str:

@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from labctl.devices import Outcome, RunLogError
 from labctl.reports import words
 from labctl.reports.classes import ClassRow, class_rows, worst_in_words
-from labctl.reports.couplings import couplings_figure
+from labctl.reports.controls import NO_CONTROLS, controls_figure, controls_in_words
+from labctl.reports.couplings import SEGMENTS_DRAWN, couplings_figure
 from labctl.reports.matrix import placed_matrix_figure
-from labctl.reports.meanings import LEGEND, Said, legend, said
+from labctl.reports.meanings import LEGEND, Said, legend, notes, said
 from labctl.reports.samples import chain_figure, picture_grid_figure, samples_figure, step_pictures_figure
 from labctl.reports.statistics import (
     LedgerTotals,
@@ -30,7 +31,7 @@ from labctl.reports.statistics import (
 )
 from labctl.reports.steps import norms_figure, scan_figure, settle_figure
 from labctl.reports.style import DARK, LIGHT, Theme, to_png
-from labctl.runlog import OscillatorRecord, PanelReader, ProgramRecord, RunHeader, RunReader
+from labctl.runlog import ControlRecord, OscillatorRecord, PanelReader, ProgramRecord, RunHeader, RunReader
 
 PAGE = "report.html"
 _PANELS_WITH_PICTURES = 12
@@ -61,7 +62,13 @@ class Section:
     program: ProgramRecord | OscillatorRecord | None
     said: list[Said]
     classes: list[ClassRow]
+    controls: tuple[ControlRecord, ...] = ()
     pictures: dict[str, Picture] = field(default_factory=dict)
+
+    @property
+    def of_oscillators(self) -> bool:
+        """Whether an oscillator board played it."""
+        return isinstance(self.program, OscillatorRecord)
 
     @property
     def settles(self) -> bool:
@@ -113,7 +120,13 @@ def _render(run: RunReader, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        words=words, worst_in_words=worst_in_words, Outcome=Outcome, isfinite=math.isfinite
+        words=words,
+        worst_in_words=worst_in_words,
+        Outcome=Outcome,
+        isfinite=math.isfinite,
+        controls_in_words=controls_in_words,
+        NO_CONTROLS=NO_CONTROLS,
+        SEGMENTS_DRAWN=SEGMENTS_DRAWN,
     )
     return environment.get_template("page.html.j2").render(
         run=run,
@@ -124,6 +137,7 @@ def _render(run: RunReader, folder: Path) -> str:
         scan_units=run.scan_units,
         scan_picture=scan_picture,
         scan_legend=_scan_legend(run),
+        scan_notes=notes(run.panels.values()),
         facts=_facts(run, header),
         lead=_lead(sections, header, scanned=scan is not None),
         varied=_varied(sections),
@@ -143,6 +157,7 @@ def _section(panel: PanelReader, header: RunHeader) -> Section:
         program=panel.program,
         said=said(panel.metrics, panel.settings, header),
         classes=class_rows(panel, header.class_names),
+        controls=panel.controls,
     )
 
 
@@ -166,6 +181,12 @@ def _draw_panel(section: Section, header: RunHeader, folder: Path, prefix: str, 
                 theme=theme,
             ),
         )
+        if section.controls:
+            draw(
+                "controls",
+                "Pictures of this run beside those of generators that are no oscillator board",
+                lambda theme: controls_figure(pictures, section.controls, theme=theme),
+            )
         _draw_steps(section, header, draw)
     elif samples is not None and np.isfinite(samples).all(axis=1).any():
         draw(
@@ -282,18 +303,21 @@ def _lead(sections: Sequence[Section], header: RunHeader, *, scanned: bool) -> l
     steps = f"{done} steps" if done == planned else f"{done} of {planned} steps"
     told = [f"{header.n_samples:,} samples, {steps}, on {where} ({header.rig.name})."]
     if len(sections) > 1:
-        told.insert(0, f"{'A scan of ' if scanned else ''}{len(sections)} chains in one run.")
+        part = "programs" if first.of_oscillators else "chains"
+        told.insert(0, f"{'A scan of ' if scanned else ''}{len(sections)} {part} in one run.")
     samples = sum(step.samples for section in sections for step in section.steps)
     if samples:
         good = sum(
             step.good_share * step.samples for section in sections for step in section.steps if step.samples
         )
-        told.append(f"{words.share(good / samples)} of all settles ended as planned.")
+        what = "runs" if first.of_oscillators else "settles"
+        told.append(f"{words.share(good / samples)} of all {what} ended as planned.")
     if len(sections) == 1:
         if math.isfinite(first.ledger.modelled_total_us):
             each = words.duration(first.ledger.modelled_total_us / first.ledger.samples)
             told.append(f"The modelled machine spends {each} on a sample.")
-        told.append(f"This computer needed {words.seconds(first.ledger.host_total_s)} for the chain.")
+        what = "program" if first.of_oscillators else "chain"
+        told.append(f"This computer needed {words.seconds(first.ledger.host_total_s)} for the {what}.")
     return told
 
 

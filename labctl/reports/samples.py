@@ -106,7 +106,7 @@ def picture_grid_figure(
         figure = Figure(figsize=(3.9 * len(grids), 3.9 * rows / columns + 0.5), layout="compressed")
         for index, (title, stack, classes) in enumerate(grids):
             axes = figure.add_subplot(1, len(grids), index + 1)
-            sheet, heads = _sheet(stack, classes, rows, columns)
+            sheet, heads = picture_sheet(stack, classes, rows, columns)
             # Garments are drawn light on black in the data sets; on paper they read better dark on white.
             axes.imshow(
                 sheet,
@@ -157,7 +157,7 @@ def step_pictures_figure(
     return figure
 
 
-def _sheet(
+def picture_sheet(
     stack: NDArray[np.uint8], classes: IntArray | None, rows: int, columns: int
 ) -> tuple[NDArray[np.float64], list[int]]:
     """One image of rows x columns pictures, blank (NaN) where there are too few; the class of each column."""

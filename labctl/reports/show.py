@@ -86,6 +86,7 @@ def _panel(panel: PanelReader, header: RunHeader) -> dict[str, Any]:
             "machine_macs": ledger.machine_macs,
         },
         "metrics": dict(panel.metrics),
+        "controls": [{"name": one.name, "what": one.what, **one.figures} for one in panel.controls],
         "classes": [
             {
                 "name": row.name,

@@ -222,6 +222,6 @@ def _band(axes: Axes, values: FloatArray, colour: str, name: str) -> None:
 
 
 def _with_unit(name: str, unit: str) -> str:
-    words = name.removesuffix(f"_{unit}") if unit else name
+    words = name.removesuffix(f"_{unit.lower()}") if unit else name
     words = words.replace("_", " ")
     return f"{words} ({unit.replace('us', 'µs')})" if unit else words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +78,7 @@ class Rig:
         self.devices: dict[str, Device] = {}
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
+        self._terms: dict[str, float] = {}
         self._engine: AnyEngine | None = None
         self._oscillators: OscillatorEngine | None = None
         self._light: LightCalibration | None = None
@@ -134,6 +135,7 @@ class Rig:
         if not self.devices:
             world = self.config.world
             self.world = None if world is None else self._build_world(world)
+            self._terms = {} if self.world is None else dict(self.world.terms)
             for device in self.config.device:
                 try:
                     self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
@@ -177,6 +179,28 @@ class Rig:
                 f"rig {self.name}: noise_scale is {scale}; allowed: 1, nothing here is simulated noise"
             )
         self.world.scale_noise(scale * self.config.world.noise_scale)
+
+    def scale_faults(self, terms: Iterable[str], scale: float) -> None:
+        """Scale these of a twin's faults against what its profile and rig file say of them (1 = as there).
+
+        ConfigError on a bench whose faults are real, for a name that is no term, and beyond 4 times a draw.
+        """
+        if self.world is None:
+            raise ConfigError(
+                f"rig {self.name}: faults scaled by {scale:g}; allowed: 1, nothing here is simulated"
+            )
+        self.world.set_terms({term: scale * self._terms.get(term, 1.0) for term in terms})
+
+    def draw_board(self, number: int) -> None:
+        """Let a twin be this one of its population from now on; 0 is the one of the rig file.
+
+        Its identity stays the one it was opened with. ConfigError on a bench that is no twin.
+        """
+        world = self.config.world
+        if self.world is None or world is None:
+            raise ConfigError(f"rig {self.name}: board is {number}; allowed: 0, nothing here is simulated")
+        own = world.seed if world.unit_seed is None else world.unit_seed
+        self.world.become(number or own)
 
     def check_readout(self, kind: str, exposure_us: float = 0.0) -> None:
         """Refuse a read-out that this rig, built or open, does not have: ConfigError with what it allows."""

@@ -19,6 +19,7 @@ from labctl.runlog.panel_writer import PanelWriter
 from labctl.runlog.provenance import software_versions
 from labctl.runlog.reader import RunReader
 from labctl.runlog.records import (
+    ControlRecord,
     DataPlan,
     DeviceTime,
     LayerSlice,
@@ -36,6 +37,7 @@ from labctl.runlog.recover import recover
 from labctl.runlog.writer import RunWriter
 
 __all__ = [
+    "ControlRecord",
     "DataPlan",
     "DeviceRecord",
     "DeviceTime",

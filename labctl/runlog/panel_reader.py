@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import RunLogError, Scalar
+from labctl.runlog.controls import read_controls
 from labctl.runlog.nexus import decoded, fresh, read_metrics, read_settings
 from labctl.runlog.oscillators import LAW as OSCILLATORS
 from labctl.runlog.oscillators import read_oscillators
 from labctl.runlog.panel_tree import NO_CODE, NO_OUTCOME, NOT_MEASURED, in_own_units
 from labctl.runlog.records import (
+    ControlRecord,
     FloatArray,
     IntArray,
     LayerSlice,
@@ -258,6 +260,11 @@ class PanelReader:
     def reference_pictures(self) -> NDArray[np.uint8] | None:
         """Pictures to compare with [P, height, width]."""
         return self._reference("pictures")
+
+    @property
+    def controls(self) -> tuple[ControlRecord, ...]:
+        """What else makes such pictures."""
+        return read_controls(self._entry)
 
     @property
     def metrics(self) -> dict[str, Scalar]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from labctl.devices import Outcome, RunLogError
 from labctl.runlog.columns import create_growing, text_type
+from labctl.runlog.controls import write_controls
 from labctl.runlog.nexus import PACKED, add_array, add_attributes, add_group, add_settings, add_text_slot
 from labctl.runlog.oscillators import write_oscillators
 from labctl.runlog.records import MatrixRecord, OscillatorRecord, PanelPlan, ProgramRecord, SegmentTables
@@ -156,6 +157,7 @@ def write_panel(entry: h5py.Group, panel: PanelPlan) -> None:
         _write_program(entry, panel.program, panel.n_channels)
     _write_samples(entry, panel)
     _write_reference(entry, panel)
+    write_controls(entry, panel.controls)
     add_settings(entry, "settings", panel.settings)
 
 

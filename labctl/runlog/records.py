@@ -188,12 +188,25 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class ControlRecord:
+    """Something else that makes such pictures: what it is in words, its figures as a run's metrics are named,
+    and some of its pictures [P, height, width] uint8.
+    """
+
+    name: str
+    what: str
+    figures: Mapping[str, Scalar]
+    pictures: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class PanelPlan:
     """One chain of steps. A plain run has one panel without a name; a scan has one per value.
 
     reference [M, d]: data to stand beside the samples. pictures: shape (count, height, width) of the
     pictures that will be made of the samples; reference_pictures [P, height, width] uint8. step_pictures:
-    shape (steps, some samples, height, width) of what each step takes their clean pictures to be.
+    shape (steps, some samples, height, width) of what each step takes their clean pictures to be. controls:
+    what else makes such pictures, to stand beside.
     audit [A]: the samples whose settle time is recorded. own_mean, own_std [d]: the chain's x is
     standardised, samples and reference are in the data's own units, own = x * own_std + own_mean (None: no
     difference).
@@ -214,6 +227,7 @@ class PanelPlan:
     pictures: tuple[int, int, int] | None = None
     step_pictures: tuple[int, int, int, int] | None = None
     reference_pictures: NDArray[np.uint8] | None = None
+    controls: Sequence[ControlRecord] = ()
     own_mean: Sequence[float] | None = None
     own_std: Sequence[float] | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)

@@ -48,12 +48,10 @@ class OscillatorBench:
         self.profile = profile
         self.topology = profile.wiring
         self.seed = seed
-        self.unit_seed = seed if unit_seed is None else unit_seed
         self.now_us = 0.0
         self.present = True
-        self.drawn = draw_board(profile, self.unit_seed)
-        self.terms: dict[str, float] = {}
-        self.set_terms(profile.terms)
+        self.terms: dict[str, float] = dict(profile.terms)
+        self.become(seed if unit_seed is None else unit_seed)
         self.scale_noise(noise_scale)
         words = Stream(seed, "clock", "phases").words(np.zeros(1, np.int64), 1)
         self._turns = float(words[0, 0] / 2.0**32)
@@ -62,6 +60,12 @@ class OscillatorBench:
     def serial(self) -> str:
         """Of the board, whatever the day: its unit seed and all that its profile says."""
         return f"{self.unit_seed}-{zlib.crc32(self.profile.model_dump_json().encode()):08x}"
+
+    def become(self, unit_seed: int) -> None:
+        """From now on the board of this number, its faults scaled as the last one's."""
+        self.unit_seed = unit_seed
+        self.drawn = draw_board(self.profile, unit_seed)
+        self.set_terms({})
 
     def scale_noise(self, factor: float) -> None:
         """Multiply every standard deviation of the profile's noise."""
@@ -80,8 +84,9 @@ class OscillatorBench:
 
         Raises ConfigError for a name that is no term, or a scale outside 0 .. 4.
         """
-        check_term_scales(scales, OSCILLATOR_TERMS)
-        self.terms = {**self.terms, **scales}
+        both = {**self.terms, **scales}
+        check_term_scales(both, OSCILLATOR_TERMS)
+        self.terms = both
         self.unit: OscillatorTruth = self.drawn.with_terms(self.terms)
 
     def temperature_c(self) -> float:

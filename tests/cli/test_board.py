@@ -108,3 +108,14 @@ def test_before_the_first_settle_the_board_says_what_goes_on() -> None:
     board.training("re-fit at 4 bits", 1200, 3000)
     assert "re-fit at 4 bits" in frame(board, 80, 24)[0]
     assert "1,200/3,000" in frame(board, 80, 24)[0]
+
+
+def test_a_board_of_programs_counts_segments_and_has_no_settle_time() -> None:
+    board = board_of(0)
+    board.rows = {"a": PanelRow("Digits", 100, 5, at_once=True, word="segments")}
+    board.settled(report(p95=math.nan, outcomes={"TIME_ELAPSED": 100}))
+    text = "\n".join(frame(board, 120, 24))
+    assert "1 of 5 segments" in text
+    assert "settle" not in text
+    board.rows["b"] = PanelRow("A chain", 100, 4)
+    assert board.word == "steps"

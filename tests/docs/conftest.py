@@ -153,9 +153,7 @@ class Shell:
         arguments = [found for word in words for found in (sorted(glob.glob(word)) or [word])]
         small: dict[str, object] = {}
         if not self.full and words[0] == "run":
-            small = {"ledger": SMALL_LEDGER, "generate": SMALL_GENERATION}.get(
-                words[1].partition("_")[0], SMALL_RUN
-            )
+            small = _small(words[1])
             arguments += ["--no-report"]
         if not self.full and words[0] == "train":
             small = SMALL_OSCILLATORS if "oscillators" in words[1] else SMALL_TRAINING
@@ -171,6 +169,18 @@ class Shell:
         finally:
             sys.argv = before
         return 0
+
+
+def _small(protocol: str) -> dict[str, object]:
+    """What makes a run of it short, by its recipe's kind; of a file's it is a plain sample's."""
+    from labctl.procedures import load_protocol, protocol_names
+
+    kind = load_protocol(protocol).recipe.kind if protocol in protocol_names() else "sample"
+    return {
+        "ledger": SMALL_LEDGER,
+        "generate": SMALL_GENERATION,
+        "generate-scan": SMALL_GENERATION,
+    }.get(kind, SMALL_RUN)
 
 
 @pytest.fixture

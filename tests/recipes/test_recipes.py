@@ -21,6 +21,7 @@ OWN_MODELS = {"sample_emnist_latent": {"model": "mnist"}}
 SAMPLES = [n for n in protocol_names() if type(load_protocol(n).recipe) is SampleRecipe]
 CHAINS = [n for n in protocol_names() if load_protocol(n).recipe.kind in ("sample", "scan", "tour")]
 GENERATES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "generate"]
+GENERATE_SCANS = [n for n in protocol_names() if load_protocol(n).recipe.kind == "generate-scan"]
 SCANS = [n for n in protocol_names() if isinstance(load_protocol(n).recipe, ScanRecipe)]
 
 
@@ -47,12 +48,12 @@ def test_the_shipped_recipes_are_those_promised() -> None:
         "demo", "sample_moons", "sample_swiss_roll", "sample_gaussians", "sample_checkerboard",
         "sample_points", "sample_fashion_latent", "sample_mnist_latent", "sample_emnist_latent",
         "settling_scan", "noise_scan", "bits_scan", "steps_study", "ledger_compare",
-        "generate_digits",
+        "generate_digits", "segments_scan", "bits_scan_oscillators", "mismatch_scan",
     }  # fmt: skip
     assert set(rig_names()) == {
         "optical-twin", "optical-ideal", "optical-unit", "optical-host", "optical-host-dmd",
         "optical-host-phase", "digital", "oscillator-twin", "oscillator-unit", "oscillator-ideal",
-        "oscillator-bench-100khz", "oscillator-pcb-1mhz", "oscillator-chip-1ghz",
+        "oscillator-bench-100khz", "oscillator-pcb-1mhz", "oscillator-chip-1ghz", "oscillator-fine",
     }  # fmt: skip
 
 
@@ -189,6 +190,17 @@ def test_every_scan_runs_small(name, rig, tmp_path) -> None:
     with RunReader(result.file) as log:
         assert log.status == "success"
         assert len(log.scan[load_protocol(name).recipe.scan]) == len(load_protocol(name).recipe.values)
+
+
+@pytest.mark.parametrize("name", GENERATE_SCANS)
+def test_every_scan_of_programs_runs_small(name, tmp_path) -> None:
+    recipe = load_protocol(name).recipe
+    with open_rig(recipe.rig or "oscillator-twin") as rig:
+        result = run(load_protocol(name, {"samples": 20}), rig, out=tmp_path)
+    with RunReader(result.file) as log:
+        assert log.status == "success"
+        assert len(log.scan[recipe.scan]) == len(recipe.values)
+        assert len(log.panels) == len(recipe.values) * max(1, len(recipe.series_values))
 
 
 def test_the_tour_has_a_panel_a_recipe(rig, tmp_path) -> None:

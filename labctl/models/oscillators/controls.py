@@ -21,7 +21,12 @@ from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
 from labctl.models.pictures import Pictures, seeded
 
-ControlName = Literal["plain", "perceptron", "frozen"]
+ControlName = Literal["perceptron", "frozen", "plain"]
+CONTROL_WORDS: dict[ControlName, str] = {
+    "perceptron": "perceptron, as many parameters",
+    "frozen": "frozen random dynamics",
+    "plain": "plain oscillators (one segment, none hidden)",
+}
 
 
 class PerceptronGenerator(PixelModel):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from labctl.devices.errors import ConfigError, DataError
 from labctl.devices.topology import Topology, grid
+from labctl.devices.values import Coercion
 from labctl.models.oscillators.codes import coded, codes_of, stepped
 from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
@@ -31,6 +32,7 @@ from labctl.programs.oscillator_program import AMPLITUDE_BITS, START_BITS
 
 PIXEL_MAP: Final = "cosine"
 _CHUNK = 1000
+_NEAR_ONE = 1.0 - 1e-6  # share of a limit beyond which free numbers would run away
 _TURN_STEP = 2.0 * math.pi / 2**START_BITS
 _AMPLITUDE_STEP = math.pi / (2**AMPLITUDE_BITS - 1)
 
@@ -141,6 +143,21 @@ class OscillatorGenerator:
         return np.concatenate(parts).reshape(count, self.side, self.side)
 
 
+def rounded_program(
+    generator: OscillatorGenerator, bits: int
+) -> tuple[OscillatorProgram, tuple[Coercion, ...]]:
+    """The float parameters as the nearest codes, couplings of `bits` bits: nothing was trained with them.
+
+    One scale a segment, of least squared error; what it clips comes back with the program. ConfigError for a
+    generator that has codes already, ProgramError as `code_program` (at one bit also for couplings of 0).
+    """
+    if generator.program is not None:
+        raise ConfigError(f"this generator has codes of {generator.bits} bits; allowed: one of floats")
+    exact = {name: table.double().numpy() for name, table in generator.parameters.tables().items()}
+    scale = encode(exact["coupling"], bits, "row-mse").scale
+    return _coded_program(generator.topology, generator.shape, exact, bits, scale)
+
+
 def program_of(generator: OscillatorGenerator) -> OscillatorProgram:
     """The program that a board runs; ConfigError for a generator of floats."""
     if generator.program is None:
@@ -184,6 +201,25 @@ class TrainableGenerator(PixelModel):
         self.register_buffer("mask", mask)
         for parameter in (self.coupling, self.in_phase, self.quadrature, self.second, self.detuning):
             parameter.requires_grad_(not frozen)
+
+    def begin_at(self, parameters: OscillatorParameters) -> None:
+        """Take over the parameters of a generator of this shape, as float32 lets the bounds be undone."""
+        shape = self.shape
+        limits = {
+            "coupling": shape.coupling_limit,
+            "in_phase": shape.injection_limit,
+            "quadrature": shape.injection_limit,
+            "second": shape.trim_limit,
+            "detuning": shape.trim_limit,
+        }
+        tables = parameters.tables()
+        with torch.no_grad():
+            for name, limit in limits.items():
+                share = (tables[name].double() / limit).clamp(-_NEAR_ONE, _NEAR_ONE)
+                getattr(self, name).copy_(limit * torch.atanh(share))
+            self.phase.copy_(tables["phase"])
+            share = (tables["amplitude"].double() / math.pi).clamp(1.0 - _NEAR_ONE, _NEAR_ONE)
+            self.amplitude.copy_(torch.log(share / (1.0 - share)))
 
     def use_codes(self, bits: int, *, anneal_share: float = 0.0) -> None:
         """From now on with codes of `bits` bits; the scales begin where they lose least of the couplings.
@@ -273,21 +309,8 @@ class TrainableGenerator(PixelModel):
             parameters, program = OscillatorParameters.of_tables(values), None
             if self.bits is not None:
                 exact = {name: table.double().numpy() for name, table in values.items()}
-                program, _ = code_program(
-                    self.topology,
-                    coupling=exact["coupling"],
-                    in_phase=exact["in_phase"],
-                    quadrature=exact["quadrature"],
-                    second=exact["second"],
-                    detuning=exact["detuning"],
-                    start_rad=exact["phase"],
-                    amplitude_rad=exact["amplitude"],
-                    duration=self.shape.duration / self.shape.segments,
-                    bits=self.bits,
-                    scale=self.scale().double().cpu().numpy(),
-                    pixel_map=PIXEL_MAP,
-                    nodes=node_scales(self.shape),
-                )
+                scale = self.scale().double().cpu().numpy()
+                program, _ = _coded_program(self.topology, self.shape, exact, self.bits, scale)
                 parameters = OscillatorParameters.of(program)
         return OscillatorGenerator(self.side, self.shape, self.topology, parameters, program)
 
@@ -309,6 +332,31 @@ class TrainableGenerator(PixelModel):
             trim * torch.tanh(self.detuning / trim),
         )
         return OscillatorParameters(law, self.phase, math.pi * torch.sigmoid(self.amplitude))
+
+
+def _coded_program(
+    topology: Topology,
+    shape: OscillatorShape,
+    exact: dict[str, NDArray[np.float64]],
+    bits: int,
+    scale: NDArray[np.float64],
+) -> tuple[OscillatorProgram, tuple[Coercion, ...]]:
+    """The tables of `OscillatorParameters.tables` as a program, couplings at full scale `scale` [K]."""
+    return code_program(
+        topology,
+        coupling=exact["coupling"],
+        in_phase=exact["in_phase"],
+        quadrature=exact["quadrature"],
+        second=exact["second"],
+        detuning=exact["detuning"],
+        start_rad=exact["phase"],
+        amplitude_rad=exact["amplitude"],
+        duration=shape.duration / shape.segments,
+        bits=bits,
+        scale=scale,
+        pixel_map=PIXEL_MAP,
+        nodes=node_scales(shape),
+    )
 
 
 def node_scales(shape: OscillatorShape) -> NodeScales:

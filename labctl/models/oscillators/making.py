@@ -8,7 +8,13 @@ from typing import Any
 
 from labctl.devices.errors import ConfigError
 from labctl.models.making import training_facts
-from labctl.models.oscillators.checkpoint import describe_generator, save_generator
+from labctl.models.oscillators.checkpoint import (
+    LoadedGenerator,
+    check_data,
+    describe_generator,
+    load_generator,
+    save_generator,
+)
 from labctl.models.oscillators.fitting import fit, fit_codes
 from labctl.models.oscillators.generator import OscillatorGenerator, TrainableGenerator
 from labctl.models.oscillators.scoring import PictureJudge, copies
@@ -29,7 +35,8 @@ def make_generators(
 ) -> None:
     """Write the float generator to paths[0] and each coded version to its own, in the order of its bits.
 
-    Raises ConfigError or ProgramError, before any training, for a shape or judge that does not fit.
+    Where the recipe starts from a float generator, the coded versions alone. Raises ConfigError or
+    ProgramError, before any training, for a shape, judge or start that does not fit.
     """
     judge = PictureJudge.of(recipe.classifier, recipe.reference)
     if judge.classifier.side != data.side:
@@ -43,6 +50,7 @@ def make_generators(
         trial.use_codes(bits)
         trial.finished()
     model = TrainableGenerator(data.side, recipe.shape, seed=recipe.seed)
+    started = _start(recipe) if recipe.start else None
     base = {
         "description": recipe.description,
         "objective": recipe.train.objective,
@@ -53,21 +61,26 @@ def make_generators(
         "seed": recipe.seed,
         "settings": recipe.train.model_dump(mode="json"),
     }
-    began = time.monotonic()
-    fitted = fit(model, data.train_pictures, recipe.train, seed=recipe.seed, progress=progress)
-    facts = training_facts(time.monotonic() - began)
-    generator = model.finished()
-    card = describe_generator(
-        generator,
-        paths[0].stem,
-        metrics=measured(generator, judge, data),
-        skipped=fitted.skipped,
-        **facts,
-        **base,
-    )
-    parent = save_generator(generator, paths[0], card, overwrite=overwrite)
+    if started is None:
+        began = time.monotonic()
+        fitted = fit(model, data.train_pictures, recipe.train, seed=recipe.seed, progress=progress)
+        facts = training_facts(time.monotonic() - began)
+        generator = model.finished()
+        card = describe_generator(
+            generator,
+            paths[0].stem,
+            metrics=measured(generator, judge, data),
+            skipped=fitted.skipped,
+            **facts,
+            **base,
+        )
+        parent = save_generator(generator, paths[0], card, overwrite=overwrite)
+        paths = paths[1:]
+    else:
+        model.begin_at(started.generator.parameters)
+        parent = started.card
     trained = {name: value.clone() for name, value in model.state_dict().items()}
-    for bits, path in zip(bits_made, paths[1:], strict=True):
+    for bits, path in zip(bits_made, paths, strict=True):
         model.load_state_dict(trained)
         began = time.monotonic()
         fitted = fit_codes(
@@ -92,6 +105,22 @@ def make_generators(
             **base,
         )
         save_generator(generator, path, card, overwrite=overwrite)
+
+
+def _start(recipe: OscillatorRecipe) -> LoadedGenerator:
+    """The float generator that a recipe starts from; ConfigError where it is another's."""
+    found = load_generator(recipe.start)
+    check_data(found.card, recipe.data_set, recipe.side)
+    for key, own, said in (
+        ("shape", found.card.shape, recipe.shape),
+        ("train", found.card.settings, recipe.train.model_dump(mode="json")),
+        ("bits", found.card.bits, None),
+    ):
+        if own != said:
+            raise ConfigError(
+                f"start = {recipe.start!r}: its {key} is {own}; allowed: {said}, as the recipe's"
+            )
+    return found
 
 
 def measured(generator: OscillatorGenerator, judge: PictureJudge, data: PictureData) -> dict[str, float]:

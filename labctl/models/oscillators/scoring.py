@@ -71,10 +71,16 @@ class PictureJudge:
                 )
         return found
 
+    @property
+    def judged(self) -> int:
+        """Pictures that `scores` draws, in all sets."""
+        size = int(self.reference.counts[-1])
+        return size * max(1, min(8, JUDGED // size))
+
     def scores(self, draw: Draw, *, seed: int = DRAW_SEED) -> GeneratorScores:
         """Scores of what `draw` makes; DataError for pictures of another side than the judge's."""
         size = int(self.reference.counts[-1])
-        sets = max(1, min(8, JUDGED // size))
+        sets = self.judged // size
         pictures = as_pictures(draw(size * sets, seed), "generated pictures", self.classifier.side)
         found = [
             self.reference.measure(features)
