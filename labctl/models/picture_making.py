@@ -20,10 +20,11 @@ from labctl.models.classifier import agreement, load_classifier, save_classifier
 from labctl.models.datasets import Affine
 from labctl.models.making import coded_names, make_networks, new_paths, training_facts
 from labctl.models.network import RowTableNetwork
-from labctl.models.oscillators.making import make_generators
+from labctl.models.oscillators.making import make_chains, make_generators
 from labctl.models.picture_data import PictureData, picture_data
 from labctl.models.picture_recipes import (
     AutoencoderRecipe,
+    ChainRecipe,
     ClassifierRecipe,
     DenoiserRecipe,
     OscillatorRecipe,
@@ -65,7 +66,7 @@ def train_pictures(
     names = [recipe.name]
     if isinstance(recipe, DenoiserRecipe):
         names = coded_names(recipe.name, recipe.quantise.bits)
-    if isinstance(recipe, OscillatorRecipe):
+    if isinstance(recipe, OscillatorRecipe | ChainRecipe):
         names = coded_names(recipe.name, recipe.coded.bits)
     paths = new_paths(out, names, overwrite=overwrite)
     side = recipe.side if isinstance(recipe, SizedRecipe) else SIDE
@@ -78,6 +79,8 @@ def train_pictures(
         _make_reference(recipe, sets, paths[0], overwrite)
     elif isinstance(recipe, OscillatorRecipe):
         make_generators(recipe, sets, paths, progress=progress, overwrite=overwrite)
+    elif isinstance(recipe, ChainRecipe):
+        make_chains(recipe, sets, paths, progress=progress, overwrite=overwrite)
     else:
         _make_denoisers(recipe, sets, paths, progress, overwrite)
     return paths

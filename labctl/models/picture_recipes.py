@@ -1,6 +1,6 @@
 """Training recipes on pictures: `kind` says what is made.
 
-An autoencoder, a classifier, a reference, a denoiser in latents, or a generator of oscillators.
+An autoencoder, a classifier, a reference, a denoiser in latents, a generator or a chain of oscillators.
 
 What they say; `picture_making` does it.
 """
@@ -17,7 +17,13 @@ from labctl.devices.errors import ConfigError
 from labctl.models.autoencoder import AutoencoderSettings
 from labctl.models.classifier import ClassifierSettings
 from labctl.models.making import QuantiseSection
-from labctl.models.oscillators.settings import CodedTraining, GeneratorTraining, OscillatorShape
+from labctl.models.oscillators.settings import (
+    CodedTraining,
+    DiffuserShape,
+    DiffuserTraining,
+    GeneratorTraining,
+    OscillatorShape,
+)
 from labctl.models.training import TrainSettings
 
 DATA_SET: Final = "fashion-mnist"
@@ -100,21 +106,32 @@ class OscillatorRecipe(SizedRecipe):
     coded: CodedTraining = CodedTraining()
 
 
-PictureRecipe = AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe | OscillatorRecipe
+class ChainRecipe(SizedRecipe):
+    """`labctl train digits8_chain`: a diffusion chain whose steps are equilibria of oscillators.
 
-_FORMS: dict[
-    str,
-    type[AutoencoderRecipe]
-    | type[ClassifierRecipe]
-    | type[ReferenceRecipe]
-    | type[DenoiserRecipe]
-    | type[OscillatorRecipe],
-] = {
+    `why`, `classifier` and `reference` as of a generator.
+    """
+
+    kind: Literal["oscillator-chain"]
+    why: str = ""
+    classifier: str
+    reference: str
+    shape: DiffuserShape = DiffuserShape()
+    train: DiffuserTraining = DiffuserTraining()
+    coded: CodedTraining = CodedTraining()
+
+
+PictureRecipe = (
+    AutoencoderRecipe | ClassifierRecipe | ReferenceRecipe | DenoiserRecipe | OscillatorRecipe | ChainRecipe
+)
+
+_FORMS: dict[str, type[PictureRecipe]] = {
     "autoencoder": AutoencoderRecipe,
     "classifier": ClassifierRecipe,
     "picture-reference": ReferenceRecipe,
     "latent-denoiser": DenoiserRecipe,
     "oscillator-generator": OscillatorRecipe,
+    "oscillator-chain": ChainRecipe,
 }
 KINDS = tuple(_FORMS)
 

@@ -22,6 +22,7 @@ from labctl.procedures.drawn import check_inception
 from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
+    DiffuseRecipe,
     GenerateRecipe,
     LoopRecipe,
     MachineRecipe,
@@ -192,7 +193,7 @@ def _of_chains(protocol: Protocol) -> LoopRecipe:
             f"recipe {protocol.name} is a ledger, which runs on no rig; "
             "allowed: labctl.procedures.ledger(protocol), or labctl run without --rig"
         )
-    if isinstance(recipe, GenerateRecipe):
+    if isinstance(recipe, GenerateRecipe | DiffuseRecipe):
         raise ConfigError(f"recipe {protocol.name} has no chains; allowed: a program on an oscillator board")
     return recipe
 
@@ -218,7 +219,7 @@ def check_law(name: str, recipe: MachineRecipe, rig: Rig) -> None:
         )
 
 
-def check_noise_scale(recipe: SampleRecipe | GenerateRecipe, rig: Rig) -> None:
+def check_noise_scale(recipe: SampleRecipe | GenerateRecipe | DiffuseRecipe, rig: Rig) -> None:
     """ConfigError where a recipe scales noise that no twin makes."""
     if recipe.noise_scale != 1.0 and rig.config.world is None:
         raise ConfigError(f"noise_scale is {recipe.noise_scale}; rig {rig.name} allows 1 only")

@@ -14,7 +14,7 @@ import numpy as np
 from labctl.devices.errors import CheckpointError
 from labctl.models.checkpoint import find_checkpoint, read_tensors
 from labctl.models.classifier import Classifier, load_classifier
-from labctl.models.oscillators.checkpoint import GeneratorCard, NetName
+from labctl.models.oscillators.checkpoint import NetName, OscillatorCard
 from labctl.models.picture_metrics import nearest_pictures
 from labctl.models.picture_reference import PictureReference, load_reference
 from labctl.models.pictures import Pictures, as_pictures
@@ -60,7 +60,7 @@ class PictureJudge:
         )
 
     @classmethod
-    def named_by(cls, card: GeneratorCard) -> PictureJudge:
+    def named_by(cls, card: OscillatorCard) -> PictureJudge:
         """The one that a card's figures are of; CheckpointError where nets of those names are others now."""
         found = cls.of(card.classifier.name, card.reference.name)
         for said, here in ((card.classifier, found.classifier_name), (card.reference, found.reference_name)):
