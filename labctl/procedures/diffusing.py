@@ -18,6 +18,7 @@ from labctl.devices import Coercion, ConfigError, DataError, Outcome, ProgramErr
 from labctl.engines import OscillatorEngine, OscillatorResult
 from labctl.models.checkpoint import shipped_cards
 from labctl.models.oscillators.chain_checkpoint import CHAIN_KIND, LoadedChain, load_chain
+from labctl.models.oscillators.checkpoint import check_data
 from labctl.models.oscillators.diffuser import HostSettler, chain_program_of, signed, unsigned
 from labctl.models.oscillators.generator import edges_of, law_of
 from labctl.models.oscillators.scoring import PictureJudge
@@ -327,11 +328,7 @@ def diffusions_of(protocol: Protocol, recipe: DiffuseRecipe, rig: Rig) -> list[D
             f"holds {spec.depth} segments; allowed: a chain of so many, or one of shared parameters"
         )
     judge = PictureJudge.of(card.classifier.name, card.reference.name)
-    if judge.classifier.side != card.side:
-        raise ConfigError(
-            f"{recipe.model} makes pictures of {card.side} pixels a side; its judge {card.classifier.name} "
-            f"takes {judge.classifier.side}"
-        )
+    check_data(card, judge.data, judge.classifier.side)
     if not recipe.couplings:
         codes = replace(program.coupling, codes=np.zeros_like(program.coupling.codes))
         program = replace(program, coupling=codes)

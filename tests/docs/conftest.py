@@ -34,6 +34,7 @@ SMALL_RUN = {"samples": 16, "audit": 0, "reference": 32, "train_iterations": 20}
 SMALL_LEDGER = {"draws": 2048, "digital": "false"}
 SMALL_TRAINING = {"train.iterations": 20, "quantise.iterations": 10, "evaluate.samples": 0}
 SMALL_OSCILLATORS = {"train.iterations": 20, "coded.iterations": 10}
+SMALL_CHAIN = {"train.iterations": 2, "train.tuning.iterations": 2, "coded.iterations": 2}
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,17 @@ class Shell:
         arguments = [found for word in words for found in (sorted(glob.glob(word)) or [word])]
         small: dict[str, object] = {}
         if not self.full and words[0] == "run":
-            small = {"ledger": SMALL_LEDGER, "generate": SMALL_GENERATION}.get(
+            small = {
+                "ledger": SMALL_LEDGER,
+                "generate": SMALL_GENERATION,
+                "diffuse": SMALL_GENERATION,
+            }.get(
                 words[1].partition("_")[0], SMALL_RUN
             )
             arguments += ["--no-report"]
         if not self.full and words[0] == "train":
             small = SMALL_OSCILLATORS if "oscillators" in words[1] else SMALL_TRAINING
+            small = SMALL_CHAIN if "chain" in words[1] else small
         for key, value in small.items():
             if not any(word.startswith(f"{key}=") for word in words):
                 arguments += ["--set", f"{key}={value}"]

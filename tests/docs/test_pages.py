@@ -89,9 +89,16 @@ def test_settings_mentioned_are_keys(page):
     from labctl.models.picture_recipes import AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe
     from labctl.models.recipe import DataSection, EvaluateSection, QuantiseSection
     from labctl.models.training import TrainSettings
-    from labctl.procedures import GenerateRecipe, LedgerRecipe, SampleRecipe, ScanRecipe, TourRecipe
+    from labctl.procedures import (
+        DiffuseRecipe,
+        GenerateRecipe,
+        LedgerRecipe,
+        SampleRecipe,
+        ScanRecipe,
+        TourRecipe,
+    )
 
-    recipes = (SampleRecipe, ScanRecipe, TourRecipe, GenerateRecipe, LedgerRecipe)
+    recipes = (SampleRecipe, ScanRecipe, TourRecipe, GenerateRecipe, DiffuseRecipe, LedgerRecipe)
     trained = (AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe)
     flat = {key for recipe in (*recipes, *trained) for key in recipe.model_fields} | set(constant_names())
     sections = {

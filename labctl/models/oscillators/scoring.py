@@ -39,12 +39,13 @@ class GeneratorScores:
 
 @dataclass(frozen=True, eq=False)
 class PictureJudge:
-    """A classifier and the reference that belongs to it."""
+    """A classifier and the reference that belongs to it. data: the set that the classifier was trained on."""
 
     classifier: Classifier
     reference: PictureReference
     classifier_name: NetName
     reference_name: NetName
+    data: str
 
     @classmethod
     def of(cls, classifier: str, reference: str) -> PictureJudge:
@@ -57,6 +58,7 @@ class PictureJudge:
             found,
             NetName(name=classifier, sha256=card["sha256"]),
             NetName(name=reference, sha256=of_reference["sha256"]),
+            str(card["dataset"]["name"]),
         )
 
     @classmethod

@@ -96,7 +96,6 @@ class Descent(_Section):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, gt=0, lt=1)
     skips: int = Field(default=20, ge=0)
-    device: Literal["cpu", "cuda"] = "cpu"
 
     def schedule(self) -> TrainSettings:
         """The same learning rates as every other training's settings."""
@@ -121,6 +120,7 @@ class GeneratorTraining(Descent):
     projections: int = Field(default=128, ge=1)
     critic: CriticSettings = CriticSettings()
     errors: BoardErrors = BoardErrors()
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class CodedTraining(_Section):
