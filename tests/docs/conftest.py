@@ -158,9 +158,7 @@ class Shell:
                 "ledger": SMALL_LEDGER,
                 "generate": SMALL_GENERATION,
                 "diffuse": SMALL_GENERATION,
-            }.get(
-                words[1].partition("_")[0], SMALL_RUN
-            )
+            }.get(words[1].partition("_")[0], SMALL_RUN)
             arguments += ["--no-report"]
         if not self.full and words[0] == "train":
             small = SMALL_OSCILLATORS if "oscillators" in words[1] else SMALL_TRAINING

@@ -1,4 +1,4 @@
-"""States of rest: the two gradients against differences and each other, and what is said of how they are held."""
+"""States of rest: two gradients against differences and each other, and how safely such states are held."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def test_what_no_board_or_not_this_board_can_run_is_refused(rig, tmp_path) -> No
     with pytest.raises(ProgramError, match="wired as grid, 49 oscillators"):
         run(protocol(small), rig, out=tmp_path / "runs")
     other = made(tmp_path / "other.safetensors", data="fashion-mnist")
-    with pytest.raises(ConfigError, match="card names fashion-mnist at 8 .* allowed here: digits at 8"):
+    with pytest.raises(ConfigError, match=r"card names fashion-mnist at 8 .* allowed here: digits at 8"):
         run(protocol(other), rig, out=tmp_path / "runs")
     with pytest.raises(ConfigError, match="neither a shipped chain nor a file"):
         run(protocol("digitz"), rig, out=tmp_path / "runs")

@@ -72,7 +72,7 @@ def test_another_scheme_or_another_schedule_is_refused() -> None:
     x = np.ones((6, 3))
     with pytest.raises(ConfigError, match="allowed on oscillators: implicit-euler"):
         EquilibriumMachine(chain, Still()).settle(0.5 * x, 0.2, 1.0, x)
-    with pytest.raises(ConfigError, match="no level goes from sigma 10 to 4.45"):
+    with pytest.raises(ConfigError, match=r"no level goes from sigma 10 to 4\.45"):
         run(chain, Still(), Sampler(scheme("implicit-midpoint"), chain.sigmas[:-1]))
     with pytest.raises(ConfigError, match="no level goes from sigma 10 to 3"):
         run(chain, Still(), Sampler(scheme("implicit-euler"), np.array([10.0, 3.0, 1.0])))

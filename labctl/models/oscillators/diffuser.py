@@ -25,7 +25,8 @@ from labctl.models.oscillators.couplings import CouplingBounds, row_sums
 from labctl.models.oscillators.generator import edges_of, injection_scales, law_of, with_errors
 from labctl.models.oscillators.settings import BoardErrors, DiffuserShape
 from labctl.models.pictures import Pictures
-from labctl.physics.oscillators import Edges, OscillatorLaw, evolve
+from labctl.physics import Stream
+from labctl.physics.oscillators import Edges, OscillatorLaw, PhaseNoise, evolve
 from labctl.programs import OscillatorProgram, code_program
 from labctl.programs.codes import encode
 from labctl.sampling import AnchoredChain, EquilibriumMachine, cosine_levels
@@ -114,13 +115,15 @@ class Diffuser:
         """
         if count < 1 or refine < 1:
             raise DataError(f"count {count}, refine {refine}; allowed: 1 or more of each")
-        law = self.law
+        law, diffusion = self.law, 0.0
         if errors is not None:
-            law = with_errors(law, errors, torch.Generator().manual_seed(2**32 + board))
-        settler = HostSettler(edges_of(self.topology), law, self.shape.duration, refine * self.shape.steps)
-        parts = []
+            draw = torch.Generator().manual_seed(2**32 + board)
+            law, diffusion = with_errors(law, errors, draw), errors.diffusion
+        edges, parts = edges_of(self.topology), []
         for first in range(0, count, _CHUNK):
             ids = np.arange(first, min(first + _CHUNK, count), dtype=np.int64)
+            noise = PhaseNoise(diffusion, Stream(seed, "chain", "phases"), ids)
+            settler = HostSettler(edges, law, self.shape.duration, refine * self.shape.steps, noise)
             machine = EquilibriumMachine(self.chain, settler)
             start = self.chain.start(ids, seed=seed)
             parts.append(self.chain.sampler().run(machine, start, sample_id=ids, seed=seed))
@@ -130,17 +133,19 @@ class Diffuser:
 
 @dataclass(frozen=True, eq=False)
 class HostSettler:
-    """The law itself, `steps` of Heun's method over `duration` units a level."""
+    """The law itself, `steps` of Heun's method over `duration` units a level, with `noise` of its phases."""
 
     edges: Edges
     law: OscillatorLaw
     duration: float
     steps: int
+    noise: PhaseNoise | None = None
 
     def rest(
         self, level: int, segment: int, start: FloatArray, anchors: tuple[FloatArray, FloatArray]
     ) -> FloatArray:
         """Phases [B, n] after the level's duration."""
+        noise = self.noise and replace(self.noise, first_step=level * self.steps)
         with torch.no_grad():
             theta = evolve(
                 self.edges,
@@ -148,6 +153,7 @@ class HostSettler:
                 _single(start),
                 duration=self.duration,
                 steps=self.steps,
+                noise=noise,
                 inject=(_single(anchors[0]), _single(anchors[1])),
             )
         return np.asarray(theta.double().numpy())

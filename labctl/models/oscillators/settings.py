@@ -204,6 +204,14 @@ class DiffuserTraining(Descent):
     errors: BoardErrors = BoardErrors(detuning=0.02)
     tuning: ChainTuning = ChainTuning()
 
+    @model_validator(mode="after")
+    def _no_phase_noise(self) -> Self:
+        if self.errors.diffusion:
+            raise ValueError(
+                f"errors.diffusion is {self.errors.diffusion}; allowed: 0, a chain trains without phase noise"
+            )
+        return self
+
     @property
     def objective(self) -> str:
         """For the card."""

@@ -213,7 +213,7 @@ def test_files_that_are_not_what_they_say_are_refused(tmp_path) -> None:
 
 
 def test_shapes_that_no_board_could_hold_are_refused() -> None:
-    with pytest.raises(ValueError, match="anchor_limit 3.0 must be below injection_limit 3.0"):
+    with pytest.raises(ValueError, match=r"anchor_limit 3\.0 must be below injection_limit 3\.0"):
         DiffuserShape(anchor_limit=3.0)
     model = TrainableDiffuser(4, shaped(couplings="none"))
     with pytest.raises(ConfigError, match="one bit has no code 0"):
