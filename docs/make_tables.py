@@ -300,31 +300,41 @@ def _quality(metrics: dict[str, float]) -> str:
 
 def oscillators() -> str:
     """Shipped generators of oscillators, with what their cards say."""
-    import json
-
-    from labctl.models.checkpoint import zoo_folder
+    from labctl.models.checkpoint import shipped_cards
     from labctl.models.oscillators.checkpoint import KIND, load_generator
 
-    rows = []
-    for path in sorted(zoo_folder().glob("*.json")):
-        if json.loads(path.read_text(encoding="utf-8"))["kind"] != KIND:
-            continue
-        card = load_generator(path.stem).card
-        m = card.metrics
-        rows.append(
-            (
-                f"`{card.name}`",
-                f"{card.side} × {card.side}",
-                f"{card.shape.segments}",
-                "float" if card.program_bytes is None else f"{card.bits} bit, {card.program_bytes:,} bytes",
-                card.objective,
-                f"FD* {m['frechet_star']:.3f} ({m['frechet_star_8x_steps']:.3f})",
-                _trained(card.model_dump()),
-                f"`{card.sha256[:12]}`",
-            )
-        )
+    rows = [
+        _of_oscillators(card, f"{card.shape.segments}", f"{card.metrics['frechet_star_8x_steps']:.3f}")
+        for card in (load_generator(name).card for name in shipped_cards(KIND))
+    ]
     head = ("generator", "pixels", "segments", "codes", "objective", "figures", "training", "sha256")
     return markdown(head, rows)
+
+
+def chains() -> str:
+    """Shipped chains of equilibria, with what their cards say."""
+    from labctl.models.checkpoint import shipped_cards
+    from labctl.models.oscillators.chain_checkpoint import CHAIN_KIND, load_chain
+
+    rows = [
+        _of_oscillators(card, f"{card.shape.levels}", f"{card.metrics['frechet_star_detuned']:.3f}")
+        for card in (load_chain(name).card for name in shipped_cards(CHAIN_KIND))
+    ]
+    head = ("chain", "pixels", "levels", "codes", "objective", "figures", "training", "sha256")
+    return markdown(head, rows)
+
+
+def _of_oscillators(card: Any, parts: str, beside: str) -> tuple[str, ...]:
+    return (
+        f"`{card.name}`",
+        f"{card.side} × {card.side}",
+        parts,
+        "float" if card.program_bytes is None else f"{card.bits} bit, {card.program_bytes:,} bytes",
+        card.objective,
+        f"FD* {card.metrics['frechet_star']:.3f} ({beside})",
+        _trained(card.model_dump()),
+        f"`{card.sha256[:12]}`",
+    )
 
 
 def picture_nets() -> str:
@@ -468,6 +478,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "schemes": schemes,
     "denoisers": denoisers,
     "oscillators": oscillators,
+    "chains": chains,
     "picture_nets": picture_nets,
     "profiles": profiles,
     "terms": terms,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -12,8 +13,11 @@ from labctl.cli.console import err, out
 from labctl.cli.ledger import validate_ledger
 from labctl.cli.live import progress
 from labctl.cli.running import default_rig
+from labctl.devices import Coercion
 from labctl.procedures import (
     Chain,
+    DiffuseRecipe,
+    Diffusion,
     GenerateRecipe,
     Generation,
     LedgerRecipe,
@@ -22,6 +26,7 @@ from labctl.procedures import (
     Scan,
     TourRecipe,
     chains_of,
+    diffusions_of,
     generations_of,
     load_protocol,
     require_compensable,
@@ -30,6 +35,7 @@ from labctl.procedures import (
 from labctl.reports.words import duration
 from labctl.rig import Rig, open_rig
 
+Facts = list[tuple[str, RenderableType]]
 WHOLE_PLANS = 8  # chains printed in full; a longer scan prints its first and a line for each of the others
 
 
@@ -45,6 +51,10 @@ def validate_protocol(
     if isinstance(protocol.recipe, GenerateRecipe):
         with open_rig(rig_name) as rig:
             _print_generations(out(), protocol, generations_of(protocol, protocol.recipe, rig), rig)
+        return
+    if isinstance(protocol.recipe, DiffuseRecipe):
+        with open_rig(rig_name) as rig:
+            _print_diffusions(out(), protocol, diffusions_of(protocol, protocol.recipe, rig), rig)
         return
     with open_rig(rig_name, records=records, compensated=compensated) as rig:
         with progress(quiet=not err().is_terminal) as watcher:
@@ -79,36 +89,83 @@ def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: 
 
 
 def _print_generations(console: Console, protocol: Protocol, generations: list[Generation], rig: Rig) -> None:
+    tables = [_generation_facts(generation, rig) for generation in generations]
+    _print_programs(console, protocol, generations, tables, rig, "program")
+
+
+def _print_diffusions(console: Console, protocol: Protocol, diffusions: list[Diffusion], rig: Rig) -> None:
+    tables = [_diffusion_facts(diffusion, rig) for diffusion in diffusions]
+    _print_programs(console, protocol, diffusions, tables, rig, "chain of equilibria")
+
+
+def _print_programs(
+    console: Console,
+    protocol: Protocol,
+    parts: Sequence[Generation | Diffusion],
+    tables: list[Facts],
+    rig: Rig,
+    what: str,
+) -> None:
     console.print(Text(protocol.recipe.title, "bold"))
-    console.print(Text(f"{_kind(protocol, len(generations), 'program')} on {rig.name}", "dim"))
-    for generation in generations if len(generations) <= WHOLE_PLANS else generations[:1]:
+    console.print(Text(f"{_kind(protocol, len(parts), what)} on {rig.name}", "dim"))
+    shown = len(parts) if len(parts) <= WHOLE_PLANS else 1
+    for part, facts in zip(parts[:shown], tables, strict=False):
         console.print()
-        if generation.name:
-            console.print(Text(generation.title, "bold"))
+        if part.name:
+            console.print(Text(part.title, "bold"))
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column()
-        for label, text in _generation_facts(generation, rig):
+        for label, text in facts:
             grid.add_row(label, text)
         console.print(grid)
-    if len(generations) > WHOLE_PLANS:
+    if shown < len(parts):
         console.print()
-        for generation in generations[1:]:
-            console.print(Text(f"{generation.title}: {generation.program.segments} segments", "dim"))
+        for part in parts[shown:]:
+            console.print(Text(f"{part.title}: {part.program.segments} segments", "dim"))
     console.print()
-    total = sum(generation.expected_us(rig) for generation in generations)
-    made = sum(generation.n_samples for generation in generations)
+    total = sum(part.expected_us(rig) for part in parts)
+    made = sum(part.n_samples for part in parts)
     console.print(
         Text.assemble(("valid", "green"), f": {made:,} pictures, {duration(total)} of modelled device time")
     )
 
 
-def _generation_facts(generation: Generation, rig: Rig) -> list[tuple[str, RenderableType]]:
+def _diffusion_facts(diffusion: Diffusion, rig: Rig) -> Facts:
+    program, chain, spec = diffusion.program, diffusion.chain, rig.oscillators.spec
+    us = diffusion.duration * spec.unit_us
+    sets = "all levels share" if program.segments == 1 else f"{program.segments} segments, one a level"
+    return [
+        ("model", f"{diffusion.loaded.card.name}: {program.topology.summary}"),
+        (
+            "couplings",
+            f"{program.topology.n_edges:,} directed at {program.bits} bits, {sets}, "
+            f"{program.n_bytes / 1000:.1f} kB with the nodes' parameters"
+            + ("" if diffusion.recipe.couplings else "; all at 0"),
+        ),
+        ("levels", " → ".join(f"{sigma:.3g}" for sigma in chain.sigmas)),
+        ("anchors", f"{chain.strength.min():.2f} to {chain.strength.max():.2f} units, {diffusion.d} pixels"),
+        ("read", f"{diffusion.d} oscillators at every level, {spec.read_bits} bits a turn"),
+        ("samples", f"{diffusion.recipe.samples:,}"),
+        ("settling", f"{diffusion.settles} equilibria, {duration(us)} a sample"),
+        ("device time", f"{duration(diffusion.expected_us(rig))} in all, modelled"),
+        ("coercions", _converters(diffusion.coercions(rig))),
+        ("to --set", Text(_settings(diffusion.recipe), "dim")),
+    ]
+
+
+def _converters(coercions: Sequence[Coercion]) -> RenderableType:
+    """What a board's converters apply differently."""
+    if not coercions:
+        return "none: the board's converters hold every parameter"
+    return Text("\n".join(sorted({str(c) for c in coercions})), "yellow")
+
+
+def _generation_facts(generation: Generation, rig: Rig) -> Facts:
     program, spec, recipe = generation.program, rig.oscillators.spec, generation.recipe
     topology = program.topology
     units = ", ".join(f"{d:g}" for d in program.duration)
     us = float(program.duration.sum()) * spec.unit_us
-    coercions = generation.coercions(rig)
     return [
         ("model", f"{generation.coded.note}; {topology.summary}"),
         (
@@ -120,12 +177,7 @@ def _generation_facts(generation: Generation, rig: Rig) -> list[tuple[str, Rende
         ("samples", f"{recipe.samples:,}"),
         ("segments", f"{units} units of {spec.unit_us:.3g} µs: {duration(us)} a sample"),
         ("device time", f"{duration(generation.expected_us(rig))} in all, modelled"),
-        (
-            "coercions",
-            Text("\n".join(sorted({str(c) for c in coercions})), "yellow")
-            if coercions
-            else "none: the board's converters hold every parameter",
-        ),
+        ("coercions", _converters(generation.coercions(rig))),
         ("to --set", Text(_settings(recipe), "dim")),
     ]
 
@@ -202,7 +254,7 @@ def _weights(chain: Chain) -> str:
     return f"{machines} machines in sequence of {each}, {shown}"
 
 
-def _settings(recipe: SampleRecipe | GenerateRecipe) -> str:
+def _settings(recipe: SampleRecipe | GenerateRecipe | DiffuseRecipe) -> str:
     """Every key that --set takes, with its value here."""
     kept = recipe.model_dump(mode="json", exclude={"kind", "title", "about", "law", "engines", "rig"})
     return "  ".join(f"{key}={value}" for key, value in kept.items() if value != "")

@@ -21,10 +21,11 @@ from labctl.models.datasets import Affine
 from labctl.models.making import coded_names, make_networks, new_paths, training_facts
 from labctl.models.network import RowTableNetwork
 from labctl.models.oscillators.control_making import make_controls
-from labctl.models.oscillators.making import make_generators
+from labctl.models.oscillators.making import make_chains, make_generators
 from labctl.models.picture_data import PictureData, picture_data
 from labctl.models.picture_recipes import (
     AutoencoderRecipe,
+    ChainRecipe,
     ClassifierRecipe,
     ControlsRecipe,
     DenoiserRecipe,
@@ -67,8 +68,10 @@ def train_pictures(
     names = [recipe.name]
     if isinstance(recipe, DenoiserRecipe):
         names = coded_names(recipe.name, recipe.quantise.bits)
-    if isinstance(recipe, OscillatorRecipe):
-        names = coded_names(recipe.name, recipe.coded.bits)[1 if recipe.start else 0 :]
+    if isinstance(recipe, OscillatorRecipe | ChainRecipe):
+        names = coded_names(recipe.name, recipe.coded.bits)
+    if isinstance(recipe, OscillatorRecipe) and recipe.start:
+        names = names[1:]
     paths = new_paths(out, names, overwrite=overwrite)
     side = recipe.side if isinstance(recipe, SizedRecipe) else SIDE
     sets = picture_data(recipe.data_set, side, cache_dir)
@@ -82,6 +85,8 @@ def train_pictures(
         make_generators(recipe, sets, paths, progress=progress, overwrite=overwrite)
     elif isinstance(recipe, ControlsRecipe):
         make_controls(recipe, sets, paths[0], progress=progress, overwrite=overwrite)
+    elif isinstance(recipe, ChainRecipe):
+        make_chains(recipe, sets, paths, progress=progress, overwrite=overwrite)
     else:
         _make_denoisers(recipe, sets, paths, progress, overwrite)
     return paths

@@ -1,7 +1,7 @@
 """Training recipes on pictures: `kind` says what is made.
 
-An autoencoder, a classifier, a reference, a denoiser in latents, a generator of oscillators, or what stands
-beside one.
+An autoencoder, a classifier, a reference, a denoiser in latents, a generator or a chain of oscillators, or
+what stands beside a generator.
 
 What they say; `picture_making` does it.
 """
@@ -18,7 +18,13 @@ from labctl.devices.errors import ConfigError
 from labctl.models.autoencoder import AutoencoderSettings
 from labctl.models.classifier import ClassifierSettings
 from labctl.models.making import QuantiseSection
-from labctl.models.oscillators.settings import CodedTraining, GeneratorTraining, OscillatorShape
+from labctl.models.oscillators.settings import (
+    CodedTraining,
+    DiffuserShape,
+    DiffuserTraining,
+    GeneratorTraining,
+    OscillatorShape,
+)
 from labctl.models.training import TrainSettings
 
 DATA_SET: Final = "fashion-mnist"
@@ -113,6 +119,21 @@ class ControlsRecipe(SizedRecipe):
     generator: str
 
 
+class ChainRecipe(SizedRecipe):
+    """`labctl train digits8_chain`: a diffusion chain whose steps are equilibria of oscillators.
+
+    `why`, `classifier` and `reference` as of a generator.
+    """
+
+    kind: Literal["oscillator-chain"]
+    why: str = ""
+    classifier: str
+    reference: str
+    shape: DiffuserShape = DiffuserShape()
+    train: DiffuserTraining = DiffuserTraining()
+    coded: CodedTraining = CodedTraining()
+
+
 PictureRecipe = (
     AutoencoderRecipe
     | ClassifierRecipe
@@ -120,23 +141,17 @@ PictureRecipe = (
     | DenoiserRecipe
     | OscillatorRecipe
     | ControlsRecipe
+    | ChainRecipe
 )
 
-_FORMS: dict[
-    str,
-    type[AutoencoderRecipe]
-    | type[ClassifierRecipe]
-    | type[ReferenceRecipe]
-    | type[DenoiserRecipe]
-    | type[OscillatorRecipe]
-    | type[ControlsRecipe],
-] = {
+_FORMS: dict[str, type[PictureRecipe]] = {
     "autoencoder": AutoencoderRecipe,
     "classifier": ClassifierRecipe,
     "picture-reference": ReferenceRecipe,
     "latent-denoiser": DenoiserRecipe,
     "oscillator-generator": OscillatorRecipe,
     "generator-controls": ControlsRecipe,
+    "oscillator-chain": ChainRecipe,
 }
 KINDS = tuple(_FORMS)
 

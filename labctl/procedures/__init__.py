@@ -1,12 +1,14 @@
 """Recipe to plan to run."""
 
 from labctl.procedures.compensating import require_compensable
+from labctl.procedures.diffusing import Diffusion, diffusions_of
 from labctl.procedures.generating import Generation, generations_of
 from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.ledgering import LedgerResult, LedgerRow, ledger
 from labctl.procedures.parts import Part
 from labctl.procedures.plan import Chain, chains_of, check_state_noise
 from labctl.procedures.recipe import (
+    DiffuseRecipe,
     GenerateRecipe,
     GenerateScanRecipe,
     Protocol,
@@ -25,6 +27,8 @@ from labctl.procedures.watching import PanelResult, SettleReport, Watcher
 
 __all__ = [
     "Chain",
+    "DiffuseRecipe",
+    "Diffusion",
     "GenerateRecipe",
     "GenerateScanRecipe",
     "Generation",
@@ -45,6 +49,7 @@ __all__ = [
     "Watcher",
     "chains_of",
     "check_state_noise",
+    "diffusions_of",
     "generations_of",
     "ledger",
     "load_protocol",

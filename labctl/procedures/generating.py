@@ -10,12 +10,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import Coercion, DataError, Outcome, ProgramError, Scalar
-from labctl.energy import OscillatorWork, oscillator_account, shipped_constants
+from labctl.devices import Coercion, Outcome, ProgramError, Scalar
 from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
 from labctl.models.oscillators.control_set import ControlSet, controls_beside
 from labctl.models.oscillators.scoring import PictureJudge
-from labctl.models.picture_data import picture_data
+from labctl.procedures.board_program import image_energy, program_record, real_pictures
 from labctl.procedures.coding import CodedGenerator, coded_generator
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import check_law, check_simulated
@@ -25,22 +24,13 @@ from labctl.procedures.scanning import scan_parts
 from labctl.procedures.watching import PanelResult, SettleReport, Watcher
 from labctl.programs import OscillatorProgram, board_image
 from labctl.rig import Rig
-from labctl.runlog import (
-    ControlRecord,
-    DeviceTime,
-    OscillatorRecord,
-    PanelPlan,
-    PanelWriter,
-    StepLedger,
-    StepRecord,
-)
+from labctl.runlog import ControlRecord, DeviceTime, PanelPlan, PanelWriter, StepLedger, StepRecord
 
 FloatArray = NDArray[np.float64]
 MISMATCHED = ("detuning", "coupling_gain", "coupling_offset")  # terms of a twin that `mismatch` scales
 NOTE = "note"  # the setting that says in words what a panel's program is
 KIND_OF = {"segments": "segment", "end": "program"}  # what a read closes
 SHOWN = 10  # samples whose pictures are kept for each read
-REAL_SHOWN = 10  # of each class, beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +121,7 @@ class Generation:
 
     def panel(self, rig: Rig) -> PanelPlan:
         """Its place in the file."""
-        side, real, labels = self.coded.card.side, *self._real()
+        side, real, labels = self.coded.card.side, *real_pictures(self.coded.card)
         return PanelPlan(
             n_steps=self.settles,
             n_samples=self.n_samples,
@@ -139,7 +129,7 @@ class Generation:
             n_channels=self.program.topology.n,
             name=self.name,
             title=self.title,
-            program=_record(self.program, rig.oscillators),
+            program=program_record(self.program, rig.oscillators),
             pictures=(self.n_samples, side, side),
             step_pictures=(self.settles, min(SHOWN, self.n_samples), side, side),
             reference_pictures=real,
@@ -225,39 +215,10 @@ class Generation:
         return out | {"density": scores.density, "coverage": scores.coverage, **self._energy(engine)}
 
     def _energy(self, engine: OscillatorEngine) -> dict[str, Scalar]:
-        """Of one image, by the ledger's constants with this board's own frequency and coupling rate."""
-        spec, program = engine.spec, self.program
-        own = {"f0_hz": spec.f0_hz, "eps": spec.eps}
-        account = oscillator_account(
-            OscillatorWork(
-                n=program.topology.n,
-                visible=self.d,
-                cells=program.topology.n_edges,
-                bits=program.bits,
-                duration=float(program.duration.sum()),
-                segments=program.segments,
-                node_bits=program.nodes.injection.bits,
-                reads=self.settles,
-                read_bits=spec.read_bits,
-                batch=self.n_samples,
-            ),
-            shipped_constants().replaced(own, "board").values(),
-        )
-        return {
-            "energy_core_j": float(account.core_total_j),
-            "energy_wall_j": float(account.wall_total_j),
-        }
-
-    def _real(self) -> tuple[NDArray[np.uint8] | None, NDArray[np.int64] | None]:
-        """Real pictures to show beside, class by class; none where the set is not at hand."""
-        card = self.coded.card
-        try:
-            data = picture_data(str(card.dataset["name"]), card.side)
-        except DataError:
-            return None, None
-        rows = [np.flatnonzero(data.test_labels == k)[:REAL_SHOWN] for k in range(len(data.classes))]
-        chosen = np.concatenate(rows)
-        return as_bytes(data.test_pictures[chosen]), data.test_labels[chosen].astype(np.int64)
+        return image_energy(
+            self.program, engine.spec, duration=float(self.program.duration.sum()), reads=self.settles,
+            batch=self.n_samples,
+        )  # fmt: skip
 
 
 def generations_of(protocol: Protocol, recipe: GenerateRecipe, rig: Rig) -> list[Generation]:
@@ -331,33 +292,3 @@ def _shares(result: OscillatorResult) -> list[Ledger]:
         )
         for k, part in enumerate(parts)
     ]
-
-
-def _record(program: OscillatorProgram, engine: OscillatorEngine) -> OscillatorRecord:
-    spec, topology = engine.spec, program.topology
-    return OscillatorRecord(
-        target=topology.target,
-        source=topology.source,
-        coupling_codes=program.coupling.codes,
-        scale=program.coupling.scale,
-        bits=program.bits,
-        in_phase_codes=program.in_phase,
-        quadrature_codes=program.quadrature,
-        second_codes=program.second,
-        detuning_codes=program.detuning,
-        start_phase_codes=program.start_phase,
-        start_amplitude_codes=program.start_amplitude,
-        duration_us=program.duration * spec.unit_us,
-        visible=program.visible,
-        pixel_map=program.pixel_map,
-        sites=topology.sites,
-        settings={
-            "program_sha256": program.hash,
-            "topology": topology.summary,
-            "program_bytes": program.n_bytes,
-            "node_bits": program.nodes.injection.bits,
-            "injection_full_scale": program.nodes.injection.range_units,
-            "second_full_scale": program.nodes.second.range_units,
-            "detuning_full_scale": program.nodes.detuning.range_units,
-        },
-    )

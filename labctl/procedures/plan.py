@@ -19,6 +19,7 @@ from labctl.procedures.drawn import check_inception
 from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.models_of import Subject, Tell, subject_of
 from labctl.procedures.recipe import (
+    DiffuseRecipe,
     GenerateRecipe,
     LoopRecipe,
     MachineRecipe,
@@ -189,7 +190,7 @@ def _of_chains(protocol: Protocol) -> LoopRecipe:
             f"recipe {protocol.name} is a ledger, which runs on no rig; "
             "allowed: labctl.procedures.ledger(protocol), or labctl run without --rig"
         )
-    if isinstance(recipe, GenerateRecipe):
+    if isinstance(recipe, GenerateRecipe | DiffuseRecipe):
         raise ConfigError(f"recipe {protocol.name} has no chains; allowed: a program on an oscillator board")
     return recipe
 
@@ -202,7 +203,7 @@ def check_law(name: str, recipe: MachineRecipe, rig: Rig) -> None:
         )
 
 
-def check_simulated(recipe: SampleRecipe | GenerateRecipe, rig: Rig) -> None:
+def check_simulated(recipe: SampleRecipe | GenerateRecipe | DiffuseRecipe, rig: Rig) -> None:
     """ConfigError where a recipe scales or chooses what no twin makes."""
     if rig.config.world is not None:
         return

@@ -251,8 +251,33 @@ class GenerateScanRecipe(Scan, GenerateRecipe):
     kind: Literal["generate-scan"] = "generate-scan"  # type: ignore[assignment]
 
 
+class DiffuseRecipe(BaseModel):
+    """Sample pictures by a chain of equilibria on an oscillator board: what a step settles at is the next x.
+
+    model: a zoo name, or a checkpoint's path; bits: of its couplings. couplings: false plays the same anchors
+    with every coupling at 0, as a control. controls: judge beside it what a linear (Wiener) denoiser makes of
+    the same starts on the same levels, and what the anchors alone would. noise_scale, beyond_averaging: as
+    of a recipe that generates. seed: of the noise that the chain starts from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["diffuse"] = "diffuse"
+    title: str = Field(min_length=1)
+    about: str = ""
+    law: Literal["oscillator"] = "oscillator"
+    model: str = Field(min_length=1)
+    bits: int = Field(default=4, ge=1, le=8)
+    samples: int = Field(default=1000, ge=1, le=1_000_000)
+    couplings: bool = True
+    controls: bool = True
+    noise_scale: float = Field(default=1.0, ge=0, le=100)
+    beyond_averaging: bool = False
+    seed: int = Field(default=1, ge=0, le=2**31 - 1)
+
+
 LoopRecipe = SampleRecipe | ScanRecipe | TourRecipe
-MachineRecipe = LoopRecipe | GenerateRecipe | GenerateScanRecipe  # what runs on a rig
+MachineRecipe = LoopRecipe | GenerateRecipe | GenerateScanRecipe | DiffuseRecipe  # what runs on a rig
 AnyRecipe = MachineRecipe | LedgerRecipe
 KINDS: dict[str, type[AnyRecipe]] = {
     "sample": SampleRecipe,
@@ -260,6 +285,7 @@ KINDS: dict[str, type[AnyRecipe]] = {
     "tour": TourRecipe,
     "generate": GenerateRecipe,
     "generate-scan": GenerateScanRecipe,
+    "diffuse": DiffuseRecipe,
     "ledger": LedgerRecipe,
 }
 

@@ -16,11 +16,12 @@ from threadpoolctl import threadpool_limits
 from labctl.devices import Aborted, RunLogError, Scalar, UserError
 from labctl.procedures.chain_part import ChainPart
 from labctl.procedures.compensating import compensated
+from labctl.procedures.diffusing import diffusions_of
 from labctl.procedures.generating import generations_of
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.parts import Part
 from labctl.procedures.plan import chains_of
-from labctl.procedures.recipe import GenerateRecipe, Protocol, Scan, load_protocol
+from labctl.procedures.recipe import DiffuseRecipe, GenerateRecipe, Protocol, Scan, load_protocol
 from labctl.procedures.records import header_of, plan_of
 from labctl.procedures.scanning import add_to_row
 from labctl.procedures.watching import PanelResult, Watcher
@@ -111,6 +112,8 @@ def _parts(protocol: Protocol, rig: Rig, watcher: Watcher) -> list[Part]:
     """Everything compiled for this rig, and adapted to its bench where it was brought up."""
     if isinstance(protocol.recipe, GenerateRecipe):
         return list(generations_of(protocol, protocol.recipe, rig))
+    if isinstance(protocol.recipe, DiffuseRecipe):
+        return list(diffusions_of(protocol, protocol.recipe, rig))
     chains = compensated(chains_of(protocol, rig, watcher.training), rig, watcher.training)
     return [ChainPart(chain) for chain in chains]
 

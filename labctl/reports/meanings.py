@@ -97,6 +97,24 @@ _MEANINGS = {
         "energy, wall plug", _joules, "{} an image, host and supply with it; see labctl run ledger_compare"
     ),
     "locked_share": _Meaning("locked", share, "{} of the samples kept to the reference oscillator"),
+    "rest_residual_p95": _Meaning(
+        "left of motion", number, "{} rad per unit of time (rms over oscillators, p95) at the worst level"
+    ),
+    "locking_load": _Meaning(
+        "locking load", _two, "{} of an anchor used up at worst; up to 1 an equilibrium is certain"
+    ),
+    "slowest_rate": _Meaning(
+        "slowest rate", _two, "{} per unit of time, smallest eigenvalue of the Hessian's symmetric part"
+    ),
+    "frechet_star_wiener": _Meaning(
+        "FD*, linear", _three, "{} by a Wiener denoiser from the same starts on the same levels (DDIM)"
+    ),
+    "frechet_star_wiener_implicit": _Meaning(
+        "FD*, linear implicit", _three, "{} by the same denoiser in implicit Euler steps"
+    ),
+    "frechet_star_uncoupled": _Meaning(
+        "FD*, uncoupled", _three, "{} by the same anchors with every coupling at 0, on the host"
+    ),
     "state_noise": _Meaning("state noise", number, "{} standard deviation of a step's result over repeats"),
     "camera_exposure_us": _Meaning("camera", duration, "exposed for {}"),
     "camera_transient_share_p95": _Meaning(

@@ -29,7 +29,7 @@ from labctl.reports.statistics import (
     outcome_totals,
     step_statistics,
 )
-from labctl.reports.steps import norms_figure, scan_figure, settle_figure
+from labctl.reports.steps import holding_figure, norms_figure, scan_figure, settle_figure
 from labctl.reports.style import DARK, LIGHT, Theme, to_png
 from labctl.runlog import ControlRecord, OscillatorRecord, PanelReader, ProgramRecord, RunHeader, RunReader
 
@@ -225,7 +225,15 @@ def _draw_panel(section: Section, header: RunHeader, folder: Path, prefix: str, 
         draw(
             "residuals",
             "Residual and last change of the state for every step",
-            lambda theme: norms_figure(panel.step_norm, panel.residual_norm, theme=theme),
+            lambda theme: norms_figure(
+                panel.step_norm, panel.residual_norm, at_rest=panel.locking_load.size > 0, theme=theme
+            ),
+        )
+    if panel.locking_load.size:
+        draw(
+            "holding",
+            "How safely anchors hold the oscillators at every step",
+            lambda theme: holding_figure(panel.locking_load, panel.slowest_rate, theme=theme),
         )
     program = section.program
     if isinstance(program, OscillatorRecord):
@@ -260,7 +268,7 @@ def _draw_steps(
         heads = [names[label] for label in np.unique(labels) if label < len(names)]
     sigmas = [float(step.sigma_next) for step in section.steps]
     rows = [f"σ = {words.number(sigma)}" if sigma else "result" for sigma in sigmas][: len(steps)]
-    if isinstance(section.program, OscillatorRecord):
+    if isinstance(section.program, OscillatorRecord) and not np.isfinite(sigmas).any():
         rows = [f"segment {k + 1}" for k in range(len(steps))]
     rows += ["result"] * (len(steps) - len(rows))
     draw(

@@ -60,23 +60,53 @@ def settle_figure(
     return figure
 
 
-def norms_figure(step_norm: ArrayLike, residual_norm: ArrayLike, *, theme: Theme = LIGHT) -> Figure:
-    """Step norm and residual norm [K, B] against the step: median, and the band from 5 to 95%."""
+def norms_figure(
+    step_norm: ArrayLike, residual_norm: ArrayLike, *, at_rest: bool = False, theme: Theme = LIGHT
+) -> Figure:
+    """Step norm and residual norm [K, B] against the step: median, and the band from 5 to 95%.
+
+    at_rest: the residual is that of oscillators, root mean square of dtheta/dt.
+    """
     with drawing(theme):
         figure = Figure(figsize=(5.6, 2.7))
         axes = figure.add_subplot()
         for values, colour, name in (
-            (residual_norm, theme.accent, "residual  |F(z) − z|"),
+            (residual_norm, theme.accent, "left of motion  rms dθ/dt" if at_rest else "residual  |F(z) − z|"),
             (step_norm, theme.other, "last change of the state"),
         ):
             _band(axes, np.atleast_2d(np.asarray(values, dtype=np.float64)), colour, name)
         axes.set_yscale("log")
-        axes.set(xlabel="step", ylabel="network units")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color=theme.rule, linewidth=0.5)
-        axes.set_axisbelow(True)
-        axes.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.17), borderaxespad=0)
+        _over_steps(axes, "rad per unit of time" if at_rest else "network units", theme)
     return figure
+
+
+def holding_figure(locking_load: ArrayLike, slowest_rate: ArrayLike, *, theme: Theme = LIGHT) -> Figure:
+    """How safely anchors hold oscillators at rest [K, B] against the step: median, band from 5 to 95%.
+
+    Below the line at 1 the locking bound holds; above 0 the smallest eigenvalue says that states near rest
+    approach it.
+    """
+    with drawing(theme):
+        figure = Figure(figsize=(5.6, 2.7))
+        axes = figure.add_subplot()
+        for values, colour, name in (
+            (locking_load, theme.accent, "locking load"),
+            (slowest_rate, theme.other, "smallest eigenvalue"),
+        ):
+            _band(axes, np.atleast_2d(np.asarray(values, dtype=np.float64)), colour, name)
+        axes.axhline(1.0, color=theme.warning, linewidth=1, linestyle=(0, (4, 2)))
+        axes.axhline(0.0, color=theme.ink, linewidth=0.6)
+        _over_steps(axes, "share; 1 / unit of time", theme)
+    return figure
+
+
+def _over_steps(axes: Axes, quantity: str, theme: Theme) -> None:
+    """Whole steps along, a legend above."""
+    axes.set(xlabel="step", ylabel=quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=theme.rule, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.17), borderaxespad=0)
 
 
 def scan_figure(

@@ -153,7 +153,10 @@ class PanelReader:
 
     @property
     def residual_norm(self) -> NDArray[np.float32]:
-        """Largest |F(z) - z| of the watched rows per step and sample [K, B], network units."""
+        """Largest |F(z) - z| of the watched rows per step and sample [K, B], network units.
+
+        On oscillators the root mean square of dtheta/dt, rad per unit of time.
+        """
         return self._column("steps/residual_norm")
 
     @property
@@ -176,6 +179,24 @@ class PanelReader:
     def transient(self) -> NDArray[np.float32]:
         """Leftover transient in the window's mean per step and audited sample [K, A], network units."""
         return self._audited("transient")
+
+    @property
+    def locking_load(self) -> NDArray[np.float32]:
+        """Largest share of an anchor's strength that other forces can use up, per step and sample [K, B].
+
+        [K, 0] for what is not held by anchors; so are the next two.
+        """
+        return self._audited("locking_load")
+
+    @property
+    def locking_distance_rad(self) -> NDArray[np.float32]:
+        """How far inside the locking bound the phases are, per step and sample [K, B]; NaN beyond."""
+        return self._audited("locking_distance_rad")
+
+    @property
+    def slowest_rate(self) -> NDArray[np.float32]:
+        """Smallest eigenvalue of the Hessian's symmetric part, per step and sample [K, B], 1/unit."""
+        return self._audited("slowest_rate")
 
     @property
     def ledger(self) -> LedgerTable:

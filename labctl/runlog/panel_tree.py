@@ -58,6 +58,9 @@ STEP_COLUMNS = (
         "steps/settle_time_us", ("audit",), _F4, NOT_MEASURED, "us", "NaN: unsettled; -1: not measured"
     ),
     ColumnSpec("steps/transient", ("audit",), _F4, _NAN, "", "leftover transient in the window's mean"),
+    ColumnSpec("steps/locking_load", ("held",), _F4, _NAN, "", "share of an anchor used up; up to 1: held"),
+    ColumnSpec("steps/locking_distance_rad", ("held",), _F4, _NAN, "rad", "inside the locking bound"),
+    ColumnSpec("steps/slowest_rate", ("held",), _F4, _NAN, "", "smallest eigenvalue of the Hessian, 1/unit"),
     ColumnSpec("outcomes/step", (), _I4, 0, "", "number of the step, from 1"),
     ColumnSpec("outcomes/count", ("outcome",), _I4, 0, "", "samples with each outcome"),
     ColumnSpec("ledger/nfe", (), _I8, 0, "", "network evaluations; a settle counts as one"),
@@ -88,6 +91,7 @@ def dimensions(panel: PanelPlan) -> dict[str, int]:
         "d": panel.d,
         "row": panel.n_channels,
         "audit": 0 if panel.audit is None else int(panel.audit.size),
+        "held": panel.n_samples if panel.anchored else 0,
         "outcome": len(Outcome),
     }
 
@@ -128,7 +132,7 @@ def write_panel(entry: h5py.Group, panel: PanelPlan) -> None:
     for name, meaning in _LEDGER_MEANING.items():
         add_group(ledger, name, "NXcollection", meaning=meaning)
     for spec in STEP_COLUMNS:
-        if "audit" in spec.row and not sizes["audit"]:
+        if any(not sizes[name] for name in spec.row):
             continue
         dataset = create_growing(entry, spec.path, [sizes[name] for name in spec.row], spec.dtype, spec.fill)
         add_attributes(dataset, {"units": spec.units, "long_name": spec.meaning})

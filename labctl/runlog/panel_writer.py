@@ -19,6 +19,8 @@ from labctl.runlog.panel_tree import CHECKSUM_BYTES, COERCION_BYTES, KIND_BYTES,
 from labctl.runlog.records import DeviceTime, FloatArray, IntArray, PanelPlan, StepRecord
 from labctl.runlog.writable import WritableFile
 
+_AUDITED = ("steps/settle_time_us", "steps/transient")
+
 
 class PanelWriter:
     """Appends the steps of one panel. Made by `RunWriter`."""
@@ -154,6 +156,9 @@ class PanelWriter:
             "steps/iterations": record.iterations,
             "steps/settle_time_us": record.settle_time_us,
             "steps/transient": record.transient,
+            "steps/locking_load": record.locking_load,
+            "steps/locking_distance_rad": record.locking_distance_rad,
+            "steps/slowest_rate": record.slowest_rate,
             "outcomes/step": index + 1,
             "outcomes/count": _count(record.outcome),
             "ledger/nfe": ledger.nfe,
@@ -171,9 +176,8 @@ class PanelWriter:
             if row is None:
                 continue
             if column is None:
-                raise RunLogError(
-                    f"{self._file.path}: {what} was not planned: the plan names no audit samples"
-                )
+                lacking = "names no audit samples" if path in _AUDITED else "is of nothing that anchors hold"
+                raise RunLogError(f"{self._file.path}: {what} was not planned: the plan {lacking}")
             if column.row_shape:
                 self._file.check_shape(what, row, column.row_shape)
         return rows

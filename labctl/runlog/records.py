@@ -165,9 +165,13 @@ class StepRecord:
     x [B, d] after the step, data units. injection [B, d]: c_k as asked for, network units;
     injection_codes [B, d]: the bias DAC codes it became. state [B, n] as read, network units. outcome [B]:
     `Outcome` values. step_norm [B]: largest last change of the watched rows, residual_norm [B]: largest
-    |F(z) - z| of them, network units. iterations [B] of a digital engine. settle_time_us [A], NaN =
-    unsettled; transient [A]: leftover transient in the window's mean, network units. None where the step had
-    no such thing.
+    |F(z) - z| of them, network units; on oscillators the root mean square of dtheta/dt, rad per unit of time.
+    iterations [B] of a digital engine. settle_time_us [A], NaN =
+    unsettled; transient [A]: leftover transient in the window's mean, network units. Of oscillators at rest,
+    [B]: locking_load, the largest share of an anchor's strength that other forces can use up (held for
+    certain up to 1), locking_distance_rad, how far inside that bound the phases are (NaN beyond), and
+    slowest_rate, the smallest eigenvalue of the symmetric part of the Hessian, per unit of time. None where
+    the step had no such thing.
     """
 
     sigma: float
@@ -183,6 +187,9 @@ class StepRecord:
     iterations: IntArray | None = None
     settle_time_us: NDArray[np.floating] | None = None
     transient: NDArray[np.floating] | None = None
+    locking_load: NDArray[np.floating] | None = None
+    locking_distance_rad: NDArray[np.floating] | None = None
+    slowest_rate: NDArray[np.floating] | None = None
     ledger: StepLedger = StepLedger()
     coercions: Sequence[Coercion | str] = ()
 
@@ -207,7 +214,8 @@ class PanelPlan:
     pictures that will be made of the samples; reference_pictures [P, height, width] uint8. step_pictures:
     shape (steps, some samples, height, width) of what each step takes their clean pictures to be. controls:
     what else makes such pictures, to stand beside.
-    audit [A]: the samples whose settle time is recorded. own_mean, own_std [d]: the chain's x is
+    audit [A]: the samples whose settle time is recorded. anchored: oscillators at rest, of which it is
+    recorded how safely they are held. own_mean, own_std [d]: the chain's x is
     standardised, samples and reference are in the data's own units, own = x * own_std + own_mean (None: no
     difference).
     """
@@ -230,6 +238,7 @@ class PanelPlan:
     controls: Sequence[ControlRecord] = ()
     own_mean: Sequence[float] | None = None
     own_std: Sequence[float] | None = None
+    anchored: bool = False
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
 

@@ -11,10 +11,11 @@ from labctl.sampling.credit import (
     axis_noise,
     credited_sampler,
 )
+from labctl.sampling.equilibria import AnchoredChain, EquilibriumMachine, RestSeen, Settler, cosine_levels
 from labctl.sampling.machines import HostMachine, LoopMachine, SettleSeen
 from labctl.sampling.network import LoopNetwork, RowTables
 from labctl.sampling.noise_probe import LoopProbe
-from labctl.sampling.parametrisation import Preconditioning, sigma_of_time, time_of_sigma
+from labctl.sampling.parametrisation import Preconditioning, alpha_of, sigma_of_time, time_of_sigma
 from labctl.sampling.sampler import Ending, Observer, Sampler, StepSeen, fresh_noise, start_noise
 from labctl.sampling.schedules import sigmas
 from labctl.sampling.schemes import SCHEMES, Machine, Memory, Scheme, scheme
@@ -26,9 +27,11 @@ __all__ = [
     "CREDITED_STEPS",
     "DEFAULT_SWEEPS",
     "SCHEMES",
+    "AnchoredChain",
     "Ask",
     "CreditedSampler",
     "Ending",
+    "EquilibriumMachine",
     "EvaluationError",
     "HostMachine",
     "LoopMachine",
@@ -40,14 +43,18 @@ __all__ = [
     "Observer",
     "PartNetwork",
     "Preconditioning",
+    "RestSeen",
     "RowTables",
     "Sampler",
     "Scheme",
     "SettleSeen",
+    "Settler",
     "StepSeen",
+    "alpha_of",
     "asks_of",
     "axis_noise",
     "compile_program",
+    "cosine_levels",
     "credited_sampler",
     "fresh_noise",
     "parts_of",

@@ -40,6 +40,14 @@ class Preconditioning:
         return 1.0, sigma, c_in  # vp: x0 = x - sigma e
 
 
+def alpha_of(sigma: float) -> float:
+    """What a variance-preserving state alpha x0 + s e (alpha^2 + s^2 = 1) has to do with x = x0 + sigma e:
+
+    x_VP = alpha x, s = alpha sigma.
+    """
+    return 1.0 / math.hypot(1.0, sigma)
+
+
 def sigma_of_time(t: float) -> float:
     """Flow-matching time t in (0, 1) to sigma = t / (1 - t)."""
     return t / (1.0 - t)

@@ -12,14 +12,15 @@ from labctl.devices import ConfigError
 from labctl.sampling.parametrisation import time_of_sigma
 
 FloatArray = NDArray[np.float64]
-Schedule = Literal["flow", "edm", "log"]
+Schedule = Literal["flow", "edm", "log", "cosine"]
 
 
 def sigmas(
     schedule: Schedule, steps: int, sigma_max: float, sigma_min: float, *, rho: float = 7.0
 ) -> FloatArray:
     """N + 1 levels. "flow": uniform in flow-matching time t = sigma / (1 + sigma) (the default of the
-    project); "edm": Karras et al. 2022, equation 5, with `rho`; "log": uniform in ln sigma.
+    project); "edm": Karras et al. 2022, equation 5, with `rho`; "log": uniform in ln sigma; "cosine":
+    uniform in the angle arctan sigma, whose cosine is alpha of the variance-preserving form.
 
     Raises ConfigError for N < 1, levels out of order, or an unknown name.
     """
@@ -36,6 +37,9 @@ def sigmas(
     elif schedule == "edm":
         high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
         out = (high + share * (low - high)) ** rho
+    elif schedule == "cosine":
+        high, low = math.atan(sigma_max), math.atan(sigma_min)
+        out = np.tan(high + share * (low - high))
     elif schedule == "log":
         out = np.exp(math.log(sigma_max) + share * math.log(sigma_min / sigma_max))
     else:

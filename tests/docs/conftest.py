@@ -34,6 +34,7 @@ SMALL_RUN = {"samples": 16, "audit": 0, "reference": 32, "train_iterations": 20}
 SMALL_LEDGER = {"draws": 2048, "digital": "false"}
 SMALL_TRAINING = {"train.iterations": 20, "quantise.iterations": 10, "evaluate.samples": 0}
 SMALL_OSCILLATORS = {"train.iterations": 20, "coded.iterations": 10}
+SMALL_CHAIN = {"train.iterations": 2, "train.tuning.iterations": 2, "coded.iterations": 2}
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ class Shell:
             arguments += ["--no-report"]
         if not self.full and words[0] == "train":
             small = SMALL_OSCILLATORS if "oscillators" in words[1] else SMALL_TRAINING
+            small = SMALL_CHAIN if "chain" in words[1] else small
         for key, value in small.items():
             if not any(word.startswith(f"{key}=") for word in words):
                 arguments += ["--set", f"{key}={value}"]
@@ -180,6 +182,7 @@ def _small(protocol: str) -> dict[str, object]:
         "ledger": SMALL_LEDGER,
         "generate": SMALL_GENERATION,
         "generate-scan": SMALL_GENERATION,
+        "diffuse": SMALL_GENERATION,
     }.get(kind, SMALL_RUN)
 
 

@@ -90,6 +90,7 @@ def test_settings_mentioned_are_keys(page):
     from labctl.models.recipe import DataSection, EvaluateSection, QuantiseSection
     from labctl.models.training import TrainSettings
     from labctl.procedures import (
+        DiffuseRecipe,
         GenerateRecipe,
         GenerateScanRecipe,
         LedgerRecipe,
@@ -98,7 +99,10 @@ def test_settings_mentioned_are_keys(page):
         TourRecipe,
     )
 
-    recipes = (SampleRecipe, ScanRecipe, TourRecipe, GenerateRecipe, GenerateScanRecipe, LedgerRecipe)
+    recipes = (
+        *(SampleRecipe, ScanRecipe, TourRecipe, GenerateRecipe, GenerateScanRecipe, DiffuseRecipe),
+        LedgerRecipe,
+    )
     trained = (AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe)
     flat = {key for recipe in (*recipes, *trained) for key in recipe.model_fields} | set(constant_names())
     sections = {

@@ -22,6 +22,7 @@ SAMPLES = [n for n in protocol_names() if type(load_protocol(n).recipe) is Sampl
 CHAINS = [n for n in protocol_names() if load_protocol(n).recipe.kind in ("sample", "scan", "tour")]
 GENERATES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "generate"]
 GENERATE_SCANS = [n for n in protocol_names() if load_protocol(n).recipe.kind == "generate-scan"]
+DIFFUSES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "diffuse"]
 SCANS = [n for n in protocol_names() if isinstance(load_protocol(n).recipe, ScanRecipe)]
 
 
@@ -49,6 +50,7 @@ def test_the_shipped_recipes_are_those_promised() -> None:
         "sample_points", "sample_fashion_latent", "sample_mnist_latent", "sample_emnist_latent",
         "settling_scan", "noise_scan", "bits_scan", "steps_study", "ledger_compare",
         "generate_digits", "segments_scan", "bits_scan_oscillators", "mismatch_scan",
+        "diffuse_digits_oscillators",
     }  # fmt: skip
     assert set(rig_names()) == {
         "optical-twin", "optical-ideal", "optical-unit", "optical-host", "optical-host-dmd",
@@ -89,6 +91,16 @@ def test_every_generating_recipe_runs_on_its_twin(name, tmp_path) -> None:
     assert panel.metrics["locked_share"] == 1
     with RunReader(result.file) as log:
         assert log.status == "success"
+
+
+@pytest.mark.parametrize("name", DIFFUSES)
+def test_every_chain_of_equilibria_runs_on_its_twin(name, tmp_path) -> None:
+    with open_rig("oscillator-twin") as rig:
+        result = run(load_protocol(name, {"samples": 500}), rig, out=tmp_path)
+    (panel,) = result.panels
+    assert panel.metrics["frechet_star"] < panel.metrics["frechet_star_wiener_implicit"]
+    assert panel.metrics["frechet_star_wiener"] < panel.metrics["frechet_star_uncoupled"]
+    assert panel.metrics["locked_share"] == 1
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.devices import ConfigError
-from labctl.sampling import sigma_of_time, sigmas, time_of_sigma
+from labctl.sampling import alpha_of, sigma_of_time, sigmas, time_of_sigma
 
-NAMES = ("flow", "edm", "log")
+NAMES = ("flow", "edm", "log", "cosine")
 
 
 @given(
@@ -36,6 +36,12 @@ def test_flow_is_uniform_in_flow_matching_time():
 
 def test_log_has_one_ratio():
     np.testing.assert_allclose(sigmas("log", 3, 8.0, 1.0), [8, 4, 2, 1], rtol=1e-14)
+
+
+def test_cosine_is_uniform_in_the_angle_whose_cosine_is_alpha():
+    levels = sigmas("cosine", 2, math.tan(1.5), math.tan(0.3))
+    np.testing.assert_allclose(np.arctan(levels), [1.5, 0.9, 0.3], rtol=1e-12)
+    np.testing.assert_allclose([alpha_of(s) for s in levels], np.cos([1.5, 0.9, 0.3]), rtol=1e-12)
 
 
 def test_edm_is_karras_equation_5():
@@ -63,8 +69,8 @@ def test_levels_out_of_order_are_refused(high, low):
 
 
 def test_an_unknown_schedule_names_the_known():
-    with pytest.raises(ConfigError, match="schedule is 'cosine'; allowed: flow, edm, log"):
-        sigmas("cosine", 4, 10.0, 0.1)
+    with pytest.raises(ConfigError, match="schedule is 'linear'; allowed: flow, edm, log, cosine"):
+        sigmas("linear", 4, 10.0, 0.1)
 
 
 @given(t=st.floats(1e-6, 1 - 1e-6))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -39,22 +39,22 @@ class NetName(BaseModel):
     sha256: str
 
 
-class GeneratorCard(BaseModel):
-    """The model card. `objective` and `why` say what made it; `program_hash` is that of its program.
+class OscillatorCard(BaseModel):
+    """The model card of whatever is made of oscillators.
 
-    `settings` and `coded` are those of the float training and of the coded one after it; `skipped` the steps
-    left out as not finite. `training_s` is wall time, `trained_on` the kind of machine, never which one.
+    `objective` and `why` say what made it; `program_hash` is that of its program. `settings` and `coded` are
+    those of the float training and of the coded one after it; `skipped` the steps left out as not finite.
+    `training_s` is wall time, `trained_on` the kind of machine, never which one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: Literal[1] = 1
-    kind: Literal["oscillator-generator"] = KIND
+    kind: str
     name: str
     description: str = ""
     sha256: str = ""
     side: int = Field(ge=1)
-    shape: OscillatorShape
     topology_hash: str
     bits: int | None = None
     program_hash: str | None = None
@@ -78,6 +78,31 @@ class GeneratorCard(BaseModel):
     licence: str = "Apache-2.0"
 
 
+class GeneratorCard(OscillatorCard):
+    """The model card of a generator."""
+
+    kind: Literal["oscillator-generator"] = KIND
+    shape: OscillatorShape
+
+
+Card = TypeVar("Card", bound=OscillatorCard)
+
+
+class Described(Protocol):
+    """What a card tells of the model itself."""
+
+    @property
+    def side(self) -> int: ...
+    @property
+    def topology(self) -> Topology: ...
+    @property
+    def program(self) -> OscillatorProgram | None: ...
+    @property
+    def bits(self) -> int | None: ...
+    @property
+    def n_parameters(self) -> int: ...
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedGenerator:
     """A generator with its card, as loaded from `path`."""
@@ -89,19 +114,21 @@ class LoadedGenerator:
 
 def describe_generator(generator: OscillatorGenerator, name: str, **fields: Any) -> GeneratorCard:
     """A card with sizes, hashes, versions and commit filled in; `fields` are the rest."""
-    program = generator.program
-    return GeneratorCard(
-        name=name,
-        side=generator.side,
-        shape=generator.shape,
-        topology_hash=generator.topology.hash,
-        bits=generator.bits,
-        program_hash=None if program is None else program.hash,
-        program_bytes=None if program is None else program.n_bytes,
-        parameters=generator.n_parameters,
+    return GeneratorCard(name=name, shape=generator.shape, **card_fields(generator), **fields)
+
+
+def card_fields(model: Described) -> dict[str, Any]:
+    """Sizes and hashes of a model for its card, with versions and commit."""
+    program = model.program
+    return {
+        "side": model.side,
+        "topology_hash": model.topology.hash,
+        "bits": model.bits,
+        "program_hash": None if program is None else program.hash,
+        "program_bytes": None if program is None else program.n_bytes,
+        "parameters": model.n_parameters,
         **provenance(),
-        **fields,
-    )
+    }
 
 
 def save_generator(
@@ -134,17 +161,10 @@ def load_generator(name_or_path: Path | str) -> LoadedGenerator:
     Raises CheckpointError for an unknown name, a missing or malformed file or card, a wrong hash (of file,
     topology or program), and tables that are missing, superfluous, of wrong shape or not finite.
     """
-    path = find_checkpoint(name_or_path)
-    tensors, content = read_tensors(path)
-    if content.get("kind") != KIND:
-        raise CheckpointError(f"{path}: the card's kind is {content.get('kind')!r}, wanted {KIND!r}")
-    try:
-        card = GeneratorCard.model_validate(content)
-    except ValidationError as error:
-        raise CheckpointError(str(first_problem(error, str(card_path(path)), GeneratorCard))) from None
+    path, tensors, card = opened(name_or_path, KIND, GeneratorCard)
     try:
         topology = grid(card.side, card.side, card.shape.radius, card.shape.hidden_share)
-        _same(path, "topology_hash", card.topology_hash, topology.hash)
+        same(path, "topology_hash", card.topology_hash, topology.hash)
         if card.bits is None:
             parameters, program = _floats(path, tensors, topology, card.shape), None
         else:
@@ -152,13 +172,32 @@ def load_generator(name_or_path: Path | str) -> LoadedGenerator:
             parameters = OscillatorParameters.of(program)
     except ProgramError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    if tensors:
-        raise CheckpointError(f"{path}: tensors the card does not account for: {', '.join(sorted(tensors))}")
+    none_left(path, tensors)
     generator = OscillatorGenerator(card.side, card.shape, topology, parameters, program)
     return LoadedGenerator(generator, card, path)
 
 
-def check_data(card: GeneratorCard, name: str, side: int) -> None:
+def opened(
+    name_or_path: Path | str, kind: str, form: type[Card]
+) -> tuple[Path, dict[str, NDArray[Any]], Card]:
+    """File, tensors and card of a checkpoint of one kind; CheckpointError for another or a malformed card."""
+    path = find_checkpoint(name_or_path)
+    tensors, content = read_tensors(path)
+    if content.get("kind") != kind:
+        raise CheckpointError(f"{path}: the card's kind is {content.get('kind')!r}, wanted {kind!r}")
+    try:
+        return path, tensors, form.model_validate(content)
+    except ValidationError as error:
+        raise CheckpointError(str(first_problem(error, str(card_path(path)), form))) from None
+
+
+def none_left(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
+    """CheckpointError where a file holds more than was taken out of it."""
+    if tensors:
+        raise CheckpointError(f"{path}: tensors the card does not account for: {', '.join(sorted(tensors))}")
+
+
+def check_data(card: OscillatorCard, name: str, side: int) -> None:
     """ConfigError where the card names other data than the set `name` at `side` pixels a side."""
     if (named := card.dataset.get("name")) != name or card.side != side:
         raise ConfigError(
@@ -173,12 +212,16 @@ def _floats(
     sizes = {"k": shape.segments, "n": topology.n, "e": topology.n_edges}
     tables = {}
     for name in ("coupling", "in_phase", "quadrature", "second", "detuning", "phase", "amplitude"):
-        wanted = tuple(sizes[key] for key in _SHAPES.get(name, ("k", "n")))
-        value = _take(path, tensors, name)
-        if value.shape != wanted or not np.isfinite(value).all():
-            raise CheckpointError(f"{path}: tensor {name} {value.shape}; allowed: finite, of shape {wanted}")
-        tables[name] = torch.as_tensor(value.astype(np.float32))
+        tables[name] = floats(path, tensors, name, tuple(sizes[key] for key in _SHAPES.get(name, ("k", "n"))))
     return OscillatorParameters.of_tables(tables)
+
+
+def floats(path: Path, tensors: dict[str, NDArray[Any]], name: str, wanted: tuple[int, ...]) -> torch.Tensor:
+    """A table of finite floats taken out of a file; CheckpointError for another shape."""
+    value = take(path, tensors, name)
+    if value.shape != wanted or not np.isfinite(value).all():
+        raise CheckpointError(f"{path}: tensor {name} {value.shape}; allowed: finite, of shape {wanted}")
+    return torch.as_tensor(value.astype(np.float32))
 
 
 def _program(
@@ -188,24 +231,26 @@ def _program(
     program = OscillatorProgram(
         topology=topology,
         coupling=CodedMatrix(
-            _take(path, tensors, "coupling_codes"), _take(path, tensors, "coupling_scale"), card.bits or 0
+            take(path, tensors, "coupling_codes"), take(path, tensors, "coupling_scale"), card.bits or 0
         ),
         duration=np.full(shape.segments, shape.duration / shape.segments),
         visible=np.arange(card.side**2),
         pixel_map=PIXEL_MAP,
         nodes=node_scales(shape),
-        **{name: _take(path, tensors, name).astype(np.int64) for name in _CODES},
+        **{name: take(path, tensors, name).astype(np.int64) for name in _CODES},
     )
-    _same(path, "program_hash", card.program_hash, program.hash)
+    same(path, "program_hash", card.program_hash, program.hash)
     return program
 
 
-def _same(path: Path, field: str, said: str | None, found: str) -> None:
+def same(path: Path, field: str, said: str | None, found: str) -> None:
+    """CheckpointError where a card says something else of its tables than they do."""
     if said != found:
         raise CheckpointError(f"{path}: the card's {field} is {said}; allowed: {found}, that of its tables")
 
 
-def _take(path: Path, tensors: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
+def take(path: Path, tensors: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    """A tensor taken out of a file; CheckpointError where it is missing."""
     if name not in tensors:
         raise CheckpointError(f"{path}: tensor {name} is missing")
     return tensors.pop(name)

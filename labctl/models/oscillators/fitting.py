@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from labctl.models.oscillators.objectives import (
     unit_directions,
 )
 from labctl.models.oscillators.pixel_model import PixelModel
-from labctl.models.oscillators.settings import CodedTraining, GeneratorTraining
+from labctl.models.oscillators.settings import CodedTraining, Descent, GeneratorTraining
 from labctl.models.pictures import Pictures
 from labctl.models.training import Progress, ProgressCallback, learning_rate
 
@@ -59,31 +60,53 @@ def fit(
     model.to(device)
     draw = torch.Generator().manual_seed(seed)
     free = [p for p in model.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(
-        free, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), foreach=True
-    )
     game = None
     if settings.objective == "wgan":
         game = CriticGame(real.shape[1], settings.critic, draw, device)
     rows_of = _Rows(real, draw)
     objective = _objective(settings, real, draw)
+
+    def loss_of(step: int) -> tuple[float, Tensor]:
+        if game is None:
+            made = model.pixels(settings.batch, draw, settings.errors, step)
+            loss = objective(made, rows_of.next(settings.data_batch))
+            return float(loss.detach()), loss
+        value = _critic_round(game, model, rows_of, settings, draw, step)
+        return value, game.loss(model.pixels(settings.batch, draw, settings.errors, step))
+
+    found = descend(free, loss_of, settings, stage=stage, progress=progress, told=model.progress_to)
+    model.to("cpu")
+    return found
+
+
+def descend(
+    free: Sequence[Tensor],
+    loss_of: Callable[[int], tuple[float, Tensor]],
+    settings: Descent,
+    *,
+    stage: str,
+    progress: ProgressCallback | None = None,
+    told: Callable[[float], None] | None = None,
+) -> Fitted:
+    """Lower `loss_of(step)` (the figure to report, and what is differentiated) in the numbers `free`.
+
+    told(share): before each step, which share (0..1] of the training it ends. Raises ConfigError where
+    values keep being not finite.
+    """
+    adam = torch.optim.Adam(
+        free, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), foreach=True
+    )
     schedule = settings.schedule()
     history: list[float] = []
     block: list[float] = []
     skipped = in_a_row = 0
     for step in range(settings.iterations):
-        model.progress_to((step + 1) / settings.iterations)
+        if told is not None:
+            told((step + 1) / settings.iterations)
         for group in adam.param_groups:
             group["lr"] = learning_rate(schedule, step)
         adam.zero_grad(set_to_none=True)
-        if game is None:
-            made = model.pixels(settings.batch, draw, settings.errors, step)
-            loss = objective(made, rows_of.next(settings.data_batch))
-            value = float(loss.detach())
-        else:
-            value = _critic_round(game, model, rows_of, settings, draw, step)
-            made = model.pixels(settings.batch, draw, settings.errors, step)
-            loss = game.loss(made)
+        value, loss = loss_of(step)
         torch.autograd.backward(loss)
         norm = float(nn.utils.clip_grad_norm_(free, settings.clip_norm))
         if np.isfinite(value) and np.isfinite(norm):
@@ -99,7 +122,6 @@ def fit(
             block = []
             if progress is not None:
                 progress(Progress(step + 1, settings.iterations, (history[-1],), stage))
-    model.to("cpu")
     return Fitted(np.array(history), skipped)
 
 
@@ -189,7 +211,7 @@ def _check(settings: GeneratorTraining, count: int) -> None:
         raise ConfigError("train.device = 'cuda': no such device here; allowed: 'cpu'")
 
 
-def _diverged(stage: str, step: int, value: float, norm: float, settings: GeneratorTraining) -> ConfigError:
+def _diverged(stage: str, step: int, value: float, norm: float, settings: Descent) -> ConfigError:
     return ConfigError(
         f"{stage}: step {step}: objective {value:g}, gradient norm {norm:g}, not finite "
         f"{settings.skips + 1} steps in a row; lower train.learning_rate ({settings.learning_rate:g}), "

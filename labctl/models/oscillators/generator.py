@@ -9,7 +9,7 @@ trained.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,14 +20,15 @@ from torch import Tensor, nn
 from labctl.devices.errors import ConfigError, DataError
 from labctl.devices.topology import Topology, grid
 from labctl.devices.values import Coercion
-from labctl.models.oscillators.codes import coded, codes_of, stepped
+from labctl.models.oscillators.codes import coded, stepped
+from labctl.models.oscillators.couplings import CouplingBounds, row_sums
 from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
 from labctl.models.pictures import Pictures
 from labctl.physics import Stream
 from labctl.physics.oscillators import Edges, OscillatorLaw, PhaseNoise, evolve
 from labctl.programs import NodeScales, OscillatorProgram, code_program
-from labctl.programs.codes import encode, full_scale_code
+from labctl.programs.codes import encode
 from labctl.programs.oscillator_program import AMPLITUDE_BITS, START_BITS
 
 PIXEL_MAP: Final = "cosine"
@@ -53,12 +54,7 @@ class OscillatorParameters:
     @classmethod
     def of(cls, program: OscillatorProgram) -> OscillatorParameters:
         """What the codes of a program mean, float32."""
-        tables = (
-            program.coupling.weights(),
-            *(program.node_values(name) for name in ("in_phase", "quadrature", "second", "detuning")),
-        )
-        law = OscillatorLaw(*(_single(table) for table in tables))
-        return cls(law, _single(program.start_rad), _single(program.amplitude_rad))
+        return cls(law_of(program), _single(program.start_rad), _single(program.amplitude_rad))
 
     def tables(self) -> dict[str, Tensor]:
         """Every table by name: coupling [K, E], the nodes' [K, n], phase and amplitude [n]."""
@@ -158,6 +154,15 @@ def rounded_program(
     return _coded_program(generator.topology, generator.shape, exact, bits, scale)
 
 
+def law_of(program: OscillatorProgram) -> OscillatorLaw:
+    """What the codes of a program's tables mean, float32."""
+    tables = (
+        program.coupling.weights(),
+        *(program.node_values(name) for name in ("in_phase", "quadrature", "second", "detuning")),
+    )
+    return OscillatorLaw(*(_single(table) for table in tables))
+
+
 def program_of(generator: OscillatorGenerator) -> OscillatorProgram:
     """The program that a board runs; ConfigError for a generator of floats."""
     if generator.program is None:
@@ -233,7 +238,7 @@ class TrainableGenerator(PixelModel):
             )
         self.bits, self.blend, self._anneal_share = bits, 1.0, anneal_share
         with torch.no_grad():
-            exact = self._coupling()[:, self.mask > 0].double().cpu().numpy()
+            exact = self._bounds.bounded(self.coupling)[:, self.mask > 0].double().cpu().numpy()
             self.log_scale.copy_(torch.as_tensor(encode(exact, bits, "row-mse").scale.copy()).log())
 
     def progress_to(self, share: float) -> None:
@@ -247,7 +252,7 @@ class TrainableGenerator(PixelModel):
         if self.bits is None or self.blend == 0:
             return OscillatorParameters.of_tables(exact)
         converters = node_scales(self.shape)
-        rounded = {"coupling": self._coded_coupling(exact["coupling"], self.bits)}
+        rounded = {"coupling": self._bounds.coded(exact["coupling"], self.scale(), self.bits)}
         for name in ("in_phase", "quadrature", "second", "detuning"):
             converter = converters.of(name)
             rounded[name] = coded(exact[name], converter.range_units, converter.bits)
@@ -261,22 +266,11 @@ class TrainableGenerator(PixelModel):
         """Full scale of each segment's couplings [K], units: learnt, up to the limit."""
         if self.bits is None:
             raise ConfigError("scale: the couplings are floats; allowed: after use_codes")
-        scale = self.log_scale.exp().clamp(max=self.shape.coupling_limit)
-        if self.bits > 1:
-            return scale
-        heard = float(row_sums(self.topology, self.mask[None]).max())  # every one of them at full scale
-        return scale.clamp(max=self.shape.row_limit / heard)
+        return self._bounds.scale(self.log_scale, self.bits)
 
-    def _coded_coupling(self, exact: Tensor, bits: int) -> Tensor:
-        """[K, E] on the codes' grid; rows that rounding takes beyond the step bound are rounded towards 0."""
-        scale = self.scale()[:, None]
-        with torch.no_grad():
-            codes = codes_of(exact, scale, bits) * self.mask
-            sums = row_sums(self.topology, codes.abs()) * scale / full_scale_code(bits)
-            over = (sums > self.shape.row_limit)[:, _targets(self.topology, codes.device)]
-            smaller = codes_of(exact, scale, bits, towards_zero=True) * self.mask
-            codes = torch.where(over, smaller, codes)
-        return coded(exact, scale, bits, codes) * self.mask
+    @property
+    def _bounds(self) -> CouplingBounds:
+        return CouplingBounds(self.topology, self.shape.coupling_limit, self.shape.row_limit, self.mask)
 
     def pixels(self, count: int, draw: torch.Generator, errors: BoardErrors, step: int) -> Tensor:
         """Pixels [count, side^2] of fresh starting noise, on a board drawn anew; differentiable."""
@@ -314,18 +308,10 @@ class TrainableGenerator(PixelModel):
                 parameters = OscillatorParameters.of(program)
         return OscillatorGenerator(self.side, self.shape, self.topology, parameters, program)
 
-    def _coupling(self) -> Tensor:
-        """[K, E] within the limit; rows whose sum breaks the step bound are scaled back to it."""
-        limit = self.shape.coupling_limit
-        bounded = limit * torch.tanh(self.coupling / limit) * self.mask
-        sums = row_sums(self.topology, bounded.abs())
-        share = (self.shape.row_limit / sums.clamp_min(1e-9)).clamp(max=1.0)
-        return bounded * share[:, _targets(self.topology, share.device)]
-
     def _exact(self) -> OscillatorParameters:
         injection, trim = self.shape.injection_limit, self.shape.trim_limit
         law = OscillatorLaw(
-            self._coupling(),
+            self._bounds.bounded(self.coupling),
             injection * torch.tanh(self.in_phase / injection),
             injection * torch.tanh(self.quadrature / injection),
             trim * torch.tanh(self.second / trim),
@@ -362,22 +348,22 @@ def _coded_program(
 def node_scales(shape: OscillatorShape) -> NodeScales:
     """The converters of node parameters whose full scales are the shape's limits."""
     default = NodeScales()
-    return NodeScales(
-        injection=type(default.injection)(default.injection.bits, shape.injection_limit),
-        second=type(default.second)(default.second.bits, shape.trim_limit),
-        detuning=type(default.detuning)(default.detuning.bits, shape.trim_limit),
+    return replace(
+        injection_scales(shape.injection_limit),
+        second=replace(default.second, range_units=shape.trim_limit),
+        detuning=replace(default.detuning, range_units=shape.trim_limit),
     )
+
+
+def injection_scales(limit: float) -> NodeScales:
+    """The default converters, but for an injection of full scale `limit`, units."""
+    default = NodeScales()
+    return replace(default, injection=replace(default.injection, range_units=limit))
 
 
 def edges_of(topology: Topology) -> Edges:
     """A board's wiring as the physics has it."""
     return Edges(topology.n, topology.target.copy(), topology.source.copy())  # torch wants them writable
-
-
-def row_sums(topology: Topology, values: Tensor) -> Tensor:
-    """Sums [K, n] over what each oscillator hears, of values [K, E]."""
-    target = _targets(topology, values.device)
-    return values.new_zeros(len(values), topology.n).index_add(1, target, values)
 
 
 def with_errors(law: OscillatorLaw, errors: BoardErrors, draw: torch.Generator) -> OscillatorLaw:
@@ -394,10 +380,6 @@ def with_errors(law: OscillatorLaw, errors: BoardErrors, draw: torch.Generator) 
         law.second,
         law.detuning + errors.detuning * detuning,
     )
-
-
-def _targets(topology: Topology, device: torch.device) -> Tensor:
-    return torch.as_tensor(topology.target.astype(np.int64), device=device)
 
 
 def _single(table: NDArray[np.float64]) -> Tensor:

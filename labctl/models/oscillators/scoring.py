@@ -14,7 +14,7 @@ import numpy as np
 from labctl.devices.errors import CheckpointError
 from labctl.models.checkpoint import find_checkpoint, read_tensors
 from labctl.models.classifier import Classifier, load_classifier
-from labctl.models.oscillators.checkpoint import GeneratorCard, NetName
+from labctl.models.oscillators.checkpoint import NetName, OscillatorCard
 from labctl.models.picture_metrics import nearest_pictures
 from labctl.models.picture_reference import PictureReference, load_reference
 from labctl.models.pictures import Pictures, as_pictures
@@ -39,12 +39,13 @@ class GeneratorScores:
 
 @dataclass(frozen=True, eq=False)
 class PictureJudge:
-    """A classifier and the reference that belongs to it."""
+    """A classifier and the reference that belongs to it. data: the set that the classifier was trained on."""
 
     classifier: Classifier
     reference: PictureReference
     classifier_name: NetName
     reference_name: NetName
+    data: str
 
     @classmethod
     def of(cls, classifier: str, reference: str) -> PictureJudge:
@@ -57,10 +58,11 @@ class PictureJudge:
             found,
             NetName(name=classifier, sha256=card["sha256"]),
             NetName(name=reference, sha256=of_reference["sha256"]),
+            str(card["dataset"]["name"]),
         )
 
     @classmethod
-    def named_by(cls, card: GeneratorCard) -> PictureJudge:
+    def named_by(cls, card: OscillatorCard) -> PictureJudge:
         """The one that a card's figures are of; CheckpointError where nets of those names are others now."""
         found = cls.of(card.classifier.name, card.reference.name)
         for said, here in ((card.classifier, found.classifier_name), (card.reference, found.reference_name)):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from labctl.models.training import TrainSettings
+from labctl.physics.oscillators import Gradient
 
 MIN_BITS, MAX_BITS = 1, 8
 ObjectiveName = Literal["mmd", "sliced", "energy", "wgan"]
@@ -80,30 +81,21 @@ class CriticSettings(_Section):
     beta2: float = Field(default=0.9, ge=0, lt=1)
 
 
-class GeneratorTraining(_Section):
-    """How a generator trains: Adam, linear warm-up, half cosine down.
+class Descent(_Section):
+    """Adam with a linear warm-up and half a cosine down, gradients cut to `clip_norm`.
 
-    `batch` pictures are drawn against `data_batch` real ones (0: all of them). `widths` are those of the
-    MMD's Gaussians in median distances of the data, `projections` those of the sliced distance. A step whose
-    loss or gradient is not finite is skipped; more than `skips` in a row end the training.
+    A step whose loss or gradient is not finite is skipped; more than `skips` in a row end the training.
     """
 
-    objective: ObjectiveName = "mmd"
     iterations: int = Field(default=3000, ge=1)
     batch: int = Field(default=256, ge=2)
-    data_batch: int = Field(default=256, ge=0)
     learning_rate: float = Field(default=1e-2, gt=0)
     final_learning_rate: float = Field(default=1e-4, ge=0)
     warmup: int = Field(default=50, ge=0)
     clip_norm: float = Field(default=0.3, gt=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, gt=0, lt=1)
-    widths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.25, 0.5, 1.0), min_length=1)
-    projections: int = Field(default=128, ge=1)
-    critic: CriticSettings = CriticSettings()
-    errors: BoardErrors = BoardErrors()
     skips: int = Field(default=20, ge=0)
-    device: Literal["cpu", "cuda"] = "cpu"
 
     def schedule(self) -> TrainSettings:
         """The same learning rates as every other training's settings."""
@@ -113,6 +105,22 @@ class GeneratorTraining(_Section):
             final_learning_rate=self.final_learning_rate,
             warmup=self.warmup,
         )
+
+
+class GeneratorTraining(Descent):
+    """How a generator trains.
+
+    `batch` pictures are drawn against `data_batch` real ones (0: all of them). `widths` are those of the
+    MMD's Gaussians in median distances of the data, `projections` those of the sliced distance.
+    """
+
+    objective: ObjectiveName = "mmd"
+    data_batch: int = Field(default=256, ge=0)
+    widths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.25, 0.5, 1.0), min_length=1)
+    projections: int = Field(default=128, ge=1)
+    critic: CriticSettings = CriticSettings()
+    errors: BoardErrors = BoardErrors()
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class CodedTraining(_Section):
@@ -130,3 +138,81 @@ class CodedTraining(_Section):
         """The settings of a coded version of a generator that was trained with `trained`."""
         own = {"iterations": self.iterations, "learning_rate": self.learning_rate}
         return trained.model_copy(update=own)
+
+
+class DiffuserShape(_Section):
+    """A diffusion chain of equilibria: a grid of visible oscillators, hidden ones at cell centres, levels.
+
+    `radius`, `hidden_share` as of an `OscillatorShape`. `couplings`: directed, symmetric (K_ij = K_ji), or
+    none at all. `levels` equilibria take the noise from `sigma_max` to 0, uniformly in arctan sigma; each
+    has its own parameters, or all `shared` ones and only anchors of its own. A level settles for `duration`
+    units in `steps` of Heun's method. The anchors that carry the picture are at most `anchor_limit` strong,
+    injections of the program at most `injection_limit` less that (hidden oscillators: `injection_limit`).
+    `row_limit`: of max_i sum_j |K_ij|, units.
+    """
+
+    radius: float = Field(default=2.0, ge=1)
+    hidden_share: float = Field(default=0.0, ge=0, le=1)
+    couplings: Literal["directed", "symmetric", "none"] = "directed"
+    levels: int = Field(default=10, ge=2)
+    shared: bool = False
+    sigma_max: float = Field(default=12.0, gt=0, le=200)
+    duration: float = Field(default=5.0, gt=0)
+    steps: int = Field(default=32, ge=1)
+    coupling_limit: float = Field(default=1.2, gt=0)
+    row_limit: float = Field(default=8.0, gt=0)
+    anchor_limit: float = Field(default=2.5, gt=0)
+    injection_limit: float = Field(default=3.0, gt=0)
+
+    @model_validator(mode="after")
+    def _room_for_injection(self) -> Self:
+        if self.anchor_limit >= self.injection_limit:
+            raise ValueError(
+                f"anchor_limit {self.anchor_limit} must be below injection_limit {self.injection_limit}: "
+                "both go through one converter"
+            )
+        return self
+
+    @property
+    def segments(self) -> int:
+        """Parameter sets of a program."""
+        return 1 if self.shared else self.levels
+
+
+class ChainTuning(Descent):
+    """Further training through the whole chain at once, which lowers the MMD of what comes out of noise.
+
+    `batch` pictures against all real ones; `widths` of the kernels in median distances of the data.
+    """
+
+    iterations: int = Field(default=1000, ge=0)
+    learning_rate: float = Field(default=5e-3, gt=0)
+    widths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.1, 0.25, 0.5), min_length=1)
+
+
+class DiffuserTraining(Descent):
+    """How the levels of a chain train: each on pairs (x_t, alpha_s x0 + sigma_s eps) of its own.
+
+    `iterations` are of one level. `gradient`: through the steps of settling, or of the state of rest; that
+    of `tuning` too. `errors` are drawn anew for every batch, for all levels alike.
+    """
+
+    iterations: int = Field(default=600, ge=1)
+    batch: int = Field(default=128, ge=2)
+    learning_rate: float = Field(default=5e-3, gt=0)
+    gradient: Gradient = "unrolled"
+    errors: BoardErrors = BoardErrors(detuning=0.02)
+    tuning: ChainTuning = ChainTuning()
+
+    @model_validator(mode="after")
+    def _no_phase_noise(self) -> Self:
+        if self.errors.diffusion:
+            raise ValueError(
+                f"errors.diffusion is {self.errors.diffusion}; allowed: 0, a chain trains without phase noise"
+            )
+        return self
+
+    @property
+    def objective(self) -> str:
+        """For the card."""
+        return "paired, then mmd" if self.tuning.iterations else "paired"

@@ -13,6 +13,7 @@ from labctl.physics.oscillators.analysis import (
     symmetric,
 )
 from labctl.physics.oscillators.edges import Edges
+from labctl.physics.oscillators.equilibrium import Gradient, Rest, rest_of, settle
 from labctl.physics.oscillators.evolve import Backend, evolve
 from labctl.physics.oscillators.ising import PolynomialLaw, SaturatingLaw
 from labctl.physics.oscillators.law import Inject, Law, OscillatorLaw, coupled_sum, rhs
@@ -23,6 +24,7 @@ __all__ = [
     "SCHEMES",
     "Backend",
     "Edges",
+    "Gradient",
     "Inject",
     "Law",
     "Locking",
@@ -30,6 +32,7 @@ __all__ = [
     "OscillatorLaw",
     "PhaseNoise",
     "PolynomialLaw",
+    "Rest",
     "SaturatingLaw",
     "beat_rate",
     "contraction_rate",
@@ -40,7 +43,9 @@ __all__ = [
     "hessian",
     "locked_phase",
     "locking",
+    "rest_of",
     "rhs",
+    "settle",
     "stationary_covariance",
     "symmetric",
 ]

@@ -10,12 +10,12 @@ import torch
 
 from labctl.devices.errors import ConfigError, DataError, ProgramError
 from labctl.models.oscillators.codes import coded, codes_of, stepped
+from labctl.models.oscillators.couplings import row_sums
 from labctl.models.oscillators.generator import (
     OscillatorParameters,
     TrainableGenerator,
     node_scales,
     program_of,
-    row_sums,
     with_errors,
 )
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape

@@ -1,0 +1,296 @@
+"""A diffusion chain of equilibria, with its controls beside it: steps, sharing, symmetry, detuning, gradients.
+
+`python benchmarks/oscillator_chain.py` prints this page alone; cells are resumable. The rows of the shipped
+chains need no training; the variants train with one small budget of their own, the reference among them, so
+that they compare with each other and not with the shipped ones. `--grids DIR` draws what is judged.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import cell
+from oscillator_pictures import line, sheet, verdict
+
+from labctl.models.oscillators.chain_checkpoint import LoadedChain, load_chain
+from labctl.models.oscillators.chain_fitting import fit_levels, level_errors, step, tune_chain
+from labctl.models.oscillators.diffuser import Diffuser, TrainableDiffuser, signed, unsigned
+from labctl.models.oscillators.making import REFINED, RESIDUAL
+from labctl.models.oscillators.scoring import Draw, PictureJudge, copies
+from labctl.models.oscillators.settings import ChainTuning, DiffuserShape, DiffuserTraining
+from labctl.models.picture_data import PictureData, picture_data
+from labctl.models.pictures import Pictures
+from labctl.models.pixel_controls import KMEANS_CENTRES, PixelCentres, PixelGaussian
+from labctl.physics.oscillators import Gradient
+from labctl.sampling import Sampler, cosine_levels, scheme, start_noise
+from labctl.sampling.gaussian import WienerMachine
+
+NAME, BITS = "digits8_chain", 4
+REACH, AIM_FLOAT, AIM_CODED = 1.8, 0.66, 0.97
+BOARDS = (0, 1, 2)
+# One small budget for every variant: iterations of a level, then through the whole chain.
+BUDGET = DiffuserTraining(iterations=150, tuning=ChainTuning(iterations=200))
+VARIANTS: dict[str, DiffuserShape] = {
+    "reference: 10 levels, directed": DiffuserShape(),
+    "6 levels": DiffuserShape(levels=6),
+    "4 levels": DiffuserShape(levels=4),
+    "shared parameters": DiffuserShape(shared=True),
+    "symmetric couplings": DiffuserShape(couplings="symmetric"),
+    "no couplings": DiffuserShape(couplings="none"),
+}
+GRADIENT_BATCH, GRADIENT_ROUNDS = 256, 5
+
+
+@cache
+def data() -> PictureData:
+    return picture_data("digits", 8)
+
+
+@cache
+def judge() -> PictureJudge:
+    return PictureJudge.of("digits8_classifier", "digits8_reference")
+
+
+def figures(draw: Draw) -> dict[str, float]:
+    found = judge().scores(draw)
+    return {
+        "star": found.frechet_star,
+        "error": found.spread,
+        "density": found.density,
+        "coverage": found.coverage,
+    }
+
+
+def scored(what: str, draw: Callable[[], Draw], **key: object) -> dict[str, float]:
+    """What `draw()` makes, judged; `draw` is asked only where the cell is not there yet."""
+    full = {"row": "oscillator chain", "what": what, "judge": judge().reference_name.sha256, "v": 1, **key}
+    return cell(full, lambda: figures(draw()))
+
+
+def made(diffuser: Diffuser, **how: object) -> Draw:
+    return lambda count, seed: diffuser.generate(count, seed=seed, **how)  # type: ignore[arg-type]
+
+
+def linear(levels: int, sigma_max: float, name: str) -> Draw:
+    """A Wiener denoiser of the training pixels, from the starts and on the levels of a chain."""
+    machine = WienerMachine.of(signed(data().train_pictures))
+    sampler = Sampler(scheme(name), cosine_levels(levels, sigma_max)[:-1])
+
+    def draw(count: int, seed: int) -> Pictures:
+        ids = np.arange(count)
+        start = start_noise(ids, 64, seed=seed, sigma_max=sigma_max)
+        x = sampler.run(machine, start, sample_id=ids, seed=seed)
+        return np.clip(unsigned(x), 0, 1).astype(np.float32).reshape(count, 8, 8)
+
+    return draw
+
+
+def shipped() -> tuple[LoadedChain, LoadedChain]:
+    return load_chain(NAME), load_chain(f"{NAME}-{BITS}bit")
+
+
+def table() -> list[str]:
+    floats, codes = shipped()
+    shape, reference = floats.card.shape, judge().reference
+    lines = [
+        "## A diffusion chain of equilibria",
+        "",
+        f"{codes.card.description}; {codes.card.program_bytes:,} bytes of program. Objective "
+        f"{codes.card.objective}; {floats.card.training_s} + {codes.card.training_s} s on "
+        f"{floats.card.trained_on}, one seed. FD floor {reference.floors[-1]:.3f} ({reference.counts[-1]} "
+        f"test pictures), Gaussian {reference.gaussian:.3f}; features of {judge().classifier_name.name} "
+        f"({judge().classifier_name.sha256[:8]}).",
+        "",
+        "| pictures | FD* | density | coverage | |",
+        "|---|---|---|---|---|",
+    ]
+
+    def row(what: str, draw: Callable[[], Draw], note: str = "", **key: object) -> dict[str, float]:
+        found = scored(what, draw, **key)
+        lines.append(line(what, found, note))
+        return found
+
+    found = {}
+    for loaded, name, aim in ((floats, "float", AIM_FLOAT), (codes, f"{BITS} bit", AIM_CODED)):
+        sha, chain = loaded.card.sha256, loaded.diffuser
+        one = row(name, lambda c=chain: made(c), f"reach {REACH:g}, aim {aim:g}", model=sha)
+        fine = row(f"{name}, {REFINED}x the steps", lambda c=chain: made(c, refine=REFINED), model=sha)
+        boards = [
+            row(
+                f"{name}, detuning {RESIDUAL.detuning:g}, board {board}",
+                lambda c=chain, b=board: made(c, errors=RESIDUAL, board=b),
+                model=sha,
+            )
+            for board in BOARDS
+        ]
+        row(f"{name}, couplings at 0", lambda c=chain: made(c.uncoupled()), "not trained so", model=sha)
+        found[name] = one, fine, boards
+    key = {"levels": shape.levels, "sigma_max": shape.sigma_max}
+    wiener = [
+        row(f"Wiener denoiser, {word}", lambda s=name: linear(shape.levels, shape.sigma_max, s), note, **key)
+        for name, word, note in (
+            ("ddim", "DDIM", "same starts, same levels"),
+            ("implicit-euler", "implicit Euler", "same starts, same levels, same scheme"),
+        )
+    ]
+    gaussian = PixelGaussian.of(data().train_pictures)
+    row("Gaussian of pixels", lambda: lambda c, s: gaussian.draw(c, np.random.default_rng(s)))
+
+    def centres() -> Draw:
+        found = PixelCentres.of(data().train_pictures)
+        return lambda count, seed: found.draw(count, np.random.default_rng(seed))
+
+    row(f"k-means, {KMEANS_CENTRES} centres", centres)
+    best = min(one["star"] for one in wiener)
+    float_worst = max(found["float"][0]["star"], found["float"][1]["star"])
+    coded_worst = max(board["star"] for board in found[f"{BITS} bit"][2])
+    near = copies(made(codes.diffuser), data().train_pictures, data().test_pictures)
+    lines += [
+        "",
+        f"- Float {float_worst:.3f}: better than the better Wiener sampler ({best:.3f}) "
+        f"{verdict(float_worst < best)}; reach {REACH:g} {verdict(float_worst <= REACH)}; aim "
+        f"{AIM_FLOAT:g} {verdict(float_worst <= AIM_FLOAT)}.",
+        f"- {BITS} bits with residual detuning {RESIDUAL.detuning:g}, worst of {len(BOARDS)} boards "
+        f"{coded_worst:.3f}: better than the better Wiener sampler {verdict(coded_worst < best)}; reach "
+        f"{REACH:g} {verdict(coded_worst <= REACH)}; aim {AIM_CODED:g} {verdict(coded_worst <= AIM_CODED)}.",
+        f"- Nearest training picture: rms {near.made:.3f} from generated ones, {near.test:.3f} from test ones "
+        f"(medians); {near.nearer:.1%} of generated ones nearer than 99% of test ones are.",
+        "- Mean square error of each level on test pictures, in x: "
+        + ", ".join(f"{e:.4f}" for e in _level_errors(floats.diffuser))
+        + " (a chain that was tuned as a whole is no longer a denoiser at every level).",
+        "",
+    ]
+    return lines
+
+
+def _level_errors(chain: Diffuser) -> list[float]:
+    """Of a chain at rest; `level_errors` asks for a model that can be trained."""
+
+    class Fixed(TrainableDiffuser):
+        def values(self, level: int):  # type: ignore[no-untyped-def]
+            return chain.segment(int(chain.chain.segments[level])), chain.strength[level]
+
+    return level_errors(Fixed(chain.side, chain.shape), data().test_pictures)
+
+
+def variants() -> list[str]:
+    """Steps, sharing, symmetry and couplings, one factor at a time, at one small budget."""
+    lines = [
+        f"### One factor at a time, float ({BUDGET.iterations} iterations a level, then "
+        f"{BUDGET.tuning.iterations} through the chain; CPU time as it came)",
+        "",
+        "| chain | FD* after pairs | tuned | on a detuned board | Wiener DDIM | implicit | CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, shape in VARIANTS.items():
+        key = {"row": "oscillator chain variant", "shape": shape.model_dump(mode="json"), "v": 1,
+               "budget": BUDGET.model_dump(mode="json"), "judge": judge().reference_name.sha256}  # fmt: skip
+        found = cell(key, lambda s=shape: trained(s))  # type: ignore[misc]
+        linear_key = {"levels": shape.levels, "sigma_max": shape.sigma_max}
+        control = [
+            scored(
+                f"Wiener denoiser, {word}",
+                lambda s=shape, n=n: linear(s.levels, s.sigma_max, n),
+                **linear_key,
+            )["star"]  # type: ignore[misc]
+            for n, word in (("ddim", "DDIM"), ("implicit-euler", "implicit Euler"))
+        ]
+        lines.append(
+            f"| {name} | {found['paired']:.3f} | {found['tuned']:.3f} | {found['detuned']:.3f} | "
+            f"{control[0]:.3f} | {control[1]:.3f} | {found['cpu_s']:.0f} |"
+        )
+    return [*lines, ""]
+
+
+def trained(shape: DiffuserShape) -> dict[str, float]:
+    began = time.process_time()
+    model = TrainableDiffuser(8, shape)
+    fit_levels(model, data().train_pictures, BUDGET)
+    paired = figures(made(model.finished()))
+    tune_chain(model, data().train_pictures, BUDGET, BUDGET.tuning)
+    took = time.process_time() - began
+    chain = model.finished()
+    return {
+        "paired": paired["star"],
+        "tuned": figures(made(chain))["star"],
+        "detuned": figures(made(chain, errors=RESIDUAL))["star"],
+        "cpu_s": took,
+    }
+
+
+def gradients() -> list[str]:
+    """Through the steps of settling against the state of rest: angle between the two, and what each costs."""
+    lines = [
+        f"### Gradients of a level: unrolled against implicit (4-bit chain, level 9, {GRADIENT_BATCH} pictures, "
+        "float32)",
+        "",
+        "| settled for, units | angle, degrees | unrolled, CPU ms | implicit, CPU ms |",
+        "|---|---|---|---|",
+    ]
+    codes = shipped()[1]
+    for duration in (1.0, 2.5, 5.0, 10.0):
+        key = {"row": "chain gradients", "model": codes.card.sha256, "duration": duration, "v": 1}
+        found = cell(key, lambda t=duration: compared(codes.diffuser, t))  # type: ignore[misc]
+        lines.append(
+            f"| {duration:g} | {found['degrees']:.3g} | {found['unrolled_ms']:.0f} | "
+            f"{found['implicit_ms']:.0f} |"
+        )
+    return [*lines, ""]
+
+
+def compared(chain: Diffuser, duration: float) -> dict[str, float]:
+    level = min(8, chain.shape.levels - 1)
+    shape = chain.shape.model_copy(update={"duration": duration, "steps": round(6.4 * duration)})
+    model = TrainableDiffuser(chain.side, shape)
+    law = chain.segment(level)
+    x = torch.randn(GRADIENT_BATCH, 64, generator=torch.Generator().manual_seed(0))
+    grads, cost = {}, {}
+    ways: tuple[Gradient, ...] = ("unrolled", "implicit")
+    for gradient in ways:
+        spent = []
+        for _ in range(GRADIENT_ROUNDS):
+            free = [t.clone().requires_grad_() for t in (law.coupling, law.in_phase, law.quadrature)]
+            began = time.process_time()
+            moved = type(law)(*free, law.second, law.detuning)
+            step(model, moved, chain.strength[level], x, gradient=gradient).square().mean().backward()
+            spent.append(time.process_time() - began)
+        cost[f"{gradient}_ms"] = 1e3 * float(np.median(spent))
+        grads[gradient] = torch.cat([t.grad.flatten() for t in free if t.grad is not None]).double()
+    cosine = torch.dot(*grads.values()) / math.prod(float(g.norm()) for g in grads.values())
+    return {"degrees": math.degrees(math.acos(min(1.0, float(cosine)))), **cost}
+
+
+def grid(folder: Path) -> None:
+    """A PNG of real pictures and of both chains' and the linear sampler's, 100 each."""
+    import matplotlib.pyplot as plt
+
+    floats, codes = shipped()
+    shape = codes.card.shape
+    shown = {
+        "test": data().test_pictures,
+        "float": floats.diffuser.generate(100),
+        f"{BITS} bit, detuning {RESIDUAL.detuning:g}": codes.diffuser.generate(100, errors=RESIDUAL),
+        "Wiener, DDIM": linear(shape.levels, shape.sigma_max, "ddim")(100, 0),
+    }
+    figure, axes = plt.subplots(1, len(shown), figsize=(8 * len(shown), 8.4))
+    for axis, (title, pictures) in zip(axes, shown.items(), strict=True):
+        axis.imshow(sheet(pictures), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(title)
+        axis.axis("off")
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "chain.png", dpi=60, bbox_inches="tight")
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    if "--grids" in sys.argv:
+        grid(Path(sys.argv[sys.argv.index("--grids") + 1]))
+    else:
+        print("\n".join([*table(), *variants(), *gradients()]))

@@ -1,0 +1,358 @@
+"""A diffusion chain of equilibria on an oscillator board as a part of a run: level by level, its pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labctl.config_files import nearest
+from labctl.devices import Coercion, ConfigError, DataError, Outcome, ProgramError, Scalar
+from labctl.engines import OscillatorEngine, OscillatorResult
+from labctl.models.checkpoint import shipped_cards
+from labctl.models.oscillators.chain_checkpoint import CHAIN_KIND, LoadedChain, load_chain
+from labctl.models.oscillators.checkpoint import check_data
+from labctl.models.oscillators.diffuser import HostSettler, chain_program_of, signed, unsigned
+from labctl.models.oscillators.generator import edges_of, law_of
+from labctl.models.oscillators.scoring import PictureJudge
+from labctl.models.picture_data import picture_data
+from labctl.physics.oscillators import OscillatorLaw, Rest, rest_of
+from labctl.procedures.board_program import image_energy, program_record, real_pictures
+from labctl.procedures.interrupts import uninterrupted
+from labctl.procedures.plan import check_law, check_simulated
+from labctl.procedures.recipe import DiffuseRecipe, Protocol
+from labctl.procedures.records import as_bytes, scalars_of
+from labctl.procedures.watching import PanelResult, SettleReport, Watcher
+from labctl.programs import OscillatorProgram, board_image
+from labctl.rig import Rig
+from labctl.runlog import DeviceTime, PanelPlan, PanelWriter, StepLedger, StepRecord
+from labctl.sampling import AnchoredChain, EquilibriumMachine, RestSeen, Sampler, StepSeen, scheme
+from labctl.sampling.gaussian import WienerMachine
+
+FloatArray = NDArray[np.float64]
+SETTLE = "equilibrium"  # the kind of each step
+SHOWN = 10  # samples whose pictures are kept for each level
+_CHUNK = 1000  # samples whose Hessians are looked at together
+
+
+@dataclass(frozen=True, eq=False)
+class Diffusion:
+    """See `labctl.procedures.parts.Part`: one chain, run level by level for a batch of samples."""
+
+    name: str
+    title: str
+    recipe: DiffuseRecipe
+    loaded: LoadedChain
+    program: OscillatorProgram
+    judge: PictureJudge
+    row: float | None = None
+    series: str = ""
+    at_once: bool = False
+
+    @property
+    def chain(self) -> AnchoredChain:
+        """Levels and anchors."""
+        return self.loaded.diffuser.chain
+
+    @property
+    def n_samples(self) -> int:
+        """Pictures that it makes."""
+        return self.recipe.samples
+
+    @property
+    def d(self) -> int:
+        """Pixels of a picture."""
+        return len(self.program.visible)
+
+    @property
+    def settles(self) -> int:
+        """Equilibria of a sample."""
+        return self.chain.levels
+
+    @property
+    def word(self) -> str:
+        """What is reported."""
+        return "settles"
+
+    @property
+    def n_classes(self) -> int:
+        """A chain is not told a class."""
+        return 0
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """None: see `n_classes`."""
+        return ()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The chain's card."""
+        return dict(self.loaded.card.model_dump(mode="json"))
+
+    @cached_property
+    def duration(self) -> float:
+        """Evolution of a sample through all levels, units."""
+        return float(self.program.duration[self.chain.segments].sum())
+
+    def ready(self, rig: Rig) -> Self:
+        """Load it; raises what the board cannot hold."""
+        self._load(rig)
+        return self
+
+    def _load(self, rig: Rig) -> OscillatorEngine:
+        if rig.world is not None:
+            rig.set_noise_scale(self.recipe.noise_scale)
+        rig.oscillators.load(self.program, beyond_averaging=self.recipe.beyond_averaging)
+        return rig.oscillators
+
+    def expected_us(self, rig: Rig) -> float:
+        """Modelled evolution, set-ups and reads; the cable is not in it."""
+        spec = rig.oscillators.spec
+        each = self.settles * (spec.setup_us + spec.read_us) + self.duration * spec.unit_us
+        return self.n_samples * each
+
+    def coercions(self, rig: Rig) -> tuple[Coercion, ...]:
+        """What the board's converters apply differently; raises what it cannot hold."""
+        return board_image(self.program, rig.oscillators.spec, beyond_averaging=self.recipe.beyond_averaging)[
+            1
+        ]
+
+    def panel(self, rig: Rig) -> PanelPlan:
+        """Its place in the file."""
+        side, real, labels = self.loaded.card.side, *real_pictures(self.loaded.card)
+        record = program_record(self.program, rig.oscillators)
+        return PanelPlan(
+            n_steps=self.settles,
+            n_samples=self.n_samples,
+            d=self.d,
+            n_channels=self.program.topology.n,
+            name=self.name,
+            title=self.title,
+            program=record,
+            x_start=self._start(),
+            pictures=(self.n_samples, side, side),
+            step_pictures=(self.settles, min(SHOWN, self.n_samples), side, side),
+            reference_pictures=real,
+            reference_labels=labels,
+            own_mean=[0.5] * self.d,
+            own_std=[0.5] * self.d,
+            anchored=True,
+            settings=scalars_of(self.recipe),
+        )
+
+    def _start(self) -> FloatArray:
+        return self.chain.start(np.arange(self.n_samples), seed=self.recipe.seed)
+
+    def run(self, rig: Rig, log: PanelWriter, watcher: Watcher) -> PanelResult:
+        """Settle, read and anchor anew, level after level; every level is a step of the file.
+
+        The recipe's seed draws the starts on the host; a twin's own draws are numbered by sample and level.
+        """
+        ids = np.arange(self.n_samples)
+        board = _Board(self._load(rig), ids)
+        rests: list[RestSeen] = []
+        machine = EquilibriumMachine(self.chain, board, seen=rests.append)
+        law, reports, shown = law_of(self.program), [], []
+        held: list[Rest] = []
+        since = time.perf_counter()
+
+        def keep(step: StepSeen) -> None:
+            nonlocal since
+            result, seen = board.results[-1], rests[-1]
+            rest = self._rest(law, seen)
+            held.append(rest)
+            with uninterrupted():
+                log.step(self._record(step, result, rest, time.perf_counter() - since))
+            shown.append(self._pictures(step.denoised[:SHOWN]))
+            reports.append(self._report(step, result))
+            watcher.settled(reports[-1])
+            since = time.perf_counter()
+
+        x = self.chain.sampler().run(
+            machine, self._start(), sample_id=ids, seed=self.recipe.seed, observe=keep
+        )
+        made = self._pictures(x)
+        metrics = self._metrics(rig, made, board.results, held)
+        with uninterrupted():
+            log.finish(unsigned(x), metrics, pictures=made, step_pictures=np.stack(shown))
+        return PanelResult(self.name, unsigned(x), metrics, tuple(reports), made)
+
+    def _rest(self, law: OscillatorLaw, seen: RestSeen) -> Rest:
+        """What the law that was asked for says of the phases as read; a board's own law may differ."""
+        edges, segment = edges_of(self.program.topology), int(self.chain.segments[seen.level])
+        parts = []
+        for first in range(0, len(seen.phases), _CHUNK):
+            phases, a, b = (
+                torch.as_tensor(table[first : first + _CHUNK].astype(np.float32))
+                for table in (seen.phases, *seen.anchors)
+            )
+            parts.append(rest_of(edges, law, segment, phases, (a, b)))
+        return Rest(
+            *(torch.cat([getattr(part, name) for part in parts]) for name in Rest.__dataclass_fields__)
+        )
+
+    def _record(self, step: StepSeen, result: OscillatorResult, rest: Rest, elapsed_s: float) -> StepRecord:
+        ledger = result.ledger
+        return StepRecord(
+            sigma=step.sigma,
+            sigma_next=step.sigma_next,
+            kind=SETTLE,
+            x=step.x,
+            state=result.phases[:, -1],
+            outcome=result.outcome,
+            residual_norm=rest.residual.numpy(),
+            locking_load=rest.load.numpy(),
+            locking_distance_rad=rest.distance_rad.numpy(),
+            slowest_rate=rest.slowest.numpy(),
+            ledger=StepLedger(
+                modelled=DeviceTime(
+                    upload_us=ledger.upload_us, wait_us=ledger.wait_us, read_us=ledger.read_us
+                ),
+                engine_s=ledger.host_s,
+                sampling_s=max(elapsed_s - ledger.host_s, 0.0),
+                nfe=1,
+            ),
+            coercions=result.coercions if step.step == 0 else (),
+        )
+
+    def _pictures(self, x: FloatArray) -> NDArray[np.uint8]:
+        side = self.loaded.card.side
+        return as_bytes(unsigned(x)).reshape(-1, side, side)
+
+    def _report(self, step: StepSeen, result: OscillatorResult) -> SettleReport:
+        counts = np.bincount(result.outcome, minlength=len(Outcome))
+        return SettleReport(
+            panel=self.name,
+            index=step.step,
+            of=self.settles,
+            kind=SETTLE,
+            sigma=step.sigma,
+            samples=len(result.outcome),
+            outcomes={Outcome(i).name: int(c) for i, c in enumerate(counts) if c},
+            settle_p95_us=float("nan"),
+            unsettled_share=float("nan"),
+            device_us=result.ledger.device_us,
+            host_s=result.ledger.host_s,
+        )
+
+    def _metrics(
+        self, rig: Rig, made: NDArray[np.uint8], results: list[OscillatorResult], held: list[Rest]
+    ) -> dict[str, Scalar]:
+        locked = np.all([result.outcome == Outcome.TIME_ELAPSED for result in results], axis=0)
+        out: dict[str, Scalar] = {
+            "device_time_per_sample_us": sum(r.ledger.device_us for r in results) / self.n_samples,
+            "locked_share": float(locked.mean()),
+            "rest_residual_p95": max(float(np.quantile(rest.residual, 0.95)) for rest in held),
+            "locking_load": max(float(rest.load.max()) for rest in held),
+            "slowest_rate": min(float(rest.slowest.min()) for rest in held),
+        }
+        out |= self._scores(made)
+        if self.recipe.controls:
+            for name, x in self._controls().items():
+                found = self._scores(self._pictures(x))
+                if "frechet_star" in found:
+                    out[f"frechet_star_{name}"] = found["frechet_star"]
+        return out | image_energy(
+            self.program,
+            rig.oscillators.spec,
+            duration=self.duration,
+            reads=self.settles,
+            anchor_writes=self.settles,
+            batch=self.n_samples,
+        )
+
+    def _scores(self, made: NDArray[np.uint8]) -> dict[str, Scalar]:
+        scores = self.judge.reference.measure(self.judge.classifier.features(made))
+        out: dict[str, Scalar] = {"density": scores.density, "coverage": scores.coverage}
+        return out | ({"frechet_star": scores.frechet_star} if np.isfinite(scores.frechet_star) else {})
+
+    def _controls(self) -> dict[str, FloatArray]:
+        """x [B, d] of the same starts: by a linear denoiser on the same levels, explicit and implicit, where
+        the set is at hand; and by the anchors and injections alone, on the host.
+        """
+        ids, start, sampler = np.arange(self.n_samples), self._start(), self.chain.sampler()
+        out = {}
+        card = self.loaded.card
+        try:
+            data = picture_data(str(card.dataset["name"]), card.side)
+        except DataError:
+            data = None
+        if data is not None:
+            wiener = WienerMachine.of(signed(data.train_pictures))
+            explicit = Sampler(scheme("ddim"), sampler.sigmas)
+            for name, how in (("wiener", explicit), ("wiener_implicit", sampler)):
+                out[name] = how.run(wiener, start, sample_id=ids, seed=self.recipe.seed)
+        alone = self.loaded.diffuser.uncoupled()
+        settler = HostSettler(edges_of(alone.topology), alone.law, alone.shape.duration, alone.shape.steps)
+        out["uncoupled"] = sampler.run(
+            EquilibriumMachine(self.chain, settler), start, sample_id=ids, seed=self.recipe.seed
+        )
+        return out
+
+
+@dataclass(eq=False)
+class _Board:
+    """A board that lets one queue of samples come to rest, level by level; remembers what came back."""
+
+    engine: OscillatorEngine
+    sample_id: NDArray[np.int64]
+    results: list[OscillatorResult] = field(default_factory=list)
+
+    def rest(
+        self, level: int, segment: int, start: FloatArray, anchors: tuple[FloatArray, FloatArray]
+    ) -> FloatArray:
+        """Phases [B, n] as read at the segment's end."""
+        result = self.engine.run(
+            self.sample_id, step_id=level, segments=[segment], anchors=anchors, start_rad=start
+        )
+        self.results.append(result)
+        return result.phases[:, -1]
+
+
+def diffusions_of(protocol: Protocol, recipe: DiffuseRecipe, rig: Rig) -> list[Diffusion]:
+    """What a recipe runs on a board. Raises UserErrors; nothing has been loaded yet."""
+    check_law(protocol.name, recipe, rig)
+    check_simulated(recipe, rig)
+    loaded = _loaded(recipe)
+    program, card, spec = chain_program_of(loaded.diffuser), loaded.card, rig.oscillators.spec
+    if spec.topology.hash != program.topology.hash:
+        raise ProgramError(
+            f"{recipe.model} is wired as {program.topology.summary}; rig {rig.name} is "
+            f"{spec.topology.summary}; allowed: a rig of the model's topology"
+        )
+    if program.segments > spec.depth:
+        raise ProgramError(
+            f"{recipe.model} has {program.segments} levels with parameters of their own; rig {rig.name} "
+            f"holds {spec.depth} segments; allowed: a chain of so many, or one of shared parameters"
+        )
+    judge = PictureJudge.of(card.classifier.name, card.reference.name)
+    check_data(card, judge.data, judge.classifier.side)
+    if not recipe.couplings:
+        codes = replace(program.coupling, codes=np.zeros_like(program.coupling.codes))
+        program = replace(program, coupling=codes)
+    return [Diffusion("", recipe.title, recipe, loaded, program, judge)]
+
+
+def _loaded(recipe: DiffuseRecipe) -> LoadedChain:
+    zoo = shipped_cards(CHAIN_KIND)
+    coded = f"{recipe.model}-{recipe.bits}bit"
+    name = coded if coded in zoo else recipe.model
+    if name not in zoo and not Path(name).is_file():
+        raise ConfigError(
+            f"model {name!r} is neither a shipped chain nor a file{nearest(name, zoo)}; shipped: "
+            f"{', '.join(zoo) or 'none'}"
+        )
+    loaded = load_chain(name)
+    if loaded.card.bits != recipe.bits:
+        has = f"{loaded.card.bits} bits" if loaded.card.bits else "floats"
+        raise ConfigError(
+            f"bits is {recipe.bits}, but {name} has couplings of {has}; allowed: what it was trained for"
+        )
+    return loaded
