@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from labctl.devices import Outcome, RunLogError
+from labctl import load_protocol, open_rig
+from labctl import run as run_protocol
+from labctl.devices import DataError, Outcome, RunLogError
 from labctl.reports import report, summary
 from labctl.runlog import PanelPlan, RunPlan, RunReader, RunWriter, ScanPlan, StepRecord
 
@@ -272,3 +274,29 @@ def test_a_board_s_run_shows_its_couplings_and_its_segments(synthetic, tmp_path:
     assert "σ" not in page.text
     for name in ("couplings", "pictures", "steps"):
         assert imread(tmp_path / "page" / f"{name}.png").std() > 0.05
+    assert "no controls stand beside" in page.text.lower()
+
+
+def test_what_stands_beside_a_board_s_pictures_is_on_its_page(tmp_path: Path) -> None:
+    """A short run with more segments than are drawn, without real pictures."""
+    settings = {"model": "digits8_segments", "segments": 8, "samples": 12}
+    with open_rig("oscillator-ideal") as rig:
+        made = run_protocol(load_protocol("generate_digits", settings), rig, out=tmp_path)
+    page = Page(report(made.file, tmp_path / "page"))
+    assert "perceptron, as many parameters 0.100 0.60 83.2%" in page.text
+    assert "k-means, 100 centres 0.063 1.54 72.1%" in page.text
+    assert "Drawn are the first 4 of 8 segments" in page.text
+    assert imread(tmp_path / "page" / "controls.png").std() > 0.05
+    with RunReader(made.file) as log:
+        assert [one.name for one in log.panel().controls][:2] == ["perceptron", "frozen"]
+        (panel,) = summary(log)["panels"]
+        assert panel["controls"][4]["what"] == "k-means, 100 centres"
+
+
+def test_a_page_without_the_data_set_says_that_real_pictures_are_missing(tmp_path: Path, mocker) -> None:
+    mocker.patch("labctl.procedures.generating.picture_data", side_effect=DataError("not here"))
+    with open_rig("oscillator-ideal") as rig:
+        made = run_protocol(load_protocol("generate_digits", {"samples": 12}), rig, out=tmp_path)
+    text = Page(report(made.file, tmp_path / "page")).text
+    assert "Real ones stand beside them where the data set is at hand: it was not here" in text
+    assert "Left, real pictures" not in text

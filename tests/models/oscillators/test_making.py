@@ -12,7 +12,7 @@ import pytest
 from labctl.devices.errors import CheckpointError, ConfigError, DataError, ProgramError
 from labctl.models.checkpoint import card_path, read_tensors, write_tensors, zoo_folder
 from labctl.models.oscillators.checkpoint import check_data, load_generator
-from labctl.models.oscillators.generator import program_of
+from labctl.models.oscillators.generator import TrainableGenerator, program_of
 from labctl.models.oscillators.scoring import PictureJudge, copies
 from labctl.models.picture_data import picture_data
 from labctl.models.picture_making import train_pictures
@@ -74,6 +74,26 @@ def test_the_same_recipe_makes_the_same_bits(made: list[Path], tmp_path: Path) -
         assert load_generator(one).card.sha256 == load_generator(other).card.sha256
     with pytest.raises(ConfigError, match="exists already"):
         train_pictures(parse_picture_recipe(TINY), out=tmp_path)
+
+
+def test_codes_can_be_trained_from_floats_that_are_there(made: list[Path], tmp_path: Path) -> None:
+    later = {**TINY, "start": str(made[0]), "coded": {"bits": [3], "iterations": 1}}
+    (path,) = train_pictures(parse_picture_recipe(later), out=tmp_path)
+    assert path.name == "tiny-3bit.safetensors"
+    floats, three = load_generator(made[0]), load_generator(path)
+    assert three.card.parent_sha256 == floats.card.sha256
+    model = TrainableGenerator(8, floats.card.shape)
+    model.begin_at(floats.generator.parameters)
+    for name, table in model.finished().parameters.tables().items():
+        exact = floats.generator.parameters.tables()[name]
+        np.testing.assert_allclose(table.numpy(), exact.numpy(), atol=3e-6)
+    for change, said in (
+        ({"shape": {"segments": 1, "steps": 8, "radius": 1}}, "its shape is .*; allowed: .*segments=1"),
+        ({"train": {"iterations": 31, "batch": 32}}, "its train is .*'iterations': 30"),
+        ({"start": str(made[1])}, "its bits is 4; allowed: None"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            train_pictures(parse_picture_recipe({**later, **change}), out=tmp_path / "other")
 
 
 def _changed(source: Path, folder: Path, **card: Any) -> Path:
