@@ -85,7 +85,7 @@ def test_make_targets_mentioned_exist(page, root):
 def test_settings_mentioned_are_keys(page):
     from labctl.energy import constant_names
     from labctl.models.autoencoder import AutoencoderSettings
-    from labctl.models.oscillators.settings import CodedTraining
+    from labctl.models.oscillators.settings import CodedTraining, DiffuserShape, DiffuserTraining
     from labctl.models.picture_recipes import AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe
     from labctl.models.recipe import DataSection, EvaluateSection, QuantiseSection
     from labctl.models.training import TrainSettings
@@ -106,7 +106,12 @@ def test_settings_mentioned_are_keys(page):
     trained = (AutoencoderRecipe, DenoiserRecipe, ReferenceRecipe)
     flat = {key for recipe in (*recipes, *trained) for key in recipe.model_fields} | set(constant_names())
     sections = {
-        "train": {*TrainSettings.model_fields, *AutoencoderSettings.model_fields},
+        "train": {
+            *TrainSettings.model_fields,
+            *AutoencoderSettings.model_fields,
+            *DiffuserTraining.model_fields,
+        },
+        "shape": set(DiffuserShape.model_fields),
         "data": set(DataSection.model_fields),
         "quantise": set(QuantiseSection.model_fields),
         "evaluate": set(EvaluateSection.model_fields),
