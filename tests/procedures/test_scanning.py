@@ -127,11 +127,11 @@ def test_what_no_twin_makes_cannot_be_scaled(rig, tmp_path, mocker) -> None:
 
 
 def test_rounding_says_so_and_is_not_training(tmp_path) -> None:
-    settings = {"samples": 250, "values": [2, 4]}
+    settings = {"samples": 500, "values": [1, 2]}
     with open_rig("oscillator-fine") as rig:
         result = run(load_protocol("bits_scan_oscillators", settings), rig, out=tmp_path)
     with RunReader(result.file) as log:
-        np.testing.assert_array_equal(log.scan["bits"], [2, 4])
+        np.testing.assert_array_equal(log.scan["bits"], [1, 2])
         trained, rounded = (log.scan[f"frechet_star_{word}"] for word in ("trained", "rounded"))
         assert (trained < rounded).all()
         panel = log.panels["bits-2_coding-rounded"]
