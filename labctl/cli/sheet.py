@@ -91,7 +91,8 @@ def print_sheet(console: Console, run: RunReader) -> None:
     measured = [panel for panel in panels if panel.metrics]
     if len(panels) == 1:
         console.print(metrics_in_words(panels[0], run.header))
-        if panels[0].metrics and isinstance(panels[0].program, OscillatorRecord):
+        one_shot = isinstance(panels[0].program, OscillatorRecord) and not panels[0].anchored
+        if panels[0].metrics and one_shot:
             console.print()
             _print_controls(console, panels[0])
         if panels[0].n_steps:

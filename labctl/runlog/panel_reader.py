@@ -181,6 +181,11 @@ class PanelReader:
         return self._audited("transient")
 
     @property
+    def anchored(self) -> bool:
+        """Whether its steps are equilibria of oscillators that anchors hold."""
+        return bool(self.locking_load.size)
+
+    @property
     def locking_load(self) -> NDArray[np.float32]:
         """Largest share of an anchor's strength that other forces can use up, per step and sample [K, B].
 

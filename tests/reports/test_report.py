@@ -294,7 +294,7 @@ def test_what_stands_beside_a_board_s_pictures_is_on_its_page(tmp_path: Path) ->
 
 
 def test_a_page_without_the_data_set_says_that_real_pictures_are_missing(tmp_path: Path, mocker) -> None:
-    mocker.patch("labctl.procedures.generating.picture_data", side_effect=DataError("not here"))
+    mocker.patch("labctl.procedures.board_program.picture_data", side_effect=DataError("not here"))
     with open_rig("oscillator-ideal") as rig:
         made = run_protocol(load_protocol("generate_digits", {"samples": 12}), rig, out=tmp_path)
     text = Page(report(made.file, tmp_path / "page")).text
