@@ -1,20 +1,45 @@
-"""What any part of a run on an oscillator board keeps: its program, its energy, real pictures beside."""
+"""What every part of a run on an oscillator board checks and keeps: program, energy, real pictures."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import BoardSpec, DataError, Scalar
+from labctl.config_files import nearest
+from labctl.devices import BoardSpec, ConfigError, DataError, ProgramError, Scalar
 from labctl.energy import OscillatorWork, oscillator_account, shipped_constants
 from labctl.engines import OscillatorEngine
 from labctl.models.oscillators.checkpoint import OscillatorCard
 from labctl.models.picture_data import picture_data
 from labctl.procedures.records import as_bytes
 from labctl.programs import OscillatorProgram
+from labctl.rig import Rig
 from labctl.runlog import OscillatorRecord
 
 REAL_SHOWN = 10  # of each class
+
+
+def check_known(model: str, zoo: Iterable[str], what: str) -> None:
+    """ConfigError where a model is neither in the zoo nor a file; `what` it should be, in words."""
+    names = list(zoo)
+    if model not in names and not Path(model).is_file():
+        raise ConfigError(
+            f"model {model!r} is neither a shipped {what} nor a file{nearest(model, names)}; shipped: "
+            f"{', '.join(names) or 'none'}"
+        )
+
+
+def check_wiring(model: str, program: OscillatorProgram, rig: Rig) -> None:
+    """ProgramError where a rig's board is wired otherwise than a model's program."""
+    wired, board = program.topology, rig.oscillators.spec.topology
+    if board.hash != wired.hash:
+        raise ProgramError(
+            f"{model} is wired as {wired.summary}; rig {rig.name} is {board.summary}; allowed: a rig of the "
+            "model's topology"
+        )
 
 
 def image_energy(

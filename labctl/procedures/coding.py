@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from labctl.config_files import nearest
 from labctl.devices import Coercion, ConfigError
 from labctl.models.checkpoint import shipped_cards
 from labctl.models.oscillators.checkpoint import KIND, GeneratorCard, LoadedGenerator, load_generator
 from labctl.models.oscillators.generator import program_of, rounded_program
+from labctl.procedures.board_program import check_known
 from labctl.procedures.recipe import GenerateRecipe
 from labctl.programs import OscillatorProgram
 
@@ -68,9 +67,5 @@ def _rounded(loaded: LoadedGenerator, bits: int) -> CodedGenerator:
 
 
 def _loaded(name: str, zoo: dict[str, dict[str, object]]) -> LoadedGenerator:
-    if name not in zoo and not Path(name).is_file():
-        raise ConfigError(
-            f"model {name!r} is neither a shipped generator nor a file{nearest(name, zoo)}; shipped: "
-            f"{', '.join(zoo)}"
-        )
+    check_known(name, zoo, "generator")
     return load_generator(name)

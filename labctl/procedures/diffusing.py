@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.config_files import nearest
 from labctl.devices import Coercion, ConfigError, DataError, Outcome, ProgramError, Scalar
 from labctl.engines import OscillatorEngine, OscillatorResult
 from labctl.models.checkpoint import shipped_cards
@@ -24,7 +22,13 @@ from labctl.models.oscillators.generator import edges_of, law_of
 from labctl.models.oscillators.scoring import PictureJudge
 from labctl.models.picture_data import picture_data
 from labctl.physics.oscillators import OscillatorLaw, Rest, rest_of
-from labctl.procedures.board_program import image_energy, program_record, real_pictures
+from labctl.procedures.board_program import (
+    check_known,
+    check_wiring,
+    image_energy,
+    program_record,
+    real_pictures,
+)
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import check_law, check_simulated
 from labctl.procedures.recipe import DiffuseRecipe, Protocol
@@ -322,11 +326,7 @@ def diffusions_of(protocol: Protocol, recipe: DiffuseRecipe, rig: Rig) -> list[D
     check_simulated(recipe, rig)
     loaded = _loaded(recipe)
     program, card, spec = chain_program_of(loaded.diffuser), loaded.card, rig.oscillators.spec
-    if spec.topology.hash != program.topology.hash:
-        raise ProgramError(
-            f"{recipe.model} is wired as {program.topology.summary}; rig {rig.name} is "
-            f"{spec.topology.summary}; allowed: a rig of the model's topology"
-        )
+    check_wiring(recipe.model, program, rig)
     if program.segments > spec.depth:
         raise ProgramError(
             f"{recipe.model} has {program.segments} levels with parameters of their own; rig {rig.name} "
@@ -344,11 +344,7 @@ def _loaded(recipe: DiffuseRecipe) -> LoadedChain:
     zoo = shipped_cards(CHAIN_KIND)
     coded = f"{recipe.model}-{recipe.bits}bit"
     name = coded if coded in zoo else recipe.model
-    if name not in zoo and not Path(name).is_file():
-        raise ConfigError(
-            f"model {name!r} is neither a shipped chain nor a file{nearest(name, zoo)}; shipped: "
-            f"{', '.join(zoo) or 'none'}"
-        )
+    check_known(name, zoo, "chain")
     loaded = load_chain(name)
     if loaded.card.bits != recipe.bits:
         has = f"{loaded.card.bits} bits" if loaded.card.bits else "floats"

@@ -14,7 +14,7 @@ from labctl.devices import Coercion, Outcome, ProgramError, Scalar
 from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
 from labctl.models.oscillators.control_set import ControlSet, controls_beside
 from labctl.models.oscillators.scoring import PictureJudge
-from labctl.procedures.board_program import image_energy, program_record, real_pictures
+from labctl.procedures.board_program import check_wiring, image_energy, program_record, real_pictures
 from labctl.procedures.coding import CodedGenerator, coded_generator
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import check_law, check_simulated
@@ -244,12 +244,8 @@ def generations_of(protocol: Protocol, recipe: GenerateRecipe, rig: Rig) -> list
 def _generation(recipe: GenerateRecipe, rig: Rig) -> Generation:
     check_simulated(recipe, rig)
     coded = coded_generator(recipe)
-    spec, topology = rig.oscillators.spec, coded.program.topology
-    if spec.topology.hash != topology.hash:
-        raise ProgramError(
-            f"{recipe.model} is wired as {topology.summary}; rig {rig.name} is {spec.topology.summary}; "
-            "allowed: a rig of the model's topology"
-        )
+    spec = rig.oscillators.spec
+    check_wiring(recipe.model, coded.program, rig)
     if coded.program.bits > spec.coupling_bits:
         raise ProgramError(
             f"bits is {coded.program.bits}, but the cells of rig {rig.name} have {spec.coupling_bits}; "
