@@ -20,6 +20,7 @@ def list_protocols() -> None:
         "tour": "Several recipes in one run",
         "sample": "Generate samples",
         "generate": "Generate pictures on an oscillator board",
+        "diffuse": "Sample pictures by a chain of equilibria on an oscillator board",
         "generate-scan": "Measure an oscillator board over a range",
         "scan": "Measure over a range",
         "ledger": "Compare on paper, without a rig",
