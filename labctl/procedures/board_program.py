@@ -12,7 +12,8 @@ from labctl.config_files import nearest
 from labctl.devices import BoardSpec, ConfigError, DataError, ProgramError, Scalar
 from labctl.energy import OscillatorWork, oscillator_account, shipped_constants
 from labctl.engines import OscillatorEngine
-from labctl.models.oscillators.checkpoint import OscillatorCard
+from labctl.models.oscillators.checkpoint import OscillatorCard, check_data
+from labctl.models.oscillators.scoring import PictureJudge
 from labctl.models.picture_data import picture_data
 from labctl.procedures.records import as_bytes
 from labctl.programs import OscillatorProgram
@@ -40,6 +41,15 @@ def check_wiring(model: str, program: OscillatorProgram, rig: Rig) -> None:
             f"{model} is wired as {wired.summary}; rig {rig.name} is {board.summary}; allowed: a rig of the "
             "model's topology"
         )
+
+
+def judge_of(card: OscillatorCard) -> PictureJudge:
+    """The nets that judged a model. CheckpointError where nets of those names are others now, ConfigError
+    where they were trained on other data than its card names.
+    """
+    judge = PictureJudge.named_by(card)
+    check_data(card, judge.data, judge.classifier.side)
+    return judge
 
 
 def image_energy(

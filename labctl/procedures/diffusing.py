@@ -16,7 +16,6 @@ from labctl.devices import Coercion, ConfigError, DataError, Outcome, ProgramErr
 from labctl.engines import OscillatorEngine, OscillatorResult
 from labctl.models.checkpoint import shipped_cards
 from labctl.models.oscillators.chain_checkpoint import CHAIN_KIND, LoadedChain, load_chain
-from labctl.models.oscillators.checkpoint import check_data
 from labctl.models.oscillators.diffuser import HostSettler, chain_program_of, signed, unsigned
 from labctl.models.oscillators.generator import edges_of, law_of
 from labctl.models.oscillators.scoring import PictureJudge
@@ -26,6 +25,7 @@ from labctl.procedures.board_program import (
     check_known,
     check_wiring,
     image_energy,
+    judge_of,
     program_record,
     real_pictures,
 )
@@ -325,15 +325,14 @@ def diffusions_of(protocol: Protocol, recipe: DiffuseRecipe, rig: Rig) -> list[D
     check_law(protocol.name, recipe, rig)
     check_simulated(recipe, rig)
     loaded = _loaded(recipe)
-    program, card, spec = chain_program_of(loaded.diffuser), loaded.card, rig.oscillators.spec
+    program, spec = chain_program_of(loaded.diffuser), rig.oscillators.spec
     check_wiring(recipe.model, program, rig)
     if program.segments > spec.depth:
         raise ProgramError(
             f"{recipe.model} has {program.segments} levels with parameters of their own; rig {rig.name} "
             f"holds {spec.depth} segments; allowed: a chain of so many, or one of shared parameters"
         )
-    judge = PictureJudge.of(card.classifier.name, card.reference.name)
-    check_data(card, judge.data, judge.classifier.side)
+    judge = judge_of(loaded.card)
     if not recipe.couplings:
         codes = replace(program.coupling, codes=np.zeros_like(program.coupling.codes))
         program = replace(program, coupling=codes)

@@ -14,7 +14,13 @@ from labctl.devices import Coercion, Outcome, ProgramError, Scalar
 from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
 from labctl.models.oscillators.control_set import ControlSet, controls_beside
 from labctl.models.oscillators.scoring import PictureJudge
-from labctl.procedures.board_program import check_wiring, image_energy, program_record, real_pictures
+from labctl.procedures.board_program import (
+    check_wiring,
+    image_energy,
+    judge_of,
+    program_record,
+    real_pictures,
+)
 from labctl.procedures.coding import CodedGenerator, coded_generator
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import check_law, check_simulated
@@ -251,8 +257,7 @@ def _generation(recipe: GenerateRecipe, rig: Rig) -> Generation:
             f"bits is {coded.program.bits}, but the cells of rig {rig.name} have {spec.coupling_bits}; "
             f"allowed: 1 to {spec.coupling_bits}, or a rig of finer cells (oscillator-fine)"
         )
-    judge = PictureJudge.of(coded.card.classifier.name, coded.card.reference.name)
-    return Generation("", recipe.title, recipe, coded, judge)
+    return Generation("", recipe.title, recipe, coded, judge_of(coded.card))
 
 
 def _beside(controls: ControlSet | None) -> tuple[ControlRecord, ...]:

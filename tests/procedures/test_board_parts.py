@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from labctl import load_protocol, open_rig, run
-from labctl.devices import ConfigError, DeviceUnavailable, OscillatorBoard
+from labctl.devices import CheckpointError, ConfigError, DeviceUnavailable, OscillatorBoard
+from labctl.models.oscillators.checkpoint import NetName
+from labctl.models.picture_data import picture_data
 from labctl.procedures import replay
 from labctl.runlog import RunReader
 
@@ -72,6 +74,24 @@ def test_models_that_are_not_there_or_have_other_bits_are_refused(subject, ideal
         run(subject.protocol(bits=3), ideal_board, out=tmp_path / "runs")
     with pytest.raises(ConfigError, match=f"neither a shipped {subject.what} nor a file"):
         run(subject.protocol("digitz"), ideal_board, out=tmp_path / "runs")
+
+
+def test_models_of_other_data_are_refused(subject, ideal_board, tmp_path) -> None:
+    named = {**picture_data("digits", 8).card(), "name": "fashion-mnist"}
+    other = subject.made(tmp_path / "other.safetensors", dataset=named)
+    with pytest.raises(ConfigError, match=r"card names fashion-mnist at 8 .* allowed here: digits at 8"):
+        run(subject.protocol(other), ideal_board, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("net", ["classifier", "reference"])
+def test_models_judged_by_nets_that_are_others_now_are_refused(subject, ideal_board, net, tmp_path) -> None:
+    name = f"digits8_{net}"
+    swapped = subject.made(tmp_path / "m.safetensors", **{net: NetName(name=name, sha256="0" * 64)})
+    said = rf"{name}: sha256 [0-9a-f]{{64}}; allowed: 0{{64}}, the one the card of m names"
+    with pytest.raises(CheckpointError, match=said):
+        run(subject.protocol(swapped), ideal_board, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_board_that_goes_away_ends_the_run_whole(subject, tmp_path, mocker) -> None:
