@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from labctl.config_files import first_problem
 from labctl.devices.errors import CheckpointError
 from labctl.models.checkpoint import card_path, find_checkpoint, read_tensors, shipped_cards, write_tensors
-from labctl.models.oscillators.checkpoint import GeneratorCard, NetName
+from labctl.models.oscillators.checkpoint import NetName, OscillatorCard
 
 KIND: Final = "generator-controls"
 Bytes = NDArray[np.uint8]
@@ -116,8 +116,8 @@ def load_controls(name_or_path: Path | str) -> ControlSet:
     return ControlSet(card, tensors)
 
 
-def controls_beside(card: GeneratorCard) -> ControlSet | None:
-    """The shipped controls that the judge of this generator has judged too; None where there are none."""
+def controls_beside(card: OscillatorCard) -> ControlSet | None:
+    """The shipped controls that the judge of this model has judged too; None where there are none."""
     for name, content in shipped_cards(KIND).items():
         judges = [content.get(judge, {}).get("sha256") for judge in ("classifier", "reference")]
         if judges == [card.classifier.sha256, card.reference.sha256]:
