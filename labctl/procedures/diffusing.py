@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from labctl.devices import ProgramError, Scalar
 from labctl.engines import OscillatorEngine, OscillatorResult
 from labctl.models.checkpoint import shipped_cards
+from labctl.models.oscillators.board_law import edges_of, law_of
 from labctl.models.oscillators.chain_checkpoint import CHAIN_KIND, LoadedChain, load_chain
 from labctl.models.oscillators.diffuser import Diffuser, HostSettler, chain_program_of, signed, unsigned
-from labctl.models.oscillators.generator import edges_of, law_of
 from labctl.physics.oscillators import OscillatorLaw, Rest, rest_of
 from labctl.procedures.board_part import SHOWN, BoardPart, step_ledger
 from labctl.procedures.board_program import check_bits, check_known, check_wiring, data_of, judge_of

@@ -20,9 +20,10 @@ from labctl.models.oscillators.checkpoint import (
     load_generator,
     save_generator,
 )
-from labctl.models.oscillators.diffuser import Diffuser, TrainableDiffuser
+from labctl.models.oscillators.diffuser import TrainableDiffuser
 from labctl.models.oscillators.fitting import Fitted, fit, fit_codes
-from labctl.models.oscillators.generator import OscillatorGenerator, TrainableGenerator
+from labctl.models.oscillators.generator import TrainableGenerator
+from labctl.models.oscillators.model import OscillatorModel
 from labctl.models.oscillators.scoring import PictureJudge, copies
 from labctl.models.oscillators.settings import BoardErrors
 from labctl.models.picture_data import PictureData
@@ -193,7 +194,7 @@ def _start(recipe: OscillatorRecipe) -> LoadedGenerator:
 
 
 def measured(
-    model: OscillatorGenerator | Diffuser,
+    model: OscillatorModel,
     judge: PictureJudge,
     data: PictureData,
     *,
