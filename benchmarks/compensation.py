@@ -34,6 +34,7 @@ from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore
 from pictures import AGREEMENT_DROP, FRECHET_RATIO, LOOP_SAMPLES, SIGMA_MAX, stepped
+from sheet import Sheet
 
 from labctl.devices import LoopElectronics, WeightModulator
 from labctl.engines import OpticalLoopEngine
@@ -231,17 +232,11 @@ def _alone() -> None:
     parser.add_argument("--probes", type=int, nargs="+", default=sorted(BARS, reverse=True))
     parser.add_argument("--pictures", type=int, default=20, help="units for pictures; 0: none")
     given = parser.parse_args()
-    lines: list[str] = []
-
-    def draw(heads: list[str], rows: list[list[str]]) -> None:
-        lines.extend("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows])
-
-    table(lines.append, draw, units=given.units, seeds=given.seeds, probes=tuple(given.probes))
+    sheet = Sheet()
+    table(sheet.say, sheet.rows, units=given.units, seeds=given.seeds, probes=tuple(given.probes))
     if given.pictures:
-        pictures_table(lines.append, draw, units=given.pictures)
-    text = "\n".join(lines) + "\n"
-    print(text)
-    (RESULTS / "compensation.md").write_text(text)
+        pictures_table(sheet.say, sheet.rows, units=given.pictures)
+    sheet.write(RESULTS / "compensation.md")
 
 
 if __name__ == "__main__":

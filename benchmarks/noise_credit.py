@@ -29,6 +29,7 @@ from common import (
     sampler_of,
 )
 from numpy.typing import NDArray
+from sheet import Sheet, verdict
 
 from labctl.models.network import RowTableNetwork
 from labctl.rig import Rig
@@ -182,11 +183,9 @@ def table(
 
 def main() -> None:
     """The page of results, on its own, of the sets named; of all without a name."""
-    from bars import Sheet, verdict
-
     sheet = Sheet()
     table(sheet.say, sheet.table, verdict, sys.argv[1:] or SETS)
-    (RESULTS / "noise_credit.md").write_text("\n".join(sheet.lines).rstrip() + "\n")
+    sheet.write(RESULTS / "noise_credit.md")
 
 
 if __name__ == "__main__":
