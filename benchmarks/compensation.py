@@ -129,6 +129,7 @@ def pictured(name: str, unit: int | None, *, compensation: bool = True) -> dict[
     key = {"row": "unit pictures", "set": name, "unit": unit, "n": LOOP_SAMPLES, "v": VERSION if unit else 1}
 
     def work() -> dict[str, float]:
+        """Pictures by the loop that was asked for, judged as every picture is."""
         coded, pictures = load_checkpoint(f"{name}-4bit").network, picture_set(f"{name}-4bit")
         labels = np.arange(LOOP_SAMPLES) * coded.n_classes // LOOP_SAMPLES
         x = start_noise(np.arange(LOOP_SAMPLES), coded.sizes[0], seed=SEED, sigma_max=SIGMA_MAX)

@@ -106,6 +106,7 @@ def energy(
                            "percent": percent, "n": n, "v": 5}  # fmt: skip
 
     def work() -> dict[str, float]:
+        """The row's sampler on a loop of that noise; of a credited one, what it counted."""
         net = networks(name)[0][seed]
         with _rig(seed, percent) as rig:
             how = _sampler(rig, net, steps, row, seed)

@@ -57,6 +57,7 @@ def sampled(name: str, kind: str, steps: int, schedule: str) -> dict[str, float]
     key |= {"schedule": schedule, "n": LOOP_SAMPLES, "v": 1}
 
     def work() -> dict[str, float]:
+        """The sampler on the net in float64, its pictures judged."""
         net, pictures = load_checkpoint(name).network, picture_set(name)
         ids = np.arange(LOOP_SAMPLES)
         labels = ids * net.n_classes // LOOP_SAMPLES
@@ -105,6 +106,7 @@ def scored(name: str, where: str, seed: int, count: int) -> dict[str, float]:
     key |= {"seed": seed, "n": count, "v": 1}
 
     def work() -> dict[str, float]:
+        """Pictures of that sampler, judged."""
         pictures = picture_set(name)
         latents, labels = drawn(name, where, seed, count)
         shown = pictures.decode(latents)
@@ -129,6 +131,7 @@ def nearest(name: str) -> dict[str, float] | None:
     key = {"row": "nearest", "net": load_checkpoint(name).card.sha256, "n": COPIES, "v": 1}
 
     def work() -> dict[str, float]:
+        """Distances of made, test and decoded test pictures."""
         train = load(pictures.name, "train")[0].astype(np.float32) / 255
         test = load(pictures.name, "test")[0][:COPIES].astype(np.float32) / 255
         made = pictures.decode(drawn(name, "ode", 1, SAMPLES)[0][:: SAMPLES // COPIES])
@@ -150,6 +153,8 @@ def witness(name: str, critic: str) -> dict[str, float] | None:
     key = {"row": "witness", "net": load_checkpoint(name).card.sha256, "critic": card["sha256"], "v": 1}
 
     def work() -> dict[str, float]:
+        """Both in the other net's features."""
+
         def moments(shown: Any) -> FeatureMoments:
             return FeatureMoments.of(other.features(shown))
 
