@@ -24,6 +24,7 @@ def compare(name: str, seed_index: int, steps: int) -> dict[str, float]:
     key = {"row": "agreement", "set": name, "seed": seed_index, "steps": steps, "v": 4}
 
     def work() -> dict[str, float]:
+        """The chain settle by settle, on the ideal loop and by the digital reference, from equal starts."""
         net = networks(name)[0][seed_index]
         how = sampler_of("implicit-midpoint", "flow", steps)
         program = compile_program(net, how, 48)

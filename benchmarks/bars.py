@@ -24,6 +24,7 @@ import quality
 import settling
 import speed
 from common import E_BAR, RESULTS, SEEDS, bound, milli
+from sheet import Sheet, verdict
 
 SETS = list(common.SETS)
 LABCTL = str(Path(sys.executable).with_name("labctl"))
@@ -35,31 +36,6 @@ def fill(name: str) -> str:
     settling.main([name])
     agreement.main([name])
     return name
-
-
-class Sheet:
-    """Lines of the printed page, kept for the file."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str = "") -> None:
-        """Print and keep."""
-        print(text, flush=True)
-        self.lines.append(text)
-
-    def table(self, header: list[str], rows: list[list[str]]) -> None:
-        """A Markdown table."""
-        self.say("| " + " | ".join(header) + " |")
-        self.say("|" + "---|" * len(header))
-        for row in rows:
-            self.say("| " + " | ".join(row) + " |")
-        self.say()
-
-
-def verdict(met: bool) -> str:
-    """As it stands in the tables."""
-    return "met" if met else "**missed**"
 
 
 def quality_tables(sheet: Sheet) -> None:
@@ -311,7 +287,7 @@ def main() -> None:
     speed_table(sheet)
     host_table(sheet)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "bars.md").write_text("\n".join(sheet.lines) + "\n", encoding="utf-8")
+    sheet.write(RESULTS / "bars.md")
     print(Path("benchmarks/results/bars.md"))
 
 

@@ -32,6 +32,7 @@ BAR_PX = 0.05
 
 
 def opened(unit: int) -> tuple[OpticalBench, PanelTwin, ElectronicsTwin]:
+    """A drawn bench with its panel and electronics, open."""
     bench = OpticalBench(load_profile("unit"), seed=unit, unit_seed=unit)
     panel, electronics = PanelTwin("panel", bench), ElectronicsTwin("electronics", bench)
     panel.open()
@@ -50,6 +51,7 @@ def slopes(bench: OpticalBench) -> FloatArray:
 def placement_error_px(
     bench: OpticalBench, found: Registration, moved: Callable[[FloatArray], FloatArray] = np.asarray
 ) -> float:
+    """Root mean square distance of found cells from where they are; `moved`: where a mounting takes them."""
     off = [
         path.cells.centres() - moved(bench.optics.placement(k, bench.now_us).centre_px)
         for k, path in enumerate(found.paths)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import common
 import numpy as np
+from sheet import Sheet, verdict
 
 from labctl.engines import Batch, FixedPointResult, OpticalLoopEngine
 from labctl.procedures import Chain, chains_of, load_protocol
@@ -216,8 +217,7 @@ def table(
 
 
 def main() -> None:
-    from bars import Sheet, verdict
-
+    """The page of results, on its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--protocol", default=PROTOCOL)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import common  # noqa: F401 - sets one thread before torch loads
 import numpy as np
+from sheet import Sheet, verdict
 
 from labctl import load_protocol, open_rig, run
 from labctl.runlog import RunReader
@@ -83,7 +84,5 @@ def table(say: Callable[[str], None], rows: Callable[..., None], verdict: Callab
 
 
 if __name__ == "__main__":
-    from bars import Sheet, verdict
-
     sheet = Sheet()
     table(sheet.say, sheet.table, verdict)

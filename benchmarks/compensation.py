@@ -34,6 +34,7 @@ from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore
 from pictures import AGREEMENT_DROP, FRECHET_RATIO, LOOP_SAMPLES, SIGMA_MAX, stepped
+from sheet import Sheet
 
 from labctl.devices import LoopElectronics, WeightModulator
 from labctl.engines import OpticalLoopEngine
@@ -128,6 +129,7 @@ def pictured(name: str, unit: int | None, *, compensation: bool = True) -> dict[
     key = {"row": "unit pictures", "set": name, "unit": unit, "n": LOOP_SAMPLES, "v": VERSION if unit else 1}
 
     def work() -> dict[str, float]:
+        """Pictures by the loop that was asked for, judged as every picture is."""
         coded, pictures = load_checkpoint(f"{name}-4bit").network, picture_set(f"{name}-4bit")
         labels = np.arange(LOOP_SAMPLES) * coded.n_classes // LOOP_SAMPLES
         x = start_noise(np.arange(LOOP_SAMPLES), coded.sizes[0], seed=SEED, sigma_max=SIGMA_MAX)
@@ -231,17 +233,11 @@ def _alone() -> None:
     parser.add_argument("--probes", type=int, nargs="+", default=sorted(BARS, reverse=True))
     parser.add_argument("--pictures", type=int, default=20, help="units for pictures; 0: none")
     given = parser.parse_args()
-    lines: list[str] = []
-
-    def draw(heads: list[str], rows: list[list[str]]) -> None:
-        lines.extend("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows])
-
-    table(lines.append, draw, units=given.units, seeds=given.seeds, probes=tuple(given.probes))
+    sheet = Sheet()
+    table(sheet.say, sheet.rows, units=given.units, seeds=given.seeds, probes=tuple(given.probes))
     if given.pictures:
-        pictures_table(lines.append, draw, units=given.pictures)
-    text = "\n".join(lines) + "\n"
-    print(text)
-    (RESULTS / "compensation.md").write_text(text)
+        pictures_table(sheet.say, sheet.rows, units=given.pictures)
+    sheet.write(RESULTS / "compensation.md")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import tempfile
 
 from common import RESULTS
+from sheet import Sheet
 
 from labctl.cli.ledger import costs, counted, held, items, ranking, ratios
 from labctl.energy import shipped_claims
@@ -25,8 +26,6 @@ PROTOCOL = "ledger_compare"
 
 def main() -> None:
     """The page of results."""
-    from bars import Sheet
-
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--batches", type=int, nargs="+", default=[256, 1], help="images made at once")
     batches = options.parse_args().batches
@@ -47,7 +46,7 @@ def main() -> None:
             for m in result.measured
         ],
     )
-    (RESULTS / "energy.md").write_text("\n".join(sheet.lines).rstrip() + "\n")
+    sheet.write(RESULTS / "energy.md")
 
 
 def _page(sheet, result: LedgerResult) -> None:

@@ -36,6 +36,7 @@ from labctl_calibration.compensation import METHOD, STAGES, compensate
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore, Stored
+from sheet import Sheet
 
 from labctl.engines import OpticalLoopEngine
 from labctl.models.datasets import TOY_SETS
@@ -185,22 +186,16 @@ def _alone() -> None:
     parser.add_argument("--samples", type=int, default=N_SAMPLES)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     given = parser.parse_args()
-    lines: list[str] = []
-
-    def draw(heads: list[str], rows: list[list[str]]) -> None:
-        lines.extend("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows])
-
+    sheet = Sheet()
     table(
-        lines.append,
-        draw,
+        sheet.say,
+        sheet.rows,
         units=given.units,
         seeds=given.seeds,
         samples=given.samples,
         sets=tuple(given.sets),
     )
-    text = "\n".join(lines) + "\n"
-    print(text)
-    (RESULTS / "foreign.md").write_text(text)
+    sheet.write(RESULTS / "foreign.md")
 
 
 if __name__ == "__main__":

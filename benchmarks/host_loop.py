@@ -25,6 +25,7 @@ import camera
 import common
 import numpy as np
 from scipy.stats import chi2, norm
+from sheet import Sheet, verdict
 
 from labctl.devices import Outcome
 from labctl.engines import Batch, DigitalEngine, OpticalHostLoopEngine
@@ -200,8 +201,7 @@ def _row(model: str, asked: Asked, kept: list[tuple[np.ndarray, ...]], k: int, s
 
 
 def main() -> None:
-    from bars import Sheet, verdict
-
+    """The page of results, printed and written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--days", type=int, nargs="+", default=list(DAYS))
@@ -242,7 +242,7 @@ def main() -> None:
     sheet.say()
     names = list(next(iter(shares.values())))
     sheet.table(["network", *names], [[m, *(f"{s[n]:.5f}" for n in names)] for m, s in shares.items()])
-    arguments.out.write_text("\n".join(sheet.lines) + "\n", encoding="utf-8")
+    sheet.write(arguments.out)
 
 
 if __name__ == "__main__":

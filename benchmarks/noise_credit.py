@@ -29,6 +29,7 @@ from common import (
     sampler_of,
 )
 from numpy.typing import NDArray
+from sheet import Sheet, verdict
 
 from labctl.models.network import RowTableNetwork
 from labctl.rig import Rig
@@ -105,6 +106,7 @@ def energy(
                            "percent": percent, "n": n, "v": 5}  # fmt: skip
 
     def work() -> dict[str, float]:
+        """The row's sampler on a loop of that noise; of a credited one, what it counted."""
         net = networks(name)[0][seed]
         with _rig(seed, percent) as rig:
             how = _sampler(rig, net, steps, row, seed)
@@ -182,11 +184,9 @@ def table(
 
 def main() -> None:
     """The page of results, on its own, of the sets named; of all without a name."""
-    from bars import Sheet, verdict
-
     sheet = Sheet()
     table(sheet.say, sheet.table, verdict, sys.argv[1:] or SETS)
-    (RESULTS / "noise_credit.md").write_text("\n".join(sheet.lines).rstrip() + "\n")
+    sheet.write(RESULTS / "noise_credit.md")
 
 
 if __name__ == "__main__":

@@ -10,24 +10,25 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from common import cell
-from oscillator_pictures import line, sheet, verdict
+from judged import Lines, figures, judged_by, made, nearness, save_grids, scored, verdict
 
 from labctl.models.oscillators.chain_checkpoint import LoadedChain, load_chain
 from labctl.models.oscillators.chain_fitting import fit_levels, level_errors, step, tune_chain
+from labctl.models.oscillators.control_making import centres_control, gaussian_control
 from labctl.models.oscillators.diffuser import Diffuser, TrainableDiffuser, signed, unsigned
 from labctl.models.oscillators.making import REFINED, RESIDUAL
 from labctl.models.oscillators.scoring import Draw, PictureJudge, copies
 from labctl.models.oscillators.settings import ChainTuning, DiffuserShape, DiffuserTraining
 from labctl.models.picture_data import PictureData, picture_data
 from labctl.models.pictures import Pictures
-from labctl.models.pixel_controls import KMEANS_CENTRES, PixelCentres, PixelGaussian
+from labctl.models.pixel_controls import KMEANS_CENTRES
 from labctl.physics.oscillators import Gradient
 from labctl.sampling import Sampler, cosine_levels, scheme, start_noise
 from labctl.sampling.gaussian import WienerMachine
@@ -50,32 +51,14 @@ GRADIENT_BATCH, GRADIENT_ROUNDS = 256, 5
 
 @cache
 def data() -> PictureData:
+    """The digits."""
     return picture_data("digits", 8)
 
 
 @cache
 def judge() -> PictureJudge:
+    """The nets that judge them."""
     return PictureJudge.of("digits8_classifier", "digits8_reference")
-
-
-def figures(draw: Draw) -> dict[str, float]:
-    found = judge().scores(draw)
-    return {
-        "star": found.frechet_star,
-        "error": found.spread,
-        "density": found.density,
-        "coverage": found.coverage,
-    }
-
-
-def scored(what: str, draw: Callable[[], Draw], **key: object) -> dict[str, float]:
-    """What `draw()` makes, judged; `draw` is asked only where the cell is not there yet."""
-    full = {"row": "oscillator chain", "what": what, "judge": judge().reference_name.sha256, "v": 1, **key}
-    return cell(full, lambda: figures(draw()))
-
-
-def made(diffuser: Diffuser, **how: object) -> Draw:
-    return lambda count, seed: diffuser.generate(count, seed=seed, **how)  # type: ignore[arg-type]
 
 
 def linear(levels: int, sigma_max: float, name: str) -> Draw:
@@ -93,81 +76,93 @@ def linear(levels: int, sigma_max: float, name: str) -> Draw:
 
 
 def shipped() -> tuple[LoadedChain, LoadedChain]:
+    """The shipped chain in floats, and in codes."""
     return load_chain(NAME), load_chain(f"{NAME}-{BITS}bit")
 
 
+@dataclass(frozen=True)
+class Found:
+    """FD* of one shipped chain: as trained, at fine steps, and on each board."""
+
+    one: float
+    fine: float
+    boards: tuple[float, ...]
+
+
 def table() -> list[str]:
+    """The shipped chains with their controls, as lines of Markdown."""
     floats, codes = shipped()
-    shape, reference = floats.card.shape, judge().reference
-    lines = [
+    rows = Lines(judge(), row="oscillator chain")
+    in_floats = chain_rows(rows, floats, "float", AIM_FLOAT)
+    in_codes = chain_rows(rows, codes, f"{BITS} bit", AIM_CODED)
+    best = control_rows(rows, floats.card.shape)
+    near = copies(made(codes.diffuser), data().train_pictures, data().test_pictures)
+    return [
         "## A diffusion chain of equilibria",
         "",
         f"{codes.card.description}; {codes.card.program_bytes:,} bytes of program. Objective "
         f"{codes.card.objective}; {floats.card.training_s} + {codes.card.training_s} s on "
-        f"{floats.card.trained_on}, one seed. FD floor {reference.floors[-1]:.3f} ({reference.counts[-1]} "
-        f"test pictures), Gaussian {reference.gaussian:.3f}; features of {judge().classifier_name.name} "
-        f"({judge().classifier_name.sha256[:8]}).",
+        f"{floats.card.trained_on}, one seed. {judged_by(judge())}",
         "",
-        "| pictures | FD* | density | coverage | |",
-        "|---|---|---|---|---|",
-    ]
-
-    def row(what: str, draw: Callable[[], Draw], note: str = "", **key: object) -> dict[str, float]:
-        found = scored(what, draw, **key)
-        lines.append(line(what, found, note))
-        return found
-
-    found = {}
-    for loaded, name, aim in ((floats, "float", AIM_FLOAT), (codes, f"{BITS} bit", AIM_CODED)):
-        sha, chain = loaded.card.sha256, loaded.diffuser
-        one = row(name, lambda c=chain: made(c), f"reach {REACH:g}, aim {aim:g}", model=sha)
-        fine = row(f"{name}, {REFINED}x the steps", lambda c=chain: made(c, refine=REFINED), model=sha)
-        boards = [
-            row(
-                f"{name}, detuning {RESIDUAL.detuning:g}, board {board}",
-                lambda c=chain, b=board: made(c, errors=RESIDUAL, board=b),
-                model=sha,
-            )
-            for board in BOARDS
-        ]
-        row(f"{name}, couplings at 0", lambda c=chain: made(c.uncoupled()), "not trained so", model=sha)
-        found[name] = one, fine, boards
-    key = {"levels": shape.levels, "sigma_max": shape.sigma_max}
-    wiener = [
-        row(f"Wiener denoiser, {word}", lambda s=name: linear(shape.levels, shape.sigma_max, s), note, **key)
-        for name, word, note in (
-            ("ddim", "DDIM", "same starts, same levels"),
-            ("implicit-euler", "implicit Euler", "same starts, same levels, same scheme"),
-        )
-    ]
-    gaussian = PixelGaussian.of(data().train_pictures)
-    row("Gaussian of pixels", lambda: lambda c, s: gaussian.draw(c, np.random.default_rng(s)))
-
-    def centres() -> Draw:
-        found = PixelCentres.of(data().train_pictures)
-        return lambda count, seed: found.draw(count, np.random.default_rng(seed))
-
-    row(f"k-means, {KMEANS_CENTRES} centres", centres)
-    best = min(one["star"] for one in wiener)
-    float_worst = max(found["float"][0]["star"], found["float"][1]["star"])
-    coded_worst = max(board["star"] for board in found[f"{BITS} bit"][2])
-    near = copies(made(codes.diffuser), data().train_pictures, data().test_pictures)
-    lines += [
+        *rows.lines,
         "",
-        f"- Float {float_worst:.3f}: better than the better Wiener sampler ({best:.3f}) "
-        f"{verdict(float_worst < best)}; reach {REACH:g} {verdict(float_worst <= REACH)}; aim "
-        f"{AIM_FLOAT:g} {verdict(float_worst <= AIM_FLOAT)}.",
-        f"- {BITS} bits with residual detuning {RESIDUAL.detuning:g}, worst of {len(BOARDS)} boards "
-        f"{coded_worst:.3f}: better than the better Wiener sampler {verdict(coded_worst < best)}; reach "
-        f"{REACH:g} {verdict(coded_worst <= REACH)}; aim {AIM_CODED:g} {verdict(coded_worst <= AIM_CODED)}.",
-        f"- Nearest training picture: rms {near.made:.3f} from generated ones, {near.test:.3f} from test ones "
-        f"(medians); {near.nearer:.1%} of generated ones nearer than 99% of test ones are.",
+        *verdicts(in_floats, in_codes, best),
+        nearness(near),
         "- Mean square error of each level on test pictures, in x: "
         + ", ".join(f"{e:.4f}" for e in _level_errors(floats.diffuser))
         + " (a chain that was tuned as a whole is no longer a denoiser at every level).",
         "",
     ]
-    return lines
+
+
+def chain_rows(rows: Lines, loaded: LoadedChain, name: str, aim: float) -> Found:
+    """A shipped chain: as trained, at fine steps, on detuned boards, and with its couplings at 0."""
+    chain, sha = loaded.diffuser, loaded.card.sha256
+    one = rows.row(name, lambda: made(chain), f"reach {REACH:g}, aim {aim:g}", model=sha)
+    fine = rows.row(f"{name}, {REFINED}x the steps", lambda: made(chain, refine=REFINED), model=sha)
+    boards = [
+        rows.row(
+            f"{name}, detuning {RESIDUAL.detuning:g}, board {board}",
+            lambda board=board: made(chain, errors=RESIDUAL, board=board),
+            model=sha,
+        )
+        for board in BOARDS
+    ]
+    rows.row(f"{name}, couplings at 0", lambda: made(chain.uncoupled()), "not trained so", model=sha)
+    return Found(one["star"], fine["star"], tuple(board["star"] for board in boards))
+
+
+def control_rows(rows: Lines, shape: DiffuserShape) -> float:
+    """Wiener samplers from the same starts, and what makes pixels at once; FD* of the better sampler."""
+    stars = []
+    for name, word, note in (
+        ("ddim", "DDIM", "same starts, same levels"),
+        ("implicit-euler", "implicit Euler", "same starts, same levels, same scheme"),
+    ):
+        found = rows.row(
+            f"Wiener denoiser, {word}",
+            lambda name=name: linear(shape.levels, shape.sigma_max, name),
+            note,
+            levels=shape.levels,
+            sigma_max=shape.sigma_max,
+        )
+        stars.append(found["star"])
+    rows.row("Gaussian of pixels", lambda: gaussian_control(data()))
+    rows.row(f"k-means, {KMEANS_CENTRES} centres", lambda: centres_control(data()))
+    return min(stars)
+
+
+def verdicts(floats: Found, codes: Found, wiener: float) -> list[str]:
+    """The bars: floats at the worse of their steps, codes on the worst board."""
+    plain, worst = max(floats.one, floats.fine), max(codes.boards)
+    return [
+        f"- Float {plain:.3f}: better than the better Wiener sampler ({wiener:.3f}) "
+        f"{verdict(plain < wiener)}; reach {REACH:g} {verdict(plain <= REACH)}; aim "
+        f"{AIM_FLOAT:g} {verdict(plain <= AIM_FLOAT)}.",
+        f"- {BITS} bits with residual detuning {RESIDUAL.detuning:g}, worst of {len(BOARDS)} boards "
+        f"{worst:.3f}: better than the better Wiener sampler {verdict(worst < wiener)}; reach "
+        f"{REACH:g} {verdict(worst <= REACH)}; aim {AIM_CODED:g} {verdict(worst <= AIM_CODED)}.",
+    ]
 
 
 def _level_errors(chain: Diffuser) -> list[float]:
@@ -196,10 +191,10 @@ def variants() -> list[str]:
         linear_key = {"levels": shape.levels, "sigma_max": shape.sigma_max}
         control = [
             scored(
-                f"Wiener denoiser, {word}",
-                lambda s=shape, n=n: linear(s.levels, s.sigma_max, n),
-                **linear_key,
-            )["star"]  # type: ignore[misc]
+                judge(),
+                {"row": "oscillator chain", "what": f"Wiener denoiser, {word}", **linear_key},
+                lambda s=shape, n=n: linear(s.levels, s.sigma_max, n),  # type: ignore[misc]
+            )["star"]
             for n, word in (("ddim", "DDIM"), ("implicit-euler", "implicit Euler"))
         ]
         lines.append(
@@ -215,17 +210,18 @@ def variants() -> list[str]:
 
 
 def trained(shape: DiffuserShape) -> dict[str, float]:
+    """A chain of that shape at the small budget: FD* after its pairs, after tuning, and on a detuned board."""
     began = time.process_time()
     model = TrainableDiffuser(8, shape)
     fit_levels(model, data().train_pictures, BUDGET)
-    paired = figures(made(model.finished()))
+    paired = figures(judge(), made(model.finished()))
     tune_chain(model, data().train_pictures, BUDGET, BUDGET.tuning)
     took = time.process_time() - began
     chain = model.finished()
     return {
         "paired": paired["star"],
-        "tuned": figures(made(chain))["star"],
-        "detuned": figures(made(chain, errors=RESIDUAL))["star"],
+        "tuned": figures(judge(), made(chain))["star"],
+        "detuned": figures(judge(), made(chain, errors=RESIDUAL))["star"],
         "cpu_s": took,
     }
 
@@ -251,6 +247,7 @@ def gradients() -> list[str]:
 
 
 def compared(chain: Diffuser, duration: float) -> dict[str, float]:
+    """The two gradients of one level that settles for `duration` units: their angle, and CPU time of each."""
     level = min(8, chain.shape.levels - 1)
     shape = chain.shape.model_copy(update={"duration": duration, "steps": round(6.4 * duration)})
     model = TrainableDiffuser(chain.side, shape)
@@ -274,8 +271,6 @@ def compared(chain: Diffuser, duration: float) -> dict[str, float]:
 
 def grid(folder: Path) -> None:
     """A PNG of real pictures and of both chains' and the linear sampler's, 100 each."""
-    import matplotlib.pyplot as plt
-
     floats, codes = shipped()
     shape = codes.card.shape
     shown = {
@@ -284,14 +279,7 @@ def grid(folder: Path) -> None:
         f"{BITS} bit, detuning {RESIDUAL.detuning:g}": codes.diffuser.generate(100, errors=RESIDUAL),
         "Wiener, DDIM": linear(shape.levels, shape.sigma_max, "ddim")(100, 0),
     }
-    figure, axes = plt.subplots(1, len(shown), figsize=(8 * len(shown), 8.4))
-    for axis, (title, pictures) in zip(axes, shown.items(), strict=True):
-        axis.imshow(sheet(pictures), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(title)
-        axis.axis("off")
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "chain.png", dpi=60, bbox_inches="tight")
-    plt.close(figure)
+    save_grids(shown, folder / "chain.png", dpi=60)
 
 
 if __name__ == "__main__":

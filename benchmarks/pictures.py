@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from common import CACHE, cell, open_named
 from numpy.typing import NDArray
+from sheet import Sheet, verdict
 
 from labctl.models.checkpoint import load_checkpoint, zoo_folder
 from labctl.models.classifier import load_classifier
@@ -28,6 +29,8 @@ from labctl.models.recipe import shipped_recipes
 from labctl.rig import Rig
 from labctl.sampling import HostMachine, LoopMachine, Sampler, compile_program, scheme, sigmas, start_noise
 
+Say, Draw = Callable[[str], None], Callable[[list[str], list[list[str]]], None]
+Verdict = Callable[[bool], str]
 FloatArray, IntArray = NDArray[np.float64], NDArray[np.int64]
 SAMPLES, LOOP_SAMPLES, STEPS, SEEDS = 10_000, 5000, 8, (1, 2, 3)
 SIGMA_MAX, SIGMA_MIN = 10.0, 0.06
@@ -54,6 +57,7 @@ def sampled(name: str, kind: str, steps: int, schedule: str) -> dict[str, float]
     key |= {"schedule": schedule, "n": LOOP_SAMPLES, "v": 1}
 
     def work() -> dict[str, float]:
+        """The sampler on the net in float64, its pictures judged."""
         net, pictures = load_checkpoint(name).network, picture_set(name)
         ids = np.arange(LOOP_SAMPLES)
         labels = ids * net.n_classes // LOOP_SAMPLES
@@ -102,6 +106,7 @@ def scored(name: str, where: str, seed: int, count: int) -> dict[str, float]:
     key |= {"seed": seed, "n": count, "v": 1}
 
     def work() -> dict[str, float]:
+        """Pictures of that sampler, judged."""
         pictures = picture_set(name)
         latents, labels = drawn(name, where, seed, count)
         shown = pictures.decode(latents)
@@ -126,6 +131,7 @@ def nearest(name: str) -> dict[str, float] | None:
     key = {"row": "nearest", "net": load_checkpoint(name).card.sha256, "n": COPIES, "v": 1}
 
     def work() -> dict[str, float]:
+        """Distances of made, test and decoded test pictures."""
         train = load(pictures.name, "train")[0].astype(np.float32) / 255
         test = load(pictures.name, "test")[0][:COPIES].astype(np.float32) / 255
         made = pictures.decode(drawn(name, "ode", 1, SAMPLES)[0][:: SAMPLES // COPIES])
@@ -147,6 +153,8 @@ def witness(name: str, critic: str) -> dict[str, float] | None:
     key = {"row": "witness", "net": load_checkpoint(name).card.sha256, "critic": card["sha256"], "v": 1}
 
     def work() -> dict[str, float]:
+        """Both in the other net's features."""
+
         def moments(shown: Any) -> FeatureMoments:
             return FeatureMoments.of(other.features(shown))
 
@@ -165,13 +173,9 @@ def witness(name: str, critic: str) -> dict[str, float] | None:
     return cell(key, work)
 
 
-def table(
-    say: Callable[[str], None],
-    draw: Callable[[list[str], list[list[str]]], None],
-    verdict: Callable[[bool], str],
-) -> None:
+def table(say: Say, draw: Draw, verdict: Verdict) -> None:
     """The pictures' rows of the page, set by set."""
-    for name, (ode_bar, coder_bar, agreement_bar) in BARS.items():
+    for name in BARS:
         say(f"## Pictures: {picture_set(name).name}, {len(SEEDS)} seeds")
         say("")
         say(
@@ -179,49 +183,11 @@ def table(
             "term in those features; where the data set is here, another net's features stand beside."
         )
         say("")
-        card = load_checkpoint(name).card
-        reference = _card(f"{name}_reference")
-        ode = [scored(name, "ode", s, SAMPLES) for s in SEEDS]
-        star, coder = _mean(ode, "star"), reference["frechet_star_reconstructions"]
-        agreed = _mean(ode, "agreement")
-        draw(
-            ["figure", "value", "seeds", "bar"],
-            [
-                ["FD* of the net's ODE", f"{star:.3f}", _range(ode, "star"),
-                 f"<= {ode_bar}: {verdict(star <= ode_bar)}"],
-                ["FD* of the autoencoder alone", f"{coder:.4f}", "",
-                 f"<= {coder_bar}: {verdict(coder <= coder_bar)}"],
-                ["class agreement of the ODE", f"{agreed:.3f}", _range(ode, "agreement"),
-                 f">= {agreement_bar}: {verdict(agreed >= agreement_bar)}"],
-                ["class agreement, reconstructions", f"{card.metrics['class_agreement_reconstructions']:.3f}",
-                 "", ""],
-                ["density", f"{_mean(ode, 'density'):.2f}", _range(ode, "density"), ""],
-                ["coverage", f"{_mean(ode, 'coverage'):.3f}", _range(ode, "coverage"), ""],
-                *_sequence_rows(name),
-                *_control_row(name),
-                *_data_rows(name),
-            ],
-        )  # fmt: skip
+        draw(["figure", "value", "seeds", "bar"], _quality_rows(name, verdict))
         say("")
         say(f"Loop, implicit midpoint N = {STEPS}, n = {LOOP_SAMPLES:,}; path error to the same net's ODE")
         say("")
-        ideal = [scored(name, "optical-ideal", s, LOOP_SAMPLES) for s in SEEDS]
-        noisy = [scored(f"{name}-4bit", "optical-twin", s, LOOP_SAMPLES) for s in SEEDS]
-        drop = _mean(ideal, "agreement") - _mean(noisy, "agreement")
-        ratio = _mean(noisy, "star") / _mean(ideal, "star")
-        rows = [
-            [label, *(f"{_mean(cells, key):.3f}" for key in ("agreement", "star", "path"))]
-            for label, cells in (("ideal loop", ideal), ("noisy 4-bit loop", noisy))
-        ]
-        rows.append(
-            [
-                "bars",
-                f"drop {drop:+.3f} <= {AGREEMENT_DROP}: {verdict(drop <= AGREEMENT_DROP)}",
-                f"ratio {ratio:.2f} <= {FRECHET_RATIO}: {verdict(ratio <= FRECHET_RATIO)}",
-                "",
-            ]
-        )
-        draw(["where", "class agreement", "FD*", "path error"], rows)
+        draw(["where", "class agreement", "FD*", "path error"], _loop_rows(name, verdict))
         say("")
         say(
             f"Steps: the float net, one seed, n = {LOOP_SAMPLES:,}, same final denoise; each its best schedule."
@@ -233,19 +199,66 @@ def table(
             "trips and time: the machine's, a settle or an evaluation is 745 trips and 14.9 us at the adm profile."
         )
         say("")
-        rows = []
-        for kind, steps in STEPS_COMPARED:
-            tried = {k: sampled(name, kind, steps, k) for k in STEPS_SCHEDULES}
-            best = min(tried, key=lambda k: tried[k]["path"])
-            one, settles = tried[best], steps + 1
-            rows.append(
-                [kind, str(steps), best, f"{one['path']:.3f}", f"{one['star']:.3f}", f"{one['agreement']:.3f}",
-                 f"{one['nfe']:.0f}", f"{settles * 745:,}", f"{settles * 14.9:.0f} us"]
-            )  # fmt: skip
         draw(
-            ["scheme", "N", "schedule", "path error", "FD*", "class agreement", "NFE", "trips", "time"], rows
+            ["scheme", "N", "schedule", "path error", "FD*", "class agreement", "NFE", "trips", "time"],
+            _steps_rows(name),
         )
         say("")
+
+
+def _quality_rows(name: str, verdict: Verdict) -> list[list[str]]:
+    """The nets alone against their bars, and what stands beside."""
+    ode_bar, coder_bar, agreement_bar = BARS[name]
+    card = load_checkpoint(name).card
+    ode = [scored(name, "ode", s, SAMPLES) for s in SEEDS]
+    star, coder = _mean(ode, "star"), _card(f"{name}_reference")["frechet_star_reconstructions"]
+    agreed = _mean(ode, "agreement")
+    return [
+        ["FD* of the net's ODE", f"{star:.3f}", _range(ode, "star"),
+         f"<= {ode_bar}: {verdict(star <= ode_bar)}"],
+        ["FD* of the autoencoder alone", f"{coder:.4f}", "", f"<= {coder_bar}: {verdict(coder <= coder_bar)}"],
+        ["class agreement of the ODE", f"{agreed:.3f}", _range(ode, "agreement"),
+         f">= {agreement_bar}: {verdict(agreed >= agreement_bar)}"],
+        ["class agreement, reconstructions", f"{card.metrics['class_agreement_reconstructions']:.3f}", "", ""],
+        ["density", f"{_mean(ode, 'density'):.2f}", _range(ode, "density"), ""],
+        ["coverage", f"{_mean(ode, 'coverage'):.3f}", _range(ode, "coverage"), ""],
+        *_sequence_rows(name),
+        *_control_row(name),
+        *_data_rows(name),
+    ]  # fmt: skip
+
+
+def _loop_rows(name: str, verdict: Verdict) -> list[list[str]]:
+    """The ideal loop, the noisy 4-bit one, and how far apart they may be."""
+    ideal = [scored(name, "optical-ideal", s, LOOP_SAMPLES) for s in SEEDS]
+    noisy = [scored(f"{name}-4bit", "optical-twin", s, LOOP_SAMPLES) for s in SEEDS]
+    drop = _mean(ideal, "agreement") - _mean(noisy, "agreement")
+    ratio = _mean(noisy, "star") / _mean(ideal, "star")
+    rows = [
+        [label, *(f"{_mean(cells, key):.3f}" for key in ("agreement", "star", "path"))]
+        for label, cells in (("ideal loop", ideal), ("noisy 4-bit loop", noisy))
+    ]
+    bars = [
+        "bars",
+        f"drop {drop:+.3f} <= {AGREEMENT_DROP}: {verdict(drop <= AGREEMENT_DROP)}",
+        f"ratio {ratio:.2f} <= {FRECHET_RATIO}: {verdict(ratio <= FRECHET_RATIO)}",
+        "",
+    ]
+    return [*rows, bars]
+
+
+def _steps_rows(name: str) -> list[list[str]]:
+    """Samplers on the bare net, each at the schedule of its least path error."""
+    rows = []
+    for kind, steps in STEPS_COMPARED:
+        tried = {k: sampled(name, kind, steps, k) for k in STEPS_SCHEDULES}
+        best = min(tried, key=lambda k: tried[k]["path"])
+        one, settles = tried[best], steps + 1
+        rows.append(
+            [kind, str(steps), best, f"{one['path']:.3f}", f"{one['star']:.3f}", f"{one['agreement']:.3f}",
+             f"{one['nfe']:.0f}", f"{settles * 745:,}", f"{settles * 14.9:.0f} us"]
+        )  # fmt: skip
+    return rows
 
 
 def _sequence_rows(name: str) -> list[list[str]]:
@@ -311,11 +324,8 @@ def _range(cells: list[dict[str, float]], key: str) -> str:
 
 
 def _alone() -> None:
-    def draw(heads: list[str], rows: list[list[str]]) -> None:
-        for row in [heads, ["---"] * len(heads), *rows]:
-            print("| " + " | ".join(row) + " |")
-
-    table(print, draw, lambda met: "met" if met else "NOT MET")
+    sheet = Sheet()
+    table(sheet.say, sheet.rows, verdict)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ def gates(name: str, profile: str, seed_index: int, steps: int, schedule: str = 
         key["schedule"] = schedule
 
     def work() -> dict[str, float]:
+        """The 4-bit chain on the noise-free twin, settle times of every sample audited."""
         net = networks(name)[1][seed_index]
         how = sampler_of("implicit-midpoint", schedule, steps)
         seen = []

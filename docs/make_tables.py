@@ -303,12 +303,9 @@ def oscillators() -> str:
     from labctl.models.checkpoint import shipped_cards
     from labctl.models.oscillators.checkpoint import KIND, load_generator
 
-    rows = [
-        _of_oscillators(card, f"{card.shape.segments}", f"{card.metrics['frechet_star_8x_steps']:.3f}")
-        for card in (load_generator(name).card for name in shipped_cards(KIND))
-    ]
-    head = ("generator", "pixels", "segments", "codes", "objective", "figures", "training", "sha256")
-    return markdown(head, rows)
+    cards = [load_generator(name).card for name in shipped_cards(KIND)]
+    parts = [card.shape.segments for card in cards]
+    return _of_oscillators("generator", cards, "segments", parts, beside="frechet_star_8x_steps")
 
 
 def chains() -> str:
@@ -316,25 +313,27 @@ def chains() -> str:
     from labctl.models.checkpoint import shipped_cards
     from labctl.models.oscillators.chain_checkpoint import CHAIN_KIND, load_chain
 
+    cards = [load_chain(name).card for name in shipped_cards(CHAIN_KIND)]
+    parts = [card.shape.levels for card in cards]
+    return _of_oscillators("chain", cards, "levels", parts, beside="frechet_star_detuned")
+
+
+def _of_oscillators(what: str, cards: Sequence[Any], word: str, parts: Sequence[int], *, beside: str) -> str:
+    """Models by their cards, each of so many parts (called `word`); `beside`: the metric in brackets."""
     rows = [
-        _of_oscillators(card, f"{card.shape.levels}", f"{card.metrics['frechet_star_detuned']:.3f}")
-        for card in (load_chain(name).card for name in shipped_cards(CHAIN_KIND))
+        (
+            f"`{card.name}`",
+            f"{card.side} × {card.side}",
+            str(count),
+            "float" if card.program_bytes is None else f"{card.bits} bit, {card.program_bytes:,} bytes",
+            card.objective,
+            f"FD* {card.metrics['frechet_star']:.3f} ({card.metrics[beside]:.3f})",
+            _trained(card.model_dump()),
+            f"`{card.sha256[:12]}`",
+        )
+        for card, count in zip(cards, parts, strict=True)
     ]
-    head = ("chain", "pixels", "levels", "codes", "objective", "figures", "training", "sha256")
-    return markdown(head, rows)
-
-
-def _of_oscillators(card: Any, parts: str, beside: str) -> tuple[str, ...]:
-    return (
-        f"`{card.name}`",
-        f"{card.side} × {card.side}",
-        parts,
-        "float" if card.program_bytes is None else f"{card.bits} bit, {card.program_bytes:,} bytes",
-        card.objective,
-        f"FD* {card.metrics['frechet_star']:.3f} ({beside})",
-        _trained(card.model_dump()),
-        f"`{card.sha256[:12]}`",
-    )
+    return markdown((what, "pixels", word, "codes", "objective", "figures", "training", "sha256"), rows)
 
 
 def picture_nets() -> str:

@@ -76,6 +76,7 @@ class WaveformWorld:
         )
 
     def unplug(self) -> None:
+        """Take the board away, as a pulled plug would."""
         self.present = False
 
 

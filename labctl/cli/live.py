@@ -76,7 +76,7 @@ class Lines(Silent):
         super().settled(report)
         row, left = self.rows[report.panel], self.seconds_left
         at = f"{report.index + 1}/{report.of}"
-        what = f"segment {at}"
+        what = f"{report.kind} {at}"
         if math.isfinite(report.sigma):
             slowest = settle_us(report.settle_p95_us)
             what = f"settle {at}, {report.kind} at sigma {report.sigma:.3g}, p95 {slowest}"

@@ -136,7 +136,7 @@ def _diffusion_facts(diffusion: Diffusion, rig: Rig) -> Facts:
     us = diffusion.duration * spec.unit_us
     sets = "all levels share" if program.segments == 1 else f"{program.segments} segments, one a level"
     return [
-        ("model", f"{diffusion.loaded.card.name}: {program.topology.summary}"),
+        ("model", f"{diffusion.model.name}: {program.topology.summary}"),
         (
             "couplings",
             f"{program.topology.n_edges:,} directed at {program.bits} bits, {sets}, "
@@ -167,7 +167,7 @@ def _generation_facts(generation: Generation, rig: Rig) -> Facts:
     units = ", ".join(f"{d:g}" for d in program.duration)
     us = float(program.duration.sum()) * spec.unit_us
     return [
-        ("model", f"{generation.coded.note}; {topology.summary}"),
+        ("model", f"{generation.note}; {topology.summary}"),
         (
             "couplings",
             f"{topology.n_edges:,} directed at {program.bits} bits in {program.segments} segments, "

@@ -21,6 +21,7 @@ from labctl.devices import (
     joined_phases,
 )
 from labctl.engines.ledgers import CODE_BYTES
+from labctl.engines.queues import queues_of
 from labctl.engines.result import Ledger
 from labctl.programs import OscillatorProgram, board_image, injection_codes
 
@@ -132,10 +133,8 @@ class OscillatorEngine:
             start_phase=None if start_rad is None else spec.start_codes(start_rad),
         )
         times_us = None if read_at is None else [float(t) * spec.unit_us for t in read_at]
-        parts = [
-            self.board.run(_part(codes, slice(first, first + spec.max_queue)), read_at_us=times_us)
-            for first in range(0, max(len(ids), 1), spec.max_queue)
-        ]
+        queues = queues_of(max(len(ids), 1), spec.max_queue)
+        parts = [self.board.run(_part(codes, queue), read_at_us=times_us) for queue in queues]
         phases = joined_phases(parts)
         outcome = np.where(phases.locked, Outcome.TIME_ELAPSED, Outcome.DIVERGED).astype(np.uint8)
         ledger = self._ledger(codes, phases, len(parts))

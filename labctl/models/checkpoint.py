@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
+from labctl.config_files import first_problem
 from labctl.devices.errors import CheckpointError, ProgramError
 from labctl.models.network import RowTableNetwork
 from labctl.programs.codes import CodedMatrix
@@ -35,6 +36,7 @@ SUFFIX = ".safetensors"
 NETWORK_KIND: Final = "row-table-network"
 
 Tensors = dict[str, NDArray[Any]]
+Card = TypeVar("Card", bound=BaseModel)
 
 
 class _Record(BaseModel):
@@ -148,16 +150,7 @@ def load_checkpoint(name_or_path: Path | str) -> Checkpoint:
     Raises CheckpointError for an unknown name, a missing or malformed file or card, a wrong hash, and
     tensors that are missing, superfluous, of wrong shape or not finite.
     """
-    path = find_checkpoint(name_or_path)
-    tensors, content = read_tensors(path)
-    if content.get("kind") != NETWORK_KIND:
-        raise CheckpointError(f"{path}: the card's kind is {content.get('kind')!r}, wanted {NETWORK_KIND!r}")
-    try:
-        card = ModelCard.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{card_path(path)}: field {where}: {first['msg']}") from error
+    path, tensors, card = opened(name_or_path, NETWORK_KIND, ModelCard)
     return Checkpoint(_rebuild(path, tensors, card), card, path)
 
 
@@ -251,6 +244,31 @@ def read_tensors(path: Path | str) -> tuple[Tensors, dict[str, Any]]:
         raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
 
 
+def opened(name_or_path: Path | str, kind: str, form: type[Card]) -> tuple[Path, Tensors, Card]:
+    """File, tensors and card of a checkpoint of one kind; CheckpointError for another or a malformed card."""
+    path = find_checkpoint(name_or_path)
+    tensors, content = read_tensors(path)
+    if content.get("kind") != kind:
+        raise CheckpointError(f"{path}: the card's kind is {content.get('kind')!r}, wanted {kind!r}")
+    try:
+        return path, tensors, form.model_validate(content)
+    except ValidationError as error:
+        raise CheckpointError(str(first_problem(error, str(card_path(path)), form))) from None
+
+
+def take(path: Path, tensors: Tensors, name: str) -> NDArray[Any]:
+    """A tensor taken out of a file; CheckpointError where it is missing."""
+    if name not in tensors:
+        raise CheckpointError(f"{path}: tensor {name} is missing")
+    return tensors.pop(name)
+
+
+def none_left(path: Path, tensors: Tensors) -> None:
+    """CheckpointError where a file holds more than was taken out of it."""
+    if tensors:
+        raise CheckpointError(f"{path}: tensors the card does not account for: {', '.join(sorted(tensors))}")
+
+
 def _read_card(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -274,7 +292,7 @@ def _rebuild(path: Path, tensors: Tensors, card: ModelCard) -> RowTableNetwork:
             coded = [
                 [
                     CodedMatrix(
-                        _take(path, tensors, f"codes_{i}"), _take(path, tensors, f"scale_{i}"), card.bits
+                        take(path, tensors, f"codes_{i}"), take(path, tensors, f"scale_{i}"), card.bits
                     )
                     for i in layers
                 ]
@@ -292,20 +310,13 @@ def _rebuild(path: Path, tensors: Tensors, card: ModelCard) -> RowTableNetwork:
     state: dict[str, torch.Tensor] = {}
     for name, wanted in network.state_dict().items():
         stored = name.replace("raw_", "weights_")
-        value = torch.as_tensor(_take(path, tensors, stored).astype(np.float32))[None]
+        value = torch.as_tensor(take(path, tensors, stored).astype(np.float32))[None]
         if value.shape != wanted.shape:
             raise CheckpointError(
                 f"{path}: tensor {stored} has shape {tuple(value.shape[1:])}, "
                 f"the card's sizes {list(card.sizes)} want {tuple(wanted.shape[1:])}"
             )
         state[name] = value
-    if tensors:
-        raise CheckpointError(f"{path}: tensors the card does not account for: {', '.join(sorted(tensors))}")
+    none_left(path, tensors)
     network.load_state_dict(state)
     return network
-
-
-def _take(path: Path, tensors: Tensors, name: str) -> NDArray[Any]:
-    if name not in tensors:
-        raise CheckpointError(f"{path}: tensor {name} is missing")
-    return tensors.pop(name)

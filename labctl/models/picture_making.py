@@ -29,6 +29,7 @@ from labctl.models.picture_recipes import (
     ClassifierRecipe,
     ControlsRecipe,
     DenoiserRecipe,
+    JudgedRecipe,
     OscillatorRecipe,
     PictureRecipe,
     ReferenceRecipe,
@@ -68,7 +69,7 @@ def train_pictures(
     names = [recipe.name]
     if isinstance(recipe, DenoiserRecipe):
         names = coded_names(recipe.name, recipe.quantise.bits)
-    if isinstance(recipe, OscillatorRecipe | ChainRecipe):
+    if isinstance(recipe, JudgedRecipe):
         names = coded_names(recipe.name, recipe.coded.bits)
     if isinstance(recipe, OscillatorRecipe) and recipe.start:
         names = names[1:]

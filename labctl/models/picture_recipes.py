@@ -20,6 +20,7 @@ from labctl.models.classifier import ClassifierSettings
 from labctl.models.making import QuantiseSection
 from labctl.models.oscillators.settings import (
     CodedTraining,
+    Descent,
     DiffuserShape,
     DiffuserTraining,
     GeneratorTraining,
@@ -92,21 +93,30 @@ class DenoiserRecipe(_Recipe):
     quantise: QuantiseSection = QuantiseSection()
 
 
-class OscillatorRecipe(SizedRecipe):
+class JudgedRecipe(SizedRecipe):
+    """A recipe of something made of oscillators: floats, and coded versions of them.
+
+    `why` says on the card why the objective was chosen; `classifier` and `reference` judge what comes out.
+    """
+
+    why: str = ""
+    classifier: str
+    reference: str
+    train: Descent
+    coded: CodedTraining = CodedTraining()
+
+
+class OscillatorRecipe(JudgedRecipe):
     """`labctl train digits8_oscillators`: a generator of coupled oscillators, one a pixel.
 
-    `why` says on the card why the objective was chosen; `classifier` and `reference` judge it. `start`: a
+    `start`: a
     float generator, by name or path, of the same shape and data: only codes are trained, from its parameters.
     """
 
     kind: Literal["oscillator-generator"]
     start: str = ""
-    why: str = ""
-    classifier: str
-    reference: str
     shape: OscillatorShape = OscillatorShape()
     train: GeneratorTraining = GeneratorTraining()
-    coded: CodedTraining = CodedTraining()
 
 
 class ControlsRecipe(SizedRecipe):
@@ -119,19 +129,12 @@ class ControlsRecipe(SizedRecipe):
     generator: str
 
 
-class ChainRecipe(SizedRecipe):
-    """`labctl train digits8_chain`: a diffusion chain whose steps are equilibria of oscillators.
-
-    `why`, `classifier` and `reference` as of a generator.
-    """
+class ChainRecipe(JudgedRecipe):
+    """`labctl train digits8_chain`: a diffusion chain whose steps are equilibria of oscillators."""
 
     kind: Literal["oscillator-chain"]
-    why: str = ""
-    classifier: str
-    reference: str
     shape: DiffuserShape = DiffuserShape()
     train: DiffuserTraining = DiffuserTraining()
-    coded: CodedTraining = CodedTraining()
 
 
 PictureRecipe = (

@@ -51,6 +51,11 @@ class PictureScores:
     coverage: float
     n: int
 
+    def metrics(self) -> dict[str, float]:
+        """The scores by name; FD* is left out where it is nan."""
+        star = {"frechet_star": self.frechet_star} if np.isfinite(self.frechet_star) else {}
+        return {**star, "density": self.density, "coverage": self.coverage}
+
 
 @dataclass(frozen=True, eq=False)
 class PictureReference:

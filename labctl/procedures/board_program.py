@@ -12,8 +12,9 @@ from labctl.config_files import nearest
 from labctl.devices import BoardSpec, ConfigError, DataError, ProgramError, Scalar
 from labctl.energy import OscillatorWork, oscillator_account, shipped_constants
 from labctl.engines import OscillatorEngine
-from labctl.models.oscillators.checkpoint import OscillatorCard
-from labctl.models.picture_data import picture_data
+from labctl.models.oscillators.checkpoint import OscillatorCard, check_data
+from labctl.models.oscillators.scoring import PictureJudge
+from labctl.models.picture_data import PictureData, picture_data
 from labctl.procedures.records import as_bytes
 from labctl.programs import OscillatorProgram
 from labctl.rig import Rig
@@ -40,6 +41,25 @@ def check_wiring(model: str, program: OscillatorProgram, rig: Rig) -> None:
             f"{model} is wired as {wired.summary}; rig {rig.name} is {board.summary}; allowed: a rig of the "
             "model's topology"
         )
+
+
+def check_bits(card: OscillatorCard, bits: int, otherwise: str = "") -> None:
+    """ConfigError where a model has couplings of other bits, or floats; `otherwise` what else would do."""
+    if card.bits != bits:
+        has = f"{card.bits} bits" if card.bits else "floats"
+        raise ConfigError(
+            f"bits is {bits}, but {card.name} has couplings of {has}; allowed: what it was trained for"
+            f"{otherwise}"
+        )
+
+
+def judge_of(card: OscillatorCard) -> PictureJudge:
+    """The nets that judged a model. CheckpointError where nets of those names are others now, ConfigError
+    where they were trained on other data than its card names.
+    """
+    judge = PictureJudge.named_by(card)
+    check_data(card, judge.data, judge.classifier.side)
+    return judge
 
 
 def image_energy(
@@ -78,11 +98,18 @@ def image_energy(
     }
 
 
+def data_of(card: OscillatorCard) -> PictureData | None:
+    """The pictures that a model was trained on; None where the set is not at hand."""
+    try:
+        return picture_data(str(card.dataset["name"]), card.side)
+    except DataError:
+        return None
+
+
 def real_pictures(card: OscillatorCard) -> tuple[NDArray[np.uint8] | None, NDArray[np.int64] | None]:
     """Real pictures to show beside, class by class, with labels; none where the set is not at hand."""
-    try:
-        data = picture_data(str(card.dataset["name"]), card.side)
-    except DataError:
+    data = data_of(card)
+    if data is None:
         return None, None
     rows = [np.flatnonzero(data.test_labels == k)[:REAL_SHOWN] for k in range(len(data.classes))]
     chosen = np.concatenate(rows)

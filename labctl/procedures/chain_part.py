@@ -20,7 +20,7 @@ from labctl.procedures.drawn import judge_pictures
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import Chain, check_state_noise, expected_us, run_sampler
 from labctl.procedures.records import as_bytes, chain_panel, step_record
-from labctl.procedures.watching import PanelResult, SettleReport, Watcher
+from labctl.procedures.watching import PanelResult, SettleReport, Watcher, counted
 from labctl.rig import Rig
 from labctl.runlog import PanelPlan, PanelWriter
 from labctl.sampling import SettleSeen, StepSeen
@@ -182,7 +182,6 @@ def _run(chain: Chain, rig: Rig, log: PanelWriter, noise: float, watcher: Watche
 def settle_report(chain: Chain, seen: SettleSeen) -> SettleReport:
     """What a watcher is told of one settle."""
     result: FixedPointResult = seen.result
-    counts = np.bincount(result.outcome, minlength=len(Outcome))
     times = np.where(np.isnan(result.settle_time_us), np.inf, result.settle_time_us)
     return SettleReport(
         panel=chain.name,
@@ -191,7 +190,7 @@ def settle_report(chain: Chain, seen: SettleSeen) -> SettleReport:
         kind=seen.segment.kind,
         sigma=seen.segment.sigma,
         samples=len(result.outcome),
-        outcomes={Outcome(i).name: int(c) for i, c in enumerate(counts) if c},
+        outcomes=counted(result.outcome),
         settle_p95_us=float(np.quantile(times, 0.95, method="higher")) if len(times) else float("nan"),
         unsettled_share=float(np.isinf(times).mean()) if len(times) else float("nan"),
         device_us=result.ledger.device_us,

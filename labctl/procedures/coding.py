@@ -8,7 +8,7 @@ from labctl.devices import Coercion, ConfigError
 from labctl.models.checkpoint import shipped_cards
 from labctl.models.oscillators.checkpoint import KIND, GeneratorCard, LoadedGenerator, load_generator
 from labctl.models.oscillators.generator import program_of, rounded_program
-from labctl.procedures.board_program import check_known
+from labctl.procedures.board_program import check_bits, check_known
 from labctl.procedures.recipe import GenerateRecipe
 from labctl.programs import OscillatorProgram
 
@@ -35,12 +35,7 @@ def coded_generator(recipe: GenerateRecipe) -> CodedGenerator:
     coded = f"{name}-{recipe.bits}bit"
     loaded = _loaded(coded if coded in zoo else name, zoo)
     card = loaded.card
-    if card.bits != recipe.bits:
-        has = f"{card.bits} bits" if card.bits else "floats"
-        raise ConfigError(
-            f"bits is {recipe.bits}, but {card.name} has couplings of {has}; allowed: what it was trained "
-            'for, or coding "rounded" for a model of floats'
-        )
+    check_bits(card, recipe.bits, ', or coding "rounded" for a model of floats')
     if recipe.segments and card.shape.segments != recipe.segments:
         raise ConfigError(
             f"segments is {recipe.segments}, but {card.name} has {card.shape.segments}; allowed: 0, or "

@@ -3,77 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.devices import Coercion, ConfigError, DataError, Outcome, ProgramError, Scalar
+from labctl.devices import ProgramError, Scalar
 from labctl.engines import OscillatorEngine, OscillatorResult
 from labctl.models.checkpoint import shipped_cards
+from labctl.models.oscillators.board_law import edges_of, law_of
 from labctl.models.oscillators.chain_checkpoint import CHAIN_KIND, LoadedChain, load_chain
-from labctl.models.oscillators.checkpoint import check_data
-from labctl.models.oscillators.diffuser import HostSettler, chain_program_of, signed, unsigned
-from labctl.models.oscillators.generator import edges_of, law_of
-from labctl.models.oscillators.scoring import PictureJudge
-from labctl.models.picture_data import picture_data
+from labctl.models.oscillators.diffuser import Diffuser, HostSettler, chain_program_of, signed, unsigned
 from labctl.physics.oscillators import OscillatorLaw, Rest, rest_of
-from labctl.procedures.board_program import (
-    check_known,
-    check_wiring,
-    image_energy,
-    program_record,
-    real_pictures,
-)
+from labctl.procedures.board_part import SHOWN, BoardPart, step_ledger
+from labctl.procedures.board_program import check_bits, check_known, check_wiring, data_of, judge_of
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.plan import check_law, check_simulated
 from labctl.procedures.recipe import DiffuseRecipe, Protocol
-from labctl.procedures.records import as_bytes, scalars_of
-from labctl.procedures.watching import PanelResult, SettleReport, Watcher
-from labctl.programs import OscillatorProgram, board_image
+from labctl.procedures.watching import PanelResult, Watcher
 from labctl.rig import Rig
-from labctl.runlog import DeviceTime, PanelPlan, PanelWriter, StepLedger, StepRecord
+from labctl.runlog import PanelPlan, PanelWriter, StepRecord
 from labctl.sampling import AnchoredChain, EquilibriumMachine, RestSeen, Sampler, StepSeen, scheme
 from labctl.sampling.gaussian import WienerMachine
 
 FloatArray = NDArray[np.float64]
 SETTLE = "equilibrium"  # the kind of each step
-SHOWN = 10  # samples whose pictures are kept for each level
 _CHUNK = 1000  # samples whose Hessians are looked at together
 
 
-@dataclass(frozen=True, eq=False)
-class Diffusion:
-    """See `labctl.procedures.parts.Part`: one chain, run level by level for a batch of samples."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Diffusion(BoardPart):
+    """One chain, run level by level for a batch of samples."""
 
-    name: str
-    title: str
     recipe: DiffuseRecipe
-    loaded: LoadedChain
-    program: OscillatorProgram
-    judge: PictureJudge
-    row: float | None = None
-    series: str = ""
-    at_once: bool = False
+    diffuser: Diffuser
 
     @property
     def chain(self) -> AnchoredChain:
         """Levels and anchors."""
-        return self.loaded.diffuser.chain
-
-    @property
-    def n_samples(self) -> int:
-        """Pictures that it makes."""
-        return self.recipe.samples
-
-    @property
-    def d(self) -> int:
-        """Pixels of a picture."""
-        return len(self.program.visible)
+        return self.diffuser.chain
 
     @property
     def settles(self) -> int:
@@ -85,36 +55,10 @@ class Diffusion:
         """What is reported."""
         return "settles"
 
-    @property
-    def n_classes(self) -> int:
-        """A chain is not told a class."""
-        return 0
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """None: see `n_classes`."""
-        return ()
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """The chain's card."""
-        return dict(self.loaded.card.model_dump(mode="json"))
-
     @cached_property
     def duration(self) -> float:
         """Evolution of a sample through all levels, units."""
         return float(self.program.duration[self.chain.segments].sum())
-
-    def ready(self, rig: Rig) -> Self:
-        """Load it; raises what the board cannot hold."""
-        self._load(rig)
-        return self
-
-    def _load(self, rig: Rig) -> OscillatorEngine:
-        if rig.world is not None:
-            rig.set_noise_scale(self.recipe.noise_scale)
-        rig.oscillators.load(self.program, beyond_averaging=self.recipe.beyond_averaging)
-        return rig.oscillators
 
     def expected_us(self, rig: Rig) -> float:
         """Modelled evolution, set-ups and reads; the cable is not in it."""
@@ -122,33 +66,14 @@ class Diffusion:
         each = self.settles * (spec.setup_us + spec.read_us) + self.duration * spec.unit_us
         return self.n_samples * each
 
-    def coercions(self, rig: Rig) -> tuple[Coercion, ...]:
-        """What the board's converters apply differently; raises what it cannot hold."""
-        return board_image(self.program, rig.oscillators.spec, beyond_averaging=self.recipe.beyond_averaging)[
-            1
-        ]
-
     def panel(self, rig: Rig) -> PanelPlan:
-        """Its place in the file."""
-        side, real, labels = self.loaded.card.side, *real_pictures(self.loaded.card)
-        record = program_record(self.program, rig.oscillators)
-        return PanelPlan(
-            n_steps=self.settles,
-            n_samples=self.n_samples,
-            d=self.d,
-            n_channels=self.program.topology.n,
-            name=self.name,
-            title=self.title,
-            program=record,
+        """Its place in the file: samples are pixels, x is what anchors hold."""
+        return replace(
+            super().panel(rig),
             x_start=self._start(),
-            pictures=(self.n_samples, side, side),
-            step_pictures=(self.settles, min(SHOWN, self.n_samples), side, side),
-            reference_pictures=real,
-            reference_labels=labels,
             own_mean=[0.5] * self.d,
             own_std=[0.5] * self.d,
             anchored=True,
-            settings=scalars_of(self.recipe),
         )
 
     def _start(self) -> FloatArray:
@@ -160,7 +85,7 @@ class Diffusion:
         The recipe's seed draws the starts on the host; a twin's own draws are numbered by sample and level.
         """
         ids = np.arange(self.n_samples)
-        board = _Board(self._load(rig), ids)
+        board = _Board(self.load(rig), ids)
         rests: list[RestSeen] = []
         machine = EquilibriumMachine(self.chain, board, seen=rests.append)
         law, reports, shown = law_of(self.program), [], []
@@ -174,19 +99,20 @@ class Diffusion:
             held.append(rest)
             with uninterrupted():
                 log.step(self._record(step, result, rest, time.perf_counter() - since))
-            shown.append(self._pictures(step.denoised[:SHOWN]))
-            reports.append(self._report(step, result))
+            shown.append(self.pictures(unsigned(step.denoised[:SHOWN])))
+            reports.append(self.report(step.step, SETTLE, step.sigma, result.outcome, result.ledger))
             watcher.settled(reports[-1])
             since = time.perf_counter()
 
         x = self.chain.sampler().run(
             machine, self._start(), sample_id=ids, seed=self.recipe.seed, observe=keep
         )
-        made = self._pictures(x)
+        pixels = unsigned(x)
+        made = self.pictures(pixels)
         metrics = self._metrics(rig, made, board.results, held)
         with uninterrupted():
-            log.finish(unsigned(x), metrics, pictures=made, step_pictures=np.stack(shown))
-        return PanelResult(self.name, unsigned(x), metrics, tuple(reports), made)
+            log.finish(pixels, metrics, pictures=made, step_pictures=np.stack(shown))
+        return PanelResult(self.name, pixels, metrics, tuple(reports), made)
 
     def _rest(self, law: OscillatorLaw, seen: RestSeen) -> Rest:
         """What the law that was asked for says of the phases as read; a board's own law may differ."""
@@ -215,85 +141,39 @@ class Diffusion:
             locking_load=rest.load.numpy(),
             locking_distance_rad=rest.distance_rad.numpy(),
             slowest_rate=rest.slowest.numpy(),
-            ledger=StepLedger(
-                modelled=DeviceTime(
-                    upload_us=ledger.upload_us, wait_us=ledger.wait_us, read_us=ledger.read_us
-                ),
-                engine_s=ledger.host_s,
-                sampling_s=max(elapsed_s - ledger.host_s, 0.0),
-                nfe=1,
-            ),
+            ledger=step_ledger(ledger, sampling_s=max(elapsed_s - ledger.host_s, 0.0), nfe=1),
             coercions=result.coercions if step.step == 0 else (),
-        )
-
-    def _pictures(self, x: FloatArray) -> NDArray[np.uint8]:
-        side = self.loaded.card.side
-        return as_bytes(unsigned(x)).reshape(-1, side, side)
-
-    def _report(self, step: StepSeen, result: OscillatorResult) -> SettleReport:
-        counts = np.bincount(result.outcome, minlength=len(Outcome))
-        return SettleReport(
-            panel=self.name,
-            index=step.step,
-            of=self.settles,
-            kind=SETTLE,
-            sigma=step.sigma,
-            samples=len(result.outcome),
-            outcomes={Outcome(i).name: int(c) for i, c in enumerate(counts) if c},
-            settle_p95_us=float("nan"),
-            unsettled_share=float("nan"),
-            device_us=result.ledger.device_us,
-            host_s=result.ledger.host_s,
         )
 
     def _metrics(
         self, rig: Rig, made: NDArray[np.uint8], results: list[OscillatorResult], held: list[Rest]
     ) -> dict[str, Scalar]:
-        locked = np.all([result.outcome == Outcome.TIME_ELAPSED for result in results], axis=0)
         out: dict[str, Scalar] = {
-            "device_time_per_sample_us": sum(r.ledger.device_us for r in results) / self.n_samples,
-            "locked_share": float(locked.mean()),
+            **self.of_runs(results),
             "rest_residual_p95": max(float(np.quantile(rest.residual, 0.95)) for rest in held),
             "locking_load": max(float(rest.load.max()) for rest in held),
             "slowest_rate": min(float(rest.slowest.min()) for rest in held),
+            **self.scores(made),
         }
-        out |= self._scores(made)
         if self.recipe.controls:
             for name, x in self._controls().items():
-                found = self._scores(self._pictures(x))
+                found = self.scores(self.pictures(unsigned(x)))
                 if "frechet_star" in found:
                     out[f"frechet_star_{name}"] = found["frechet_star"]
-        return out | image_energy(
-            self.program,
-            rig.oscillators.spec,
-            duration=self.duration,
-            reads=self.settles,
-            anchor_writes=self.settles,
-            batch=self.n_samples,
-        )
-
-    def _scores(self, made: NDArray[np.uint8]) -> dict[str, Scalar]:
-        scores = self.judge.reference.measure(self.judge.classifier.features(made))
-        out: dict[str, Scalar] = {"density": scores.density, "coverage": scores.coverage}
-        return out | ({"frechet_star": scores.frechet_star} if np.isfinite(scores.frechet_star) else {})
+        return out | self.energy(rig, anchor_writes=self.settles)
 
     def _controls(self) -> dict[str, FloatArray]:
         """x [B, d] of the same starts: by a linear denoiser on the same levels, explicit and implicit, where
         the set is at hand; and by the anchors and injections alone, on the host.
         """
         ids, start, sampler = np.arange(self.n_samples), self._start(), self.chain.sampler()
-        out = {}
-        card = self.loaded.card
-        try:
-            data = picture_data(str(card.dataset["name"]), card.side)
-        except DataError:
-            data = None
+        data, out = data_of(self.model), {}
         if data is not None:
             wiener = WienerMachine.of(signed(data.train_pictures))
             explicit = Sampler(scheme("ddim"), sampler.sigmas)
             for name, how in (("wiener", explicit), ("wiener_implicit", sampler)):
                 out[name] = how.run(wiener, start, sample_id=ids, seed=self.recipe.seed)
-        alone = self.loaded.diffuser.uncoupled()
+        alone = self.diffuser.uncoupled()
         settler = HostSettler(edges_of(alone.topology), alone.law, alone.shape.duration, alone.shape.steps)
         out["uncoupled"] = sampler.run(
             EquilibriumMachine(self.chain, settler), start, sample_id=ids, seed=self.recipe.seed
@@ -325,19 +205,27 @@ def diffusions_of(protocol: Protocol, recipe: DiffuseRecipe, rig: Rig) -> list[D
     check_law(protocol.name, recipe, rig)
     check_simulated(recipe, rig)
     loaded = _loaded(recipe)
-    program, card, spec = chain_program_of(loaded.diffuser), loaded.card, rig.oscillators.spec
+    program, spec = chain_program_of(loaded.diffuser), rig.oscillators.spec
     check_wiring(recipe.model, program, rig)
     if program.segments > spec.depth:
         raise ProgramError(
             f"{recipe.model} has {program.segments} levels with parameters of their own; rig {rig.name} "
             f"holds {spec.depth} segments; allowed: a chain of so many, or one of shared parameters"
         )
-    judge = PictureJudge.of(card.classifier.name, card.reference.name)
-    check_data(card, judge.data, judge.classifier.side)
+    judge = judge_of(loaded.card)
     if not recipe.couplings:
         codes = replace(program.coupling, codes=np.zeros_like(program.coupling.codes))
         program = replace(program, coupling=codes)
-    return [Diffusion("", recipe.title, recipe, loaded, program, judge)]
+    return [
+        Diffusion(
+            title=recipe.title,
+            recipe=recipe,
+            model=loaded.card,
+            program=program,
+            judge=judge,
+            diffuser=loaded.diffuser,
+        )
+    ]
 
 
 def _loaded(recipe: DiffuseRecipe) -> LoadedChain:
@@ -346,9 +234,5 @@ def _loaded(recipe: DiffuseRecipe) -> LoadedChain:
     name = coded if coded in zoo else recipe.model
     check_known(name, zoo, "chain")
     loaded = load_chain(name)
-    if loaded.card.bits != recipe.bits:
-        has = f"{loaded.card.bits} bits" if loaded.card.bits else "floats"
-        raise ConfigError(
-            f"bits is {recipe.bits}, but {name} has couplings of {has}; allowed: what it was trained for"
-        )
+    check_bits(loaded.card, recipe.bits)
     return loaded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,9 +44,7 @@ def judge_pictures(chain: Chain, pictures: PictureSet, samples: FloatArray, deco
         out["class_agreement"] = float((judged == chain.labels).mean())
     scores = pictures.scores(decoded)
     if scores is not None:
-        if math.isfinite(scores.frechet_star):
-            out["frechet_star"] = scores.frechet_star
-        out["density"], out["coverage"] = scores.density, scores.coverage
+        out |= scores.metrics()
     if chain.recipe.inception:
         out["FID"] = load_inception(chain.recipe.inception).fid(decoded, load(pictures.name, "test")[0])
     if chain.recipe.eta == 0:

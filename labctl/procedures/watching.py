@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import Scalar
+from labctl.devices import Outcome, Scalar
 
 if TYPE_CHECKING:
     from labctl.procedures.parts import Part
@@ -37,6 +37,12 @@ class SettleReport:
     unsettled_share: float
     device_us: float
     host_s: float
+
+
+def counted(outcome: NDArray[np.uint8]) -> dict[str, int]:
+    """How often each outcome there was, by name: of outcomes [B] as an engine gives them."""
+    counts = np.bincount(outcome, minlength=len(Outcome))
+    return {Outcome(i).name: int(count) for i, count in enumerate(counts) if count}
 
 
 class Watcher:

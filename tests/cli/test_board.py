@@ -14,9 +14,9 @@ from labctl.cli.live import Lines, LiveBoard
 from labctl.procedures import SettleReport
 
 
-def report(panel="a", index=0, p95=3.0, outcomes=None) -> SettleReport:
+def report(panel="a", index=0, p95=3.0, outcomes=None, *, kind="implicit", sigma=1.0) -> SettleReport:
     return SettleReport(
-        panel, index, 5, "implicit", 1.0, 100, outcomes or {"CONVERGED": 100}, p95, 0.0, 1500.0, 0.1
+        panel, index, 5, kind, sigma, 100, outcomes or {"CONVERGED": 100}, p95, 0.0, 1500.0, 0.1
     )
 
 
@@ -101,6 +101,15 @@ def test_lines_leave_out_a_time_that_nothing_tells_yet() -> None:
     lines.settled(report("a", 4))
     assert said[0].endswith("p95 3.0 µs, 100 converged")
     assert said[1].endswith("100 converged, 0:00 left")
+
+
+@pytest.mark.parametrize("kind", ["segment", "program"])
+def test_lines_call_what_was_read_by_its_own_name(kind) -> None:
+    said: list[str] = []
+    lines = Lines(said.append)
+    lines.rows = {"a": PanelRow("Digits", 100, 5, at_once=True, word=f"{kind}s")}
+    lines.settled(report(p95=math.nan, outcomes={"TIME_ELAPSED": 100}, kind=kind, sigma=math.nan))
+    assert said == [f"Digits: {kind} 1/5, 100 time elapsed"]
 
 
 def test_before_the_first_settle_the_board_says_what_goes_on() -> None:

@@ -11,26 +11,24 @@ import torch
 from numpy.typing import NDArray
 
 from labctl.devices.errors import CheckpointError, ProgramError
-from labctl.devices.topology import Topology, grid
-from labctl.models.checkpoint import write_tensors
+from labctl.devices.topology import Topology
+from labctl.models.checkpoint import none_left, opened, write_tensors
+from labctl.models.oscillators.board_law import injection_scales, law_of
 from labctl.models.oscillators.checkpoint import (
     OscillatorCard,
     card_fields,
+    code_tables,
     floats,
-    none_left,
-    opened,
-    same,
-    take,
+    program_in,
+    wiring,
 )
 from labctl.models.oscillators.diffuser import STRENGTH_BITS, Diffuser
-from labctl.models.oscillators.generator import injection_scales, law_of
 from labctl.models.oscillators.settings import DiffuserShape
 from labctl.physics.oscillators import OscillatorLaw
-from labctl.programs import OscillatorProgram
-from labctl.programs.codes import CodedMatrix
 from labctl.sampling.equilibria import PIXEL_MAP
 
 CHAIN_KIND: Final = "oscillator-chain"
+_CODES = ("in_phase", "quadrature")
 
 
 class ChainCard(OscillatorCard):
@@ -72,13 +70,8 @@ def save_chain(
         }
     else:
         step = diffuser.shape.anchor_limit / (2**STRENGTH_BITS - 1)
-        tensors = {
-            "coupling_codes": program.coupling.codes.astype(np.int8),
-            "coupling_scale": program.coupling.scale,
-            "in_phase": program.in_phase.astype(np.int8),
-            "quadrature": program.quadrature.astype(np.int8),
-            "strength": np.rint(diffuser.strength.numpy() / step).astype(np.uint8),
-        }
+        codes = np.rint(diffuser.strength.numpy() / step).astype(np.uint8)
+        tensors = {**code_tables(program, _CODES), "strength": codes}
     content = write_tensors(path, tensors, card.model_dump(mode="json"), overwrite=overwrite)
     return ChainCard.model_validate(content)
 
@@ -91,13 +84,16 @@ def load_chain(name_or_path: Path | str) -> LoadedChain:
     path, tensors, card = opened(name_or_path, CHAIN_KIND, ChainCard)
     shape, pixels = card.shape, card.side**2
     try:
-        topology = grid(card.side, card.side, shape.radius, shape.hidden_share)
-        same(path, "topology_hash", card.topology_hash, topology.hash)
+        topology = wiring(path, card, shape)
         if card.bits is None:
             program, law = None, _law(path, tensors, topology, shape)
             strength = floats(path, tensors, "strength", (shape.levels, pixels))
         else:
-            program = _program(path, tensors, topology, card)
+            program = program_in(
+                path, tensors, topology, card, _CODES,
+                duration=np.full(shape.segments, shape.duration),
+                pixel_map=PIXEL_MAP, nodes=injection_scales(shape.injection_limit),
+            )  # fmt: skip
             law = law_of(program)
             codes = floats(path, tensors, "strength", (shape.levels, pixels))
             strength = codes * (shape.anchor_limit / (2**STRENGTH_BITS - 1))
@@ -106,7 +102,8 @@ def load_chain(name_or_path: Path | str) -> LoadedChain:
     none_left(path, tensors)
     if not bool((strength > 0).all()):
         raise CheckpointError(f"{path}: tensor strength has {float(strength.min())}; allowed: above 0")
-    return LoadedChain(Diffuser(card.side, shape, topology, law, strength, program), card, path)
+    diffuser = Diffuser(card.side, shape, topology, law, strength, program=program)
+    return LoadedChain(diffuser, card, path)
 
 
 def _law(
@@ -121,28 +118,3 @@ def _law(
         second=zero,
         detuning=zero,
     )
-
-
-def _program(
-    path: Path, tensors: dict[str, NDArray[Any]], topology: Topology, card: ChainCard
-) -> OscillatorProgram:
-    shape = card.shape
-    unused = np.zeros((shape.segments, topology.n), np.int64)
-    program = OscillatorProgram(
-        topology=topology,
-        coupling=CodedMatrix(
-            take(path, tensors, "coupling_codes"), take(path, tensors, "coupling_scale"), card.bits or 0
-        ),
-        in_phase=take(path, tensors, "in_phase").astype(np.int64),
-        quadrature=take(path, tensors, "quadrature").astype(np.int64),
-        second=unused,
-        detuning=unused,
-        start_phase=unused[0],
-        start_amplitude=unused[0],
-        duration=np.full(shape.segments, shape.duration),
-        visible=np.arange(card.side**2),
-        pixel_map=PIXEL_MAP,
-        nodes=injection_scales(shape.injection_limit),
-    )
-    same(path, "program_hash", card.program_hash, program.hash)
-    return program

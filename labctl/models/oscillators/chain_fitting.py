@@ -6,14 +6,16 @@ mean square error makes a level the mean of x_s given x_t, which is DDIM's step:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from labctl.devices.errors import ConfigError
+from labctl.models.oscillators.board_law import with_errors
 from labctl.models.oscillators.diffuser import TrainableDiffuser, signed
 from labctl.models.oscillators.fitting import Fitted, descend
-from labctl.models.oscillators.generator import with_errors
 from labctl.models.oscillators.objectives import median_distance, mmd, mmd_within
 from labctl.models.oscillators.settings import BoardErrors, ChainTuning, CodedTraining, DiffuserTraining
 from labctl.models.pictures import Pictures
@@ -60,33 +62,22 @@ def fit_levels(
         raise ConfigError(f"pictures: {len(pictures)}; allowed: 2 or more")
     x0 = torch.as_tensor(signed(pictures).astype(np.float32))
     draw = torch.Generator().manual_seed(seed)
-    levels = model.shape.levels
+
+    def lowered(levels: Sequence[int], how: DiffuserTraining, stage: str) -> Fitted:
+        """These levels together, a step each in turn."""
+
+        def loss_of(number: int) -> tuple[float, Tensor]:
+            loss = level_loss(model, x0, levels[number % len(levels)], settings, draw)
+            return float(loss.detach()), loss
+
+        free = model.of_levels(levels)
+        return descend(free, loss_of, how, stage=stage, progress=progress, told=model.progress_to)
+
+    levels = range(model.shape.levels)
     if model.shape.shared:
-        free = list(dict.fromkeys(t for level in range(levels) for t in model.of_level(level)))
-        whole = settings.model_copy(update={"iterations": settings.iterations * levels})
-
-        def any_level(step: int) -> tuple[float, Tensor]:
-            loss = level_loss(model, x0, step % levels, settings, draw)
-            return float(loss.detach()), loss
-
-        return descend(free, any_level, whole, stage=stage, progress=progress, told=model.progress_to)
-    found = []
-    for level in range(levels):
-
-        def one_level(step: int, level: int = level) -> tuple[float, Tensor]:
-            loss = level_loss(model, x0, level, settings, draw)
-            return float(loss.detach()), loss
-
-        found.append(
-            descend(
-                model.of_level(level),
-                one_level,
-                settings,
-                stage=f"{stage} {level + 1} of {levels}",
-                progress=progress,
-                told=model.progress_to,
-            )
-        )
+        whole = settings.model_copy(update={"iterations": settings.iterations * len(levels)})
+        return lowered(levels, whole, stage)
+    found = [lowered([level], settings, f"{stage} {level + 1} of {len(levels)}") for level in levels]
     return Fitted(np.stack([one.losses for one in found]), sum(one.skipped for one in found))
 
 
@@ -108,19 +99,19 @@ def tune_chain(
     scales = [width * median_distance(real) for width in how.widths]
     within = mmd_within(real, scales)
     draw = torch.Generator().manual_seed(seed)
-    levels = model.shape.levels
-    free = list(dict.fromkeys(t for level in range(levels) for t in model.of_level(level)))
+    levels = range(model.shape.levels)
 
     def loss_of(number: int) -> tuple[float, Tensor]:
         x = torch.randn(how.batch, real.shape[1], generator=draw)
         board = int(torch.randint(2**31, (1,), generator=draw))
-        for level in range(levels):
+        for level in levels:
             law, strength = model.values(level)
             law = with_errors(law, settings.errors, torch.Generator().manual_seed(board))
             x = step(model, law, strength, x, gradient=settings.gradient)
         loss = mmd((x + 1.0) / 2.0, real, scales, within)
         return float(loss.detach()), loss
 
+    free = model.of_levels(levels)
     return descend(free, loss_of, how, stage=stage, progress=progress, told=model.progress_to)
 
 
@@ -139,16 +130,15 @@ def fit_chain_codes(
     By the objective that its training ended with: level by level, or through the whole chain.
     """
     model.use_codes(bits, anneal_share=how.anneal_share)
-    own = {"iterations": how.iterations, "learning_rate": how.learning_rate}
     if settings.tuning.iterations:
-        tuning = settings.tuning.model_copy(update=own)
+        tuning = how.training(settings.tuning)
         return tune_chain(
             model, pictures, settings, tuning, seed=seed, stage=f"{bits} bit, chain", progress=progress
         )
     return fit_levels(
         model,
         pictures,
-        settings.model_copy(update=own),
+        how.training(settings),
         seed=seed,
         stage=f"{bits} bit, level",
         progress=progress,

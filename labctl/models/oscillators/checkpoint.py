@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from labctl.config_files import first_problem
 from labctl.devices.errors import CheckpointError, ConfigError, ProgramError
-from labctl.devices.topology import Topology, grid
-from labctl.models.checkpoint import card_path, find_checkpoint, provenance, read_tensors, write_tensors
+from labctl.devices.topology import Topology
+from labctl.models.checkpoint import none_left, opened, provenance, take, write_tensors
 from labctl.models.oscillators.generator import (
     PIXEL_MAP,
     OscillatorGenerator,
     OscillatorParameters,
     node_scales,
 )
-from labctl.models.oscillators.settings import OscillatorShape
-from labctl.programs import OscillatorProgram
+from labctl.models.oscillators.model import OscillatorModel
+from labctl.models.oscillators.settings import GridShape, OscillatorShape
+from labctl.programs import NodeScales, OscillatorProgram
 from labctl.programs.codes import CodedMatrix
 
 KIND: Final = "oscillator-generator"
@@ -85,24 +86,6 @@ class GeneratorCard(OscillatorCard):
     shape: OscillatorShape
 
 
-Card = TypeVar("Card", bound=OscillatorCard)
-
-
-class Described(Protocol):
-    """What a card tells of the model itself."""
-
-    @property
-    def side(self) -> int: ...
-    @property
-    def topology(self) -> Topology: ...
-    @property
-    def program(self) -> OscillatorProgram | None: ...
-    @property
-    def bits(self) -> int | None: ...
-    @property
-    def n_parameters(self) -> int: ...
-
-
 @dataclass(frozen=True, eq=False)
 class LoadedGenerator:
     """A generator with its card, as loaded from `path`."""
@@ -117,7 +100,7 @@ def describe_generator(generator: OscillatorGenerator, name: str, **fields: Any)
     return GeneratorCard(name=name, shape=generator.shape, **card_fields(generator), **fields)
 
 
-def card_fields(model: Described) -> dict[str, Any]:
+def card_fields(model: OscillatorModel) -> dict[str, Any]:
     """Sizes and hashes of a model for its card, with versions and commit."""
     program = model.program
     return {
@@ -144,13 +127,7 @@ def save_generator(
             name: table.numpy().astype(np.float32) for name, table in generator.parameters.tables().items()
         }
     else:
-        tensors = {
-            "coupling_codes": program.coupling.codes.astype(np.int8),
-            "coupling_scale": program.coupling.scale,
-        }
-        for name in _CODES:
-            kind = np.uint8 if name.startswith("start") else np.int8
-            tensors[name] = getattr(program, name).astype(kind)
+        tensors = code_tables(program, _CODES)
     content = write_tensors(path, tensors, card.model_dump(mode="json"), overwrite=overwrite)
     return GeneratorCard.model_validate(content)
 
@@ -163,38 +140,22 @@ def load_generator(name_or_path: Path | str) -> LoadedGenerator:
     """
     path, tensors, card = opened(name_or_path, KIND, GeneratorCard)
     try:
-        topology = grid(card.side, card.side, card.shape.radius, card.shape.hidden_share)
-        same(path, "topology_hash", card.topology_hash, topology.hash)
+        topology = wiring(path, card, card.shape)
         if card.bits is None:
             parameters, program = _floats(path, tensors, topology, card.shape), None
         else:
-            program = _program(path, tensors, topology, card)
+            shape = card.shape
+            program = program_in(
+                path, tensors, topology, card, _CODES,
+                duration=np.full(shape.segments, shape.duration / shape.segments),
+                pixel_map=PIXEL_MAP, nodes=node_scales(shape),
+            )  # fmt: skip
             parameters = OscillatorParameters.of(program)
     except ProgramError as error:
         raise CheckpointError(f"{path}: {error}") from error
     none_left(path, tensors)
-    generator = OscillatorGenerator(card.side, card.shape, topology, parameters, program)
+    generator = OscillatorGenerator(card.side, card.shape, topology, parameters, program=program)
     return LoadedGenerator(generator, card, path)
-
-
-def opened(
-    name_or_path: Path | str, kind: str, form: type[Card]
-) -> tuple[Path, dict[str, NDArray[Any]], Card]:
-    """File, tensors and card of a checkpoint of one kind; CheckpointError for another or a malformed card."""
-    path = find_checkpoint(name_or_path)
-    tensors, content = read_tensors(path)
-    if content.get("kind") != kind:
-        raise CheckpointError(f"{path}: the card's kind is {content.get('kind')!r}, wanted {kind!r}")
-    try:
-        return path, tensors, form.model_validate(content)
-    except ValidationError as error:
-        raise CheckpointError(str(first_problem(error, str(card_path(path)), form))) from None
-
-
-def none_left(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
-    """CheckpointError where a file holds more than was taken out of it."""
-    if tensors:
-        raise CheckpointError(f"{path}: tensors the card does not account for: {', '.join(sorted(tensors))}")
 
 
 def check_data(card: OscillatorCard, name: str, side: int) -> None:
@@ -224,33 +185,59 @@ def floats(path: Path, tensors: dict[str, NDArray[Any]], name: str, wanted: tupl
     return torch.as_tensor(value.astype(np.float32))
 
 
-def _program(
-    path: Path, tensors: dict[str, NDArray[Any]], topology: Topology, card: GeneratorCard
+def code_tables(program: OscillatorProgram, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """A program's tables as a file keeps them: couplings with their scale, and the tables `names`."""
+    tables: dict[str, NDArray[Any]] = {
+        "coupling_codes": program.coupling.codes.astype(np.int8),
+        "coupling_scale": program.coupling.scale,
+    }
+    for name in names:
+        tables[name] = getattr(program, name).astype(np.uint8 if name.startswith("start") else np.int8)
+    return tables
+
+
+def program_in(
+    path: Path,
+    tensors: dict[str, NDArray[Any]],
+    topology: Topology,
+    card: OscillatorCard,
+    names: Sequence[str],
+    *,
+    duration: NDArray[np.float64],
+    pixel_map: str,
+    nodes: NodeScales,
 ) -> OscillatorProgram:
-    shape = card.shape
+    """The program whose tables `code_tables` wrote; tables not among `names` are 0. duration [K], units.
+
+    CheckpointError where one is missing, or the card's hash is another's.
+    """
+    coupling = CodedMatrix(
+        take(path, tensors, "coupling_codes"), take(path, tensors, "coupling_scale"), card.bits or 0
+    )
+    of_nodes = np.zeros((len(duration), topology.n), np.int64)
+    tables = {name: of_nodes[0] if name.startswith("start") else of_nodes for name in _CODES}
+    tables |= {name: take(path, tensors, name).astype(np.int64) for name in names}
     program = OscillatorProgram(
         topology=topology,
-        coupling=CodedMatrix(
-            take(path, tensors, "coupling_codes"), take(path, tensors, "coupling_scale"), card.bits or 0
-        ),
-        duration=np.full(shape.segments, shape.duration / shape.segments),
+        coupling=coupling,
+        duration=duration,
         visible=np.arange(card.side**2),
-        pixel_map=PIXEL_MAP,
-        nodes=node_scales(shape),
-        **{name: take(path, tensors, name).astype(np.int64) for name in _CODES},
+        pixel_map=pixel_map,
+        nodes=nodes,
+        **tables,
     )
     same(path, "program_hash", card.program_hash, program.hash)
     return program
+
+
+def wiring(path: Path, card: OscillatorCard, shape: GridShape) -> Topology:
+    """That of a model's shape; CheckpointError where the card's hash is another's."""
+    topology = shape.wired(card.side)
+    same(path, "topology_hash", card.topology_hash, topology.hash)
+    return topology
 
 
 def same(path: Path, field: str, said: str | None, found: str) -> None:
     """CheckpointError where a card says something else of its tables than they do."""
     if said != found:
         raise CheckpointError(f"{path}: the card's {field} is {said}; allowed: {found}, that of its tables")
-
-
-def take(path: Path, tensors: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
-    """A tensor taken out of a file; CheckpointError where it is missing."""
-    if name not in tensors:
-        raise CheckpointError(f"{path}: tensor {name} is missing")
-    return tensors.pop(name)

@@ -9,12 +9,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from labctl.config_files import first_problem
 from labctl.devices.errors import CheckpointError
-from labctl.models.checkpoint import card_path, find_checkpoint, read_tensors, shipped_cards, write_tensors
-from labctl.models.oscillators.checkpoint import GeneratorCard, NetName
+from labctl.models.checkpoint import opened, shipped_cards, write_tensors
+from labctl.models.oscillators.checkpoint import NetName, OscillatorCard
 
 KIND: Final = "generator-controls"
 Bytes = NDArray[np.uint8]
@@ -94,14 +93,7 @@ def load_controls(name_or_path: Path | str) -> ControlSet:
     Raises CheckpointError for an unknown name, a missing or malformed file or card, a wrong hash, and
     pictures that are missing, superfluous or of another shape than the card's.
     """
-    path = find_checkpoint(name_or_path)
-    tensors, content = read_tensors(path)
-    if content.get("kind") != KIND:
-        raise CheckpointError(f"{path}: the card's kind is {content.get('kind')!r}, wanted {KIND!r}")
-    try:
-        card = ControlsCard.model_validate(content)
-    except ValidationError as error:
-        raise CheckpointError(str(first_problem(error, str(card_path(path)), ControlsCard))) from None
+    path, tensors, card = opened(name_or_path, KIND, ControlsCard)
     names = [control.name for control in card.controls]
     if sorted(tensors) != sorted(names):
         raise CheckpointError(
@@ -116,8 +108,8 @@ def load_controls(name_or_path: Path | str) -> ControlSet:
     return ControlSet(card, tensors)
 
 
-def controls_beside(card: GeneratorCard) -> ControlSet | None:
-    """The shipped controls that the judge of this generator has judged too; None where there are none."""
+def controls_beside(card: OscillatorCard) -> ControlSet | None:
+    """The shipped controls that the judge of this model has judged too; None where there are none."""
     for name, content in shipped_cards(KIND).items():
         judges = [content.get(judge, {}).get("sha256") for judge in ("classifier", "reference")]
         if judges == [card.classifier.sha256, card.reference.sha256]:

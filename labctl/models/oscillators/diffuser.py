@@ -10,6 +10,7 @@ are c times the picture at the next level. `Diffuser` is what runs, is saved and
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labctl.devices.errors import ConfigError, DataError
-from labctl.devices.topology import Topology, grid
+from labctl.devices.errors import ConfigError
+from labctl.devices.topology import Topology
+from labctl.models.oscillators.board_law import edges_of, injection_scales, law_of, single
+from labctl.models.oscillators.codable import Codable
 from labctl.models.oscillators.codes import coded, stepped
-from labctl.models.oscillators.couplings import CouplingBounds, row_sums
-from labctl.models.oscillators.generator import edges_of, injection_scales, law_of, with_errors
-from labctl.models.oscillators.settings import BoardErrors, DiffuserShape
+from labctl.models.oscillators.couplings import CouplingBounds
+from labctl.models.oscillators.model import OscillatorModel
+from labctl.models.oscillators.settings import DiffuserShape
 from labctl.models.pictures import Pictures
-from labctl.physics import Stream
 from labctl.physics.oscillators import Edges, OscillatorLaw, PhaseNoise, evolve
 from labctl.programs import OscillatorProgram, code_program
 from labctl.programs.codes import encode
@@ -35,7 +37,6 @@ from labctl.sampling.equilibria import PIXEL_MAP
 FloatArray = NDArray[np.float64]
 STRENGTH_BITS = 8
 _STRENGTH_START = 2.0  # logit of the anchors' first share of their limit: strong ones are not easily detuned
-_CHUNK = 1000
 
 
 def signed(pictures: Pictures) -> FloatArray:
@@ -49,23 +50,22 @@ def unsigned(x: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True, eq=False)
-class Diffuser:
+class Diffuser(OscillatorModel):
     """A chain on pictures of `side` pixels a side; without a `program` its couplings are floats.
 
-    law: of its S segments; strength [K, P] of the anchors at each level, units.
+    law: of its S segments; strength [K, P] of the anchors at each level, units. Its pictures are drawn
+    through `labctl.sampling`, as on a board; pixels beyond 0..1 are set to the nearer end.
     """
 
-    side: int
     shape: DiffuserShape
-    topology: Topology
     law: OscillatorLaw
     strength: Tensor
-    program: OscillatorProgram | None = None
 
-    @property
-    def bits(self) -> int | None:
-        """Of a coupling; None for floats."""
-        return None if self.program is None else self.program.bits
+    stream = "chain"
+
+    def segments_law(self) -> OscillatorLaw:
+        """The law of its segments."""
+        return self.law
 
     @property
     def n_parameters(self) -> int:
@@ -73,10 +73,6 @@ class Diffuser:
         law = self.law
         nodes = law.in_phase.numel() + law.quadrature.numel() + self.strength.numel()
         return int((law.coupling != 0).sum()) + nodes
-
-    def row_sum(self) -> float:
-        """max_i sum_j |K_ij| over all segments, units."""
-        return float(row_sums(self.topology, self.law.coupling.abs()).max())
 
     @cached_property
     def chain(self) -> AnchoredChain:
@@ -100,35 +96,14 @@ class Diffuser:
         law = replace(self.law, coupling=torch.zeros_like(self.law.coupling))
         return replace(self, law=law, program=None)
 
-    def generate(
-        self,
-        count: int,
-        *,
-        seed: int = 0,
-        refine: int = 1,
-        errors: BoardErrors | None = None,
-        board: int = 0,
+    def _draw(
+        self, ids: NDArray[np.int64], law: OscillatorLaw, noise: PhaseNoise, *, seed: int, refine: int
     ) -> Pictures:
-        """`count` pictures [count, side, side], pixels beyond 0..1 set to the nearer end, on the host.
-
-        Through `labctl.sampling`, as on a board. `refine`, `errors` and `board` as of a generator.
-        """
-        if count < 1 or refine < 1:
-            raise DataError(f"count {count}, refine {refine}; allowed: 1 or more of each")
-        law, diffusion = self.law, 0.0
-        if errors is not None:
-            draw = torch.Generator().manual_seed(2**32 + board)
-            law, diffusion = with_errors(law, errors, draw), errors.diffusion
-        edges, parts = edges_of(self.topology), []
-        for first in range(0, count, _CHUNK):
-            ids = np.arange(first, min(first + _CHUNK, count), dtype=np.int64)
-            noise = PhaseNoise(diffusion, Stream(seed, "chain", "phases"), ids)
-            settler = HostSettler(edges, law, self.shape.duration, refine * self.shape.steps, noise)
-            machine = EquilibriumMachine(self.chain, settler)
-            start = self.chain.start(ids, seed=seed)
-            parts.append(self.chain.sampler().run(machine, start, sample_id=ids, seed=seed))
-        x = np.clip(unsigned(np.concatenate(parts)), 0.0, 1.0)
-        return x.astype(np.float32).reshape(count, self.side, self.side)
+        shape = self.shape
+        settler = HostSettler(edges_of(self.topology), law, shape.duration, refine * shape.steps, noise)
+        machine, start = EquilibriumMachine(self.chain, settler), self.chain.start(ids, seed=seed)
+        x = self.chain.sampler().run(machine, start, sample_id=ids, seed=seed)
+        return np.asarray(np.clip(unsigned(x), 0.0, 1.0).astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +125,11 @@ class HostSettler:
             theta = evolve(
                 self.edges,
                 segment_of(self.law, segment),
-                _single(start),
+                single(start),
                 duration=self.duration,
                 steps=self.steps,
                 noise=noise,
-                inject=(_single(anchors[0]), _single(anchors[1])),
+                inject=(single(anchors[0]), single(anchors[1])),
             )
         return np.asarray(theta.double().numpy())
 
@@ -177,20 +152,17 @@ def chain_program_of(diffuser: Diffuser) -> OscillatorProgram:
     return diffuser.program
 
 
-class TrainableDiffuser(nn.Module):
+class TrainableDiffuser(Codable):
     """Free numbers behind bounded couplings, injections and anchor strengths, a list entry a segment.
 
-    After `use_codes` its parameters are those of codes, one scale a segment, mixed in by `blend`.
+    Codes have one scale a segment.
     """
 
     def __init__(self, side: int, shape: DiffuserShape, *, seed: int = 0) -> None:
         super().__init__()
         self.side, self.shape = side, shape
-        self.topology = grid(side, side, shape.radius, shape.hidden_share)
+        self.topology = shape.wired(side)
         self.edges = edges_of(self.topology)
-        self.bits: int | None = None
-        self.blend = 1.0
-        self._anneal_share = 0.0
         draw = torch.Generator().manual_seed(seed)
         n, e, m = self.topology.n, self.topology.n_edges, side**2
         free = e
@@ -233,28 +205,26 @@ class TrainableDiffuser(nn.Module):
         """Which parameter set acts at a level."""
         return 0 if self.shape.shared else level
 
-    def of_level(self, level: int) -> list[nn.Parameter]:
-        """What trains at a level, shared parameters among it."""
-        k = self.segment(level)
-        tables = [self.coupling[k], self.in_phase[k], self.quadrature[k], self.strength[level]]
-        return [t for t in (*tables, *([self.log_scale[k]] if self.bits else [])) if t.requires_grad]
+    def of_levels(self, levels: Sequence[int]) -> list[nn.Parameter]:
+        """What trains at some levels, each table once."""
+        found: list[nn.Parameter] = []
+        for level in levels:
+            k = self.segment(level)
+            found += [self.coupling[k], self.in_phase[k], self.quadrature[k], self.strength[level]]
+            found += [self.log_scale[k]] if self.bits else []
+        return [table for table in dict.fromkeys(found) if table.requires_grad]
 
     def use_codes(self, bits: int, *, anneal_share: float = 0.0) -> None:
         """From now on with codes of `bits` bits; the scales begin where they lose least of the couplings."""
         if bits == 1 and self.shape.couplings == "none":
             raise ConfigError("bits = 1 without couplings: one bit has no code 0; allowed: 2 bits or more")
-        self.bits, self.blend, self._anneal_share = bits, 1.0, anneal_share
+        self.begin_codes(bits, anneal_share)
         if self.shape.couplings == "none":
             return
         with torch.no_grad():
             for k, log_scale in enumerate(self.log_scale):
                 exact = self._exact_coupling(k).double().numpy()
                 log_scale.copy_(torch.as_tensor(encode(exact, bits, "row-mse").scale.copy()).log())
-
-    def progress_to(self, share: float) -> None:
-        """Blend the codes in."""
-        if self.bits is not None:
-            self.blend = min(1.0, share / self._anneal_share) if self._anneal_share else 1.0
 
     def values(self, level: int) -> tuple[OscillatorLaw, Tensor]:
         """The law of one segment that acts at a level, and its anchors' strength [P]; differentiable."""
@@ -275,16 +245,14 @@ class TrainableDiffuser(nn.Module):
                 "quadrature": coded(exact["quadrature"], converter.range_units, converter.bits),
                 "strength": stepped(exact["strength"], step).clamp_min(step),
             }
-            exact = {name: torch.lerp(value, rounded[name], self.blend) for name, value in exact.items()}
+            exact = self.blended(exact, rounded)
         strength = exact.pop("strength")
         zero = torch.zeros(1, self.topology.n)
         return OscillatorLaw(**exact, second=zero, detuning=zero), strength
 
     def scale(self, k: int) -> Tensor:
         """Full scale of a segment's couplings [1], units."""
-        if self.bits is None:
-            raise ConfigError("scale: the couplings are floats; allowed: after use_codes")
-        return self._bounds.scale(self.log_scale[k], self.bits)
+        return self._bounds.scale(self.log_scale[k], self.coded_bits())
 
     def _exact_coupling(self, k: int) -> Tensor:
         free = self.coupling[k][None]
@@ -310,7 +278,7 @@ class TrainableDiffuser(nn.Module):
                 law = law_of(program)
                 step = self.shape.anchor_limit / (2**STRENGTH_BITS - 1)
                 strength = torch.round(strength / step) * step
-        return Diffuser(self.side, self.shape, self.topology, law, strength, program)
+        return Diffuser(self.side, self.shape, self.topology, law, strength, program=program)
 
 
 def chain_program(
@@ -331,7 +299,3 @@ def chain_program(
         nodes=injection_scales(shape.injection_limit),
     )
     return program
-
-
-def _single(table: NDArray[np.floating]) -> Tensor:
-    return torch.as_tensor(np.asarray(table, np.float32))

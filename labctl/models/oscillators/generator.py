@@ -17,22 +17,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labctl.devices.errors import ConfigError, DataError
-from labctl.devices.topology import Topology, grid
+from labctl.devices.errors import ConfigError
+from labctl.devices.topology import Topology
 from labctl.devices.values import Coercion
+from labctl.models.oscillators.board_law import edges_of, injection_scales, law_of, single, with_errors
+from labctl.models.oscillators.codable import Codable
 from labctl.models.oscillators.codes import coded, stepped
-from labctl.models.oscillators.couplings import CouplingBounds, row_sums
+from labctl.models.oscillators.couplings import CouplingBounds
+from labctl.models.oscillators.model import OscillatorModel
 from labctl.models.oscillators.pixel_model import PixelModel
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
 from labctl.models.pictures import Pictures
 from labctl.physics import Stream
-from labctl.physics.oscillators import Edges, OscillatorLaw, PhaseNoise, evolve
+from labctl.physics.oscillators import OscillatorLaw, PhaseNoise, evolve
 from labctl.programs import NodeScales, OscillatorProgram, code_program
 from labctl.programs.codes import encode
 from labctl.programs.oscillator_program import AMPLITUDE_BITS, START_BITS
 
 PIXEL_MAP: Final = "cosine"
-_CHUNK = 1000
 _NEAR_ONE = 1.0 - 1e-6  # share of a limit beyond which free numbers would run away
 _TURN_STEP = 2.0 * math.pi / 2**START_BITS
 _AMPLITUDE_STEP = math.pi / (2**AMPLITUDE_BITS - 1)
@@ -54,7 +56,7 @@ class OscillatorParameters:
     @classmethod
     def of(cls, program: OscillatorProgram) -> OscillatorParameters:
         """What the codes of a program mean, float32."""
-        return cls(law_of(program), _single(program.start_rad), _single(program.amplitude_rad))
+        return cls(law_of(program), single(program.start_rad), single(program.amplitude_rad))
 
     def tables(self) -> dict[str, Tensor]:
         """Every table by name: coupling [K, E], the nodes' [K, n], phase and amplitude [n]."""
@@ -77,19 +79,17 @@ class OscillatorParameters:
 
 
 @dataclass(frozen=True, eq=False)
-class OscillatorGenerator:
+class OscillatorGenerator(OscillatorModel):
     """A generator of pictures of `side` pixels a side; without a `program` its parameters are floats."""
 
-    side: int
     shape: OscillatorShape
-    topology: Topology
     parameters: OscillatorParameters
-    program: OscillatorProgram | None = None
 
-    @property
-    def bits(self) -> int | None:
-        """Of a coupling; None for floats."""
-        return None if self.program is None else self.program.bits
+    stream = "generator"
+
+    def segments_law(self) -> OscillatorLaw:
+        """The law of its segments."""
+        return self.parameters.law
 
     @property
     def n_parameters(self) -> int:
@@ -98,45 +98,20 @@ class OscillatorGenerator:
         couplings = int((tables.pop("coupling") != 0).sum())
         return couplings + sum(table.numel() for table in tables.values())
 
-    def row_sum(self) -> float:
-        """max_i sum_j |K_ij| over all segments, units."""
-        return float(row_sums(self.topology, self.parameters.law.coupling.abs()).max())
-
-    def generate(
-        self,
-        count: int,
-        *,
-        seed: int = 0,
-        refine: int = 1,
-        errors: BoardErrors | None = None,
-        board: int = 0,
+    def _draw(
+        self, ids: NDArray[np.int64], law: OscillatorLaw, noise: PhaseNoise, *, seed: int, refine: int
     ) -> Pictures:
-        """`count` pictures [count, side, side] in 0..1; sample i's draws depend on seed and i alone.
-
-        `refine` takes that many times the steps, which shows what a training learnt of the solver instead of
-        the oscillators. `errors` are those of board number `board`, the same for every picture.
-        """
-        if count < 1 or refine < 1:
-            raise DataError(f"count {count}, refine {refine}; allowed: 1 or more of each")
-        law, diffusion = self.parameters.law, 0.0
-        if errors is not None:
-            draw = torch.Generator().manual_seed(2**32 + board)
-            law, diffusion = with_errors(law, errors, draw), errors.diffusion
-        edges, parts = edges_of(self.topology), []
-        for first in range(0, count, _CHUNK):
-            ids = np.arange(first, min(first + _CHUNK, count), dtype=np.int64)
-            start = Stream(seed, "generator", "start").normal(ids, self.topology.n)
-            with torch.no_grad():
-                theta = evolve(
-                    edges,
-                    law,
-                    self.parameters.phase + self.parameters.amplitude * start,
-                    duration=self.shape.duration / self.shape.segments,
-                    steps=refine * self.shape.steps // self.shape.segments,
-                    noise=PhaseNoise(diffusion, Stream(seed, "generator", "phases"), ids),
-                )
-                parts.append(pixels_of(theta, self.side**2).numpy())
-        return np.concatenate(parts).reshape(count, self.side, self.side)
+        start = Stream(seed, self.stream, "start").normal(ids, self.topology.n)
+        with torch.no_grad():
+            theta = evolve(
+                edges_of(self.topology),
+                law,
+                self.parameters.phase + self.parameters.amplitude * start,
+                duration=self.shape.duration / self.shape.segments,
+                steps=refine * self.shape.steps // self.shape.segments,
+                noise=noise,
+            )
+            return np.asarray(pixels_of(theta, self.side**2).numpy())
 
 
 def rounded_program(
@@ -154,15 +129,6 @@ def rounded_program(
     return _coded_program(generator.topology, generator.shape, exact, bits, scale)
 
 
-def law_of(program: OscillatorProgram) -> OscillatorLaw:
-    """What the codes of a program's tables mean, float32."""
-    tables = (
-        program.coupling.weights(),
-        *(program.node_values(name) for name in ("in_phase", "quadrature", "second", "detuning")),
-    )
-    return OscillatorLaw(*(_single(table) for table in tables))
-
-
 def program_of(generator: OscillatorGenerator) -> OscillatorProgram:
     """The program that a board runs; ConfigError for a generator of floats."""
     if generator.program is None:
@@ -170,21 +136,17 @@ def program_of(generator: OscillatorGenerator) -> OscillatorProgram:
     return generator.program
 
 
-class TrainableGenerator(PixelModel):
+class TrainableGenerator(Codable, PixelModel):
     """Free numbers behind bounded parameters: couplings, injections and trims by tanh, noise in 0..pi.
 
-    After `use_codes` its parameters are those of codes, mixed in by `blend` (0: float, 1: codes alone).
     `frozen` leaves the dynamics as they were drawn: only starting phases and noise train.
     """
 
     def __init__(self, side: int, shape: OscillatorShape, *, seed: int = 0, frozen: bool = False) -> None:
         super().__init__()
         self.side, self.shape = side, shape
-        self.topology = grid(side, side, shape.radius, shape.hidden_share)
+        self.topology = shape.wired(side)
         self.edges = edges_of(self.topology)
-        self.bits: int | None = None
-        self.blend = 1.0
-        self._anneal_share = 0.0
         draw = torch.Generator().manual_seed(seed)
         k, n, e = shape.segments, self.topology.n, self.topology.n_edges
 
@@ -236,15 +198,10 @@ class TrainableGenerator(PixelModel):
                 f"bits = 1 with shape.density = {self.shape.density:g}: one bit has no code 0; "
                 "allowed: 2 bits or more, or a density of 1"
             )
-        self.bits, self.blend, self._anneal_share = bits, 1.0, anneal_share
+        self.begin_codes(bits, anneal_share)
         with torch.no_grad():
             exact = self._bounds.bounded(self.coupling)[:, self.mask > 0].double().cpu().numpy()
             self.log_scale.copy_(torch.as_tensor(encode(exact, bits, "row-mse").scale.copy()).log())
-
-    def progress_to(self, share: float) -> None:
-        """Blend the codes in."""
-        if self.bits is not None:
-            self.blend = min(1.0, share / self._anneal_share) if self._anneal_share else 1.0
 
     def values(self) -> OscillatorParameters:
         """The parameters as they act now, differentiable in the free numbers."""
@@ -258,15 +215,11 @@ class TrainableGenerator(PixelModel):
             rounded[name] = coded(exact[name], converter.range_units, converter.bits)
         rounded["phase"] = stepped(exact["phase"], _TURN_STEP)
         rounded["amplitude"] = stepped(exact["amplitude"], _AMPLITUDE_STEP)
-        if self.blend < 1:
-            rounded = {name: torch.lerp(exact[name], rounded[name], self.blend) for name in exact}
-        return OscillatorParameters.of_tables(rounded)
+        return OscillatorParameters.of_tables(self.blended(exact, rounded))
 
     def scale(self) -> Tensor:
         """Full scale of each segment's couplings [K], units: learnt, up to the limit."""
-        if self.bits is None:
-            raise ConfigError("scale: the couplings are floats; allowed: after use_codes")
-        return self._bounds.scale(self.log_scale, self.bits)
+        return self._bounds.scale(self.log_scale, self.coded_bits())
 
     @property
     def _bounds(self) -> CouplingBounds:
@@ -306,7 +259,7 @@ class TrainableGenerator(PixelModel):
                 scale = self.scale().double().cpu().numpy()
                 program, _ = _coded_program(self.topology, self.shape, exact, self.bits, scale)
                 parameters = OscillatorParameters.of(program)
-        return OscillatorGenerator(self.side, self.shape, self.topology, parameters, program)
+        return OscillatorGenerator(self.side, self.shape, self.topology, parameters, program=program)
 
     def _exact(self) -> OscillatorParameters:
         injection, trim = self.shape.injection_limit, self.shape.trim_limit
@@ -353,34 +306,3 @@ def node_scales(shape: OscillatorShape) -> NodeScales:
         second=replace(default.second, range_units=shape.trim_limit),
         detuning=replace(default.detuning, range_units=shape.trim_limit),
     )
-
-
-def injection_scales(limit: float) -> NodeScales:
-    """The default converters, but for an injection of full scale `limit`, units."""
-    default = NodeScales()
-    return replace(default, injection=replace(default.injection, range_units=limit))
-
-
-def edges_of(topology: Topology) -> Edges:
-    """A board's wiring as the physics has it."""
-    return Edges(topology.n, topology.target.copy(), topology.source.copy())  # torch wants them writable
-
-
-def with_errors(law: OscillatorLaw, errors: BoardErrors, draw: torch.Generator) -> OscillatorLaw:
-    """The law on a board with drawn mismatch, the same in all segments: its cells are what they are."""
-    if not (errors.detuning or errors.gain or errors.offset):
-        return law
-    e, n = law.coupling.shape[1], law.detuning.shape[1]
-    gain, offset = torch.randn(2, e, generator=draw).to(law.coupling.device)
-    detuning = torch.randn(n, generator=draw).to(law.coupling.device)
-    return OscillatorLaw(
-        law.coupling * (1.0 + errors.gain * gain) + errors.offset * offset,
-        law.in_phase,
-        law.quadrature,
-        law.second,
-        law.detuning + errors.detuning * detuning,
-    )
-
-
-def _single(table: NDArray[np.float64]) -> Tensor:
-    return torch.as_tensor(np.asarray(table, np.float32))

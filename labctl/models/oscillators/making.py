@@ -20,13 +20,14 @@ from labctl.models.oscillators.checkpoint import (
     load_generator,
     save_generator,
 )
-from labctl.models.oscillators.diffuser import Diffuser, TrainableDiffuser
+from labctl.models.oscillators.diffuser import TrainableDiffuser
 from labctl.models.oscillators.fitting import Fitted, fit, fit_codes
-from labctl.models.oscillators.generator import OscillatorGenerator, TrainableGenerator
+from labctl.models.oscillators.generator import TrainableGenerator
+from labctl.models.oscillators.model import OscillatorModel
 from labctl.models.oscillators.scoring import PictureJudge, copies
 from labctl.models.oscillators.settings import BoardErrors
 from labctl.models.picture_data import PictureData
-from labctl.models.picture_recipes import ChainRecipe, OscillatorRecipe
+from labctl.models.picture_recipes import ChainRecipe, JudgedRecipe, OscillatorRecipe
 from labctl.models.training import ProgressCallback
 
 RESIDUAL = BoardErrors(detuning=0.02)  # units, left on a trimmed board: what a chain is judged with beside
@@ -116,7 +117,7 @@ def make_chains(
     _make(craft, recipe, judge, data, paths, overwrite)
 
 
-def _judge(recipe: OscillatorRecipe | ChainRecipe, data: PictureData) -> PictureJudge:
+def _judge(recipe: JudgedRecipe, data: PictureData) -> PictureJudge:
     judge = PictureJudge.of(recipe.classifier, recipe.reference)
     if judge.classifier.side != data.side:
         raise ConfigError(
@@ -128,7 +129,7 @@ def _judge(recipe: OscillatorRecipe | ChainRecipe, data: PictureData) -> Picture
 
 def _make(
     craft: _Craft,
-    recipe: OscillatorRecipe | ChainRecipe,
+    recipe: JudgedRecipe,
     judge: PictureJudge,
     data: PictureData,
     paths: list[Path],
@@ -193,7 +194,7 @@ def _start(recipe: OscillatorRecipe) -> LoadedGenerator:
 
 
 def measured(
-    model: OscillatorGenerator | Diffuser,
+    model: OscillatorModel,
     judge: PictureJudge,
     data: PictureData,
     *,

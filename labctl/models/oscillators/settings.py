@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from labctl.devices.topology import Topology, grid
 from labctl.models.training import TrainSettings
 from labctl.physics.oscillators import Gradient
 
@@ -17,19 +18,31 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class OscillatorShape(_Section):
-    """A grid of visible oscillators, one a pixel, with hidden ones at cell centres, and its program's frame.
+class GridShape(_Section):
+    """A grid of visible oscillators, one a pixel, with hidden ones at cell centres.
 
     `radius`: Chebyshev distance up to which they hear each other, grid units. `hidden_share`: of the cell
-    centres that hold a hidden oscillator. `density`: share of the edges that may be programmed (the others
+    centres that hold a hidden oscillator.
+    """
+
+    radius: float = Field(default=2.0, ge=1)
+    hidden_share: float = Field(default=0.0, ge=0, le=1)
+
+    def wired(self, side: int) -> Topology:
+        """The wiring for pictures of `side` pixels a side."""
+        return grid(side, side, self.radius, self.hidden_share)
+
+
+class OscillatorShape(GridShape):
+    """A grid of oscillators, and its program's frame.
+
+    `density`: share of the edges that may be programmed (the others
     are masked, by the seed). `segments` of `duration` / `segments` units each; `steps` of Heun's method over
     all of them. The largest coupling, injection (a, b), and second harmonic and detuning (l, w) are in units
     of 1/K_unit^-1; `noise` is the starting noise's amplitude before training, rad. `step_bound` limits
     step x max_i sum_j |K_ij|: beyond it a training learns the solver's error.
     """
 
-    radius: float = Field(default=2.0, ge=1)
-    hidden_share: float = Field(default=0.0, ge=0, le=1)
     density: float = Field(default=1.0, gt=0, le=1)
     segments: int = Field(default=4, ge=1)
     duration: float = Field(default=3.0, gt=0)
@@ -123,6 +136,9 @@ class GeneratorTraining(Descent):
     device: Literal["cpu", "cuda"] = "cpu"
 
 
+Trained = TypeVar("Trained", bound=Descent)
+
+
 class CodedTraining(_Section):
     """Which coded versions are made of the float generator, and how they train on (straight-through).
 
@@ -134,16 +150,16 @@ class CodedTraining(_Section):
     learning_rate: float = Field(default=3e-3, gt=0)
     anneal_share: float = Field(default=0.3, ge=0, le=1)
 
-    def training(self, trained: GeneratorTraining) -> GeneratorTraining:
-        """The settings of a coded version of a generator that was trained with `trained`."""
+    def training(self, trained: Trained) -> Trained:
+        """The settings of a coded version of a model that was trained with `trained`."""
         own = {"iterations": self.iterations, "learning_rate": self.learning_rate}
         return trained.model_copy(update=own)
 
 
-class DiffuserShape(_Section):
-    """A diffusion chain of equilibria: a grid of visible oscillators, hidden ones at cell centres, levels.
+class DiffuserShape(GridShape):
+    """A diffusion chain of equilibria on a grid of oscillators.
 
-    `radius`, `hidden_share` as of an `OscillatorShape`. `couplings`: directed, symmetric (K_ij = K_ji), or
+    `couplings`: directed, symmetric (K_ij = K_ji), or
     none at all. `levels` equilibria take the noise from `sigma_max` to 0, uniformly in arctan sigma; each
     has its own parameters, or all `shared` ones and only anchors of its own. A level settles for `duration`
     units in `steps` of Heun's method. The anchors that carry the picture are at most `anchor_limit` strong,
@@ -151,8 +167,6 @@ class DiffuserShape(_Section):
     `row_limit`: of max_i sum_j |K_ij|, units.
     """
 
-    radius: float = Field(default=2.0, ge=1)
-    hidden_share: float = Field(default=0.0, ge=0, le=1)
     couplings: Literal["directed", "symmetric", "none"] = "directed"
     levels: int = Field(default=10, ge=2)
     shared: bool = False

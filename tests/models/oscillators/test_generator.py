@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from labctl.devices.errors import ConfigError, DataError, ProgramError
+from labctl.models.oscillators.board_law import with_errors
 from labctl.models.oscillators.codes import coded, codes_of, stepped
 from labctl.models.oscillators.couplings import row_sums
 from labctl.models.oscillators.generator import (
@@ -16,7 +17,6 @@ from labctl.models.oscillators.generator import (
     TrainableGenerator,
     node_scales,
     program_of,
-    with_errors,
 )
 from labctl.models.oscillators.settings import BoardErrors, OscillatorShape
 from labctl.programs.codes import full_scale_code
