@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from common import cell
 
+from labctl.models.oscillators.control_set import ControlFigures
 from labctl.models.oscillators.model import OscillatorModel
 from labctl.models.oscillators.scoring import Copies, Draw, PictureJudge
 from labctl.models.pictures import Pictures
@@ -54,6 +55,17 @@ class Lines:
         """Judge one more, as `scored`; its figures."""
         found = scored(self.judge, {**self.key, "what": what, **key}, draw)
         self.lines.append(line(what, found, note))
+        return found
+
+    def known(self, what: str, figures: ControlFigures) -> dict[str, float]:
+        """A line of figures that ship with a model; the same figures."""
+        found = {
+            "star": figures.frechet_star,
+            "error": figures.frechet_star_standard_error,
+            "density": figures.density,
+            "coverage": figures.coverage,
+        }
+        self.lines.append(line(what, found, "float" if figures.parameters else ""))
         return found
 
 

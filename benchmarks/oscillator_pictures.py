@@ -1,8 +1,9 @@
 """Pictures out of oscillators, with the controls beside them: FD*, steps, codes, errors of boards, copies.
 
 `python benchmarks/oscillator_pictures.py [SET ...]` prints this page alone; cells are resumable. The rows of
-the shipped models need no training; the controls train with the same recipe, data and number of steps. A set
-whose data are not here is left out. `--grids DIR` draws what is judged.
+the shipped models need no training, nor do controls that ship with one. `--train` trains the controls of the
+others, with the same recipe, data and number of steps: as long as the model itself took, for each. A set whose
+data are not here is left out. `--grids DIR` draws what is judged.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from labctl.devices.errors import DataError
 from labctl.models.checkpoint import zoo_folder
 from labctl.models.oscillators.checkpoint import GeneratorCard, LoadedGenerator, check_data, load_generator
 from labctl.models.oscillators.control_making import PIXEL_CONTROLS, trained_control
+from labctl.models.oscillators.control_set import controls_beside
 from labctl.models.oscillators.controls import CONTROL_WORDS, ControlName
 from labctl.models.oscillators.making import REFINED
 from labctl.models.oscillators.scoring import Draw, PictureJudge, copies
@@ -77,15 +79,15 @@ class Found:
     coarse: dict[str, float]
 
 
-def table(name: str) -> list[str]:
-    """The table of one shipped model, as lines of Markdown."""
+def table(name: str, train: bool) -> list[str]:
+    """The table of one shipped model, as lines of Markdown; `train` controls that do not ship with it."""
     recipe = recipe_of(name)
     floats, codes = (load_generator(f"{name}_oscillators{end}") for end in ("", f"-{BITS}bit"))
     check_data(codes.card, recipe.data_set, recipe.side)
     rows = Lines(PictureJudge.named_by(codes.card), row="oscillator pictures", set=name)
     data = picture_data(recipe.data_set, recipe.side)
     found = shipped_rows(rows, name, floats, codes)
-    controls = control_rows(rows, recipe, codes.card, data)
+    controls = control_rows(rows, recipe, codes.card, data, train)
     near = copies(made(codes.generator), data.train_pictures, data.test_pictures)
     return [
         f"### {name}: {floats.card.description}",
@@ -96,7 +98,7 @@ def table(name: str) -> list[str]:
         "",
         *rows.lines,
         "",
-        *verdicts(name, found, controls["plain"], rows.judge.reference),
+        *verdicts(name, found, controls.get("plain"), rows.judge.reference),
         nearness(near),
         "",
     ]
@@ -112,7 +114,9 @@ def shipped_rows(rows: Lines, name: str, floats: LoadedGenerator, codes: LoadedG
     one = of(floats, "oscillators, float", made(floats.generator))
     of(floats, f"float, {REFINED}x the steps", made(floats.generator, refine=REFINED))
     drawn = codes.generator
-    four = of(codes, f"oscillators, {BITS} bit", made(drawn), f"bar {reach:g}, aim {aim:g}")
+    four = of(
+        codes, f"oscillators, {BITS} bit", made(drawn), f"bar {reach:g}, aim {aim:g}" if name in BARS else ""
+    )
     fine = of(codes, f"{BITS} bit, {REFINED}x the steps", made(drawn, refine=REFINED))
     noisy = of(codes, f"{BITS} bit, phase noise D = {NOISE.diffusion:g}", made(drawn, errors=NOISE))
     coarse = of(codes, f"{BITS} bit, phases read at {READ_BITS} bit", read_at(made(drawn), READ_BITS))
@@ -123,9 +127,12 @@ def shipped_rows(rows: Lines, name: str, floats: LoadedGenerator, codes: LoadedG
 
 
 def control_rows(
-    rows: Lines, recipe: OscillatorRecipe, card: GeneratorCard, data: PictureData
+    rows: Lines, recipe: OscillatorRecipe, card: GeneratorCard, data: PictureData, train: bool
 ) -> dict[str, dict[str, float]]:
     """What stands beside: trained ones by their names, whose figures come back, and those of pixels."""
+    shipped = controls_beside(card)
+    if shipped is not None and shipped.card.generator.sha256 == card.sha256:
+        return {one.name: rows.known(one.what, one) for one in shipped.card.controls}
     key = {
         "train": recipe.train.model_dump_json(),
         "shape": recipe.shape.model_dump_json(),
@@ -135,7 +142,7 @@ def control_rows(
         kind: rows.row(
             CONTROL_WORDS[kind], lambda kind=kind: trained_control(kind, card, data)[0], "float", **key
         )
-        for kind in get_args(ControlName)
+        for kind in (get_args(ControlName) if train else ())
     }
     for kind, (words, by) in PIXEL_CONTROLS.items():
         rows.row(words, partial(by, data), "1 by definition" if kind == "gaussian" else "")
@@ -147,7 +154,9 @@ def bars_of(name: str) -> tuple[float, float]:
     return BARS.get(name, (float("nan"), float("nan")))
 
 
-def verdicts(name: str, found: Found, plain: dict[str, float], reference: PictureReference) -> list[str]:
+def verdicts(
+    name: str, found: Found, plain: dict[str, float] | None, reference: PictureReference
+) -> list[str]:
     """The bars: quality, against plain oscillators, and what codes, noise and coarse reads cost."""
     floor, raw = reference.floors[-1], reference.gaussian - reference.floors[-1]
 
@@ -157,12 +166,20 @@ def verdicts(name: str, found: Found, plain: dict[str, float], reference: Pictur
 
     reach = bars_of(name)[0]
     four, fine = found.four["star"], found.fine["star"]
-    ratio, penalty = plain["star"] / four, rise(found.four, found.one)
-    noisy, coarse = rise(found.noisy), rise(found.coarse)
+    penalty, noisy, coarse = rise(found.four, found.one), rise(found.noisy), rise(found.coarse)
+    beaten = "- Controls that train were not trained for this set."
+    if plain is not None:
+        ratio = plain["star"] / four
+        beaten = (
+            f"- Better than plain oscillators {ratio:.1f}x in FD*, bar {PLAIN_RATIO:g}x: "
+            f"{verdict(ratio >= PLAIN_RATIO)}."
+        )
+    quality = f"- 4-bit FD* at fine steps {fine:.3f}, no bar set."
+    if name in BARS:
+        quality = f"- 4-bit FD* at fine steps {fine:.3f}, bar {reach:g}: {verdict(max(four, fine) <= reach)}."
     return [
-        f"- 4-bit FD* at fine steps {fine:.3f}, bar {reach:g}: {verdict(max(four, fine) <= reach)}.",
-        f"- Better than plain oscillators {ratio:.1f}x in FD*, bar {PLAIN_RATIO:g}x: "
-        f"{verdict(ratio >= PLAIN_RATIO)}.",
+        quality,
+        beaten,
         f"- 4-bit penalty in FD {penalty:+.1%}, bar {PENALTY:+.0%}: {verdict(penalty <= PENALTY)}.",
         f"- Phase noise {noisy:+.1%}, {READ_BITS}-bit read {coarse:+.1%} in FD, bar +10% each: "
         f"{verdict(max(noisy, coarse) <= 0.10)}.",
@@ -185,12 +202,12 @@ def shipped() -> list[str]:
     ]
 
 
-def page(names: list[str]) -> list[str]:
+def page(names: list[str], train: bool = False) -> list[str]:
     """A table for each of these models, as lines of Markdown; a set that is not here is left out and said."""
     lines = ["## Pictures out of oscillators", ""]
     for name in names:
         try:
-            lines += table(name)
+            lines += table(name, train)
         except DataError as error:
             lines += [f"### {name}: left out", "", str(error), ""]
     return lines
@@ -203,4 +220,5 @@ if __name__ == "__main__":
         for each in words[:at] or shipped():
             grid(each, Path(words[at + 1]))
     else:
-        print("\n".join(page(words or shipped())))
+        names = [word for word in words if word != "--train"]
+        print("\n".join(page(names or shipped(), "--train" in words)))
