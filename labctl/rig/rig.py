@@ -167,6 +167,7 @@ class Rig:
             self._start_watchdog()
             for name, device in devices.items():
                 self.identities[name] = device.open()
+            self.interlocks.check("on opening")
             if self.config.engine == "oscillator":
                 self._oscillators = OscillatorEngine(self.device(OscillatorBoard), name=self.name)
             else:
