@@ -183,7 +183,7 @@ class Wired(Device, Generic[W]):
             # one more attempt, over a new connection, must do: the next device waits for its turn
             patience = Patience(min(2, settings.attempts), settings.timeout_s, settings.open_timeout_s)
             self._carried_out("close", self._make_safe, patience)
-        except DeviceError as error:
+        except BaseException as error:  # an impatient Ctrl-C, too
             if not isinstance(error.__cause__, WrongBox):  # another box is nothing to switch off
                 error.add_note(f"{self.name}: its safe state {self.command_unanswered()}")
             raise
