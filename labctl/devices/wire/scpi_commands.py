@@ -60,7 +60,7 @@ OWN: tuple[Command, ...] = (
         "record Description",
         "kind, protocol version, whether simulated, and the data sheet",
     ),
-    Command("SYSTem:SNAPshot?", "", "record of a mapping", "settings and readings, keys with units"),
+    Command("SYSTem:SNAPshot?", "", "record Readings", "settings and readings, keys with units"),
     Command("SYSTem:TEMPerature?", "", "number", "degrees Celsius"),
     Command("SYSTem:SAFE", "", "", "safe state; the next command takes it up again"),
     Command(
@@ -73,10 +73,10 @@ OWN: tuple[Command, ...] = (
 )
 
 LOOP: tuple[Command, ...] = (
-    Command("LOOP:NULL", "record Codes", "", "detector offset null, set_offset_null"),
+    Command("LOOP:NULL", "record CodeTable", "", "detector offset null, set_offset_null"),
     Command(
         "LOOP:PROBe?",
-        "PHI or EMITter, repeats, record Codes",
+        "PHI or EMITter, repeats, record CodeTable",
         "record ProbeReadout",
         "opens the loop, drives patterns, reads the detectors",
     ),
@@ -104,6 +104,8 @@ PANEL: tuple[Command, ...] = (
     Command(
         "PANel:SEQuence?", "wait: ON or OFF, record Planes", "record ShowReceipt", "shows planes, repeated"
     ),
-    Command("PANel:SHOWn?", "", "record Levels", "the frame on display, read back"),
+    Command("PANel:FRAMe?", "", "record Levels", "the frame on display, read back"),
     Command("PANel:REPeat?", "", "us", "period of the light of what is on display"),
 )
+
+OPERATION_MEASURED = 16  # bit of the operation register: a measurement ended

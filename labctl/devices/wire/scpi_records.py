@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from labctl.devices.loop_chain import ChainCodes
 from labctl.devices.specs import DriveSpec, LoopSpec, ModulatorSpec
+from labctl.devices.values import Scalar
 from labctl.devices.weight_modulator import LevelArray
 
 Codes = NDArray[np.int64]
@@ -44,6 +46,13 @@ class PanelDescription(About):
     """Of a modulator behind a controller."""
 
     spec: ModulatorSpec
+
+
+@dataclass(frozen=True)
+class Readings:
+    """A snapshot: settings and readings by name, units in the names."""
+
+    values: Mapping[str, Scalar]
 
 
 @dataclass(frozen=True)

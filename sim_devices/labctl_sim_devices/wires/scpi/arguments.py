@@ -37,15 +37,16 @@ ERRORS = {
     -363: "Input buffer overrun",
     -365: "Time out error",
     301: "Bench not connected",
+    302: "Busy",
 }
 
 
 class ScpiError(Exception):
     """An entry of the error queue."""
 
-    def __init__(self, number: int, detail: str = "") -> None:
+    def __init__(self, number: int, detail: str = "", *, text: str | None = None) -> None:
         self.number = number
-        self.text = ERRORS[number] + (f";{detail}" if detail else "")
+        self.text = ERRORS[number] + (f";{detail}" if detail else "") if text is None else text
         super().__init__(f"{number},{self.text}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl.devices.wire.records import crc_of
 from labctl.devices.wire.scpi_syntax import SyntaxProblem, parts
+from labctl_sim_devices.wires.faults import FaultLayer
 from labctl_sim_devices.wires.scpi.arguments import Arguments, ScpiError
 from labctl_sim_devices.wires.scpi.headers import BadSuffix, HeaderTable
 
@@ -98,8 +99,10 @@ class ScpiInstrument:
         identity: Callable[[], tuple[str, str, str, str]],
         reset: Callable[[], None],
         lock: threading.RLock,
+        faults: FaultLayer | None = None,
     ) -> None:
         self.status = Status()
+        self.faults = FaultLayer() if faults is None else faults
         self._identity, self._reset, self._lock = identity, reset, lock
         self._message, self._answer = b"", b""
         self._table: HeaderTable[Handler] = HeaderTable({**self._basics(), **handlers})
@@ -107,7 +110,7 @@ class ScpiInstrument:
     def answer(self, message: bytes) -> bytes:
         """Carry out a whole message; its answer with a line feed, or nothing where it asked nothing."""
         with self._lock:
-            self._message, self._answer = message.rstrip(b"\r\n"), b""
+            self._message, self._answer = _without_end(message), b""
             try:
                 units = parts(self._message + b"\n", b";")
             except SyntaxProblem as error:
@@ -151,6 +154,12 @@ class ScpiInstrument:
         return path
 
     def _carried_out(self, header: str, rest: bytes) -> str | bytes | None:
+        if not header.upper().startswith(("*", "SYST", "STAT")):  # those answer also when all else does not
+            told = self.faults.question()
+            if told == "busy":
+                raise ScpiError(302)
+            if told == "fail":
+                raise ScpiError(-300, text="")
         try:
             found = self._table.find(header)
         except BadSuffix:
@@ -241,3 +250,8 @@ class ScpiInstrument:
         tag = arguments.whole(0, 0, 2**32 - 1)
         asked = self._message[: self._message.rindex(b";")] if b";" in self._message else b""
         return f"{tag},{crc_of(asked + bytes([10]) + self._answer)}"
+
+
+def _without_end(message: bytes) -> bytes:
+    """Without its line feed, or carriage return and line feed."""
+    return message.removesuffix(b"\n").removesuffix(b"\r")
