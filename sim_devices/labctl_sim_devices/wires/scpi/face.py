@@ -23,10 +23,11 @@ from labctl.devices.wire.scpi_records import Readings
 from labctl.devices.wire.scpi_syntax import block
 from labctl_sim_devices.wires.face import WireAddress
 from labctl_sim_devices.wires.faults import FaultLayer
+from labctl_sim_devices.wires.listener import HOST
 from labctl_sim_devices.wires.scpi.arguments import Arguments, ScpiError
 from labctl_sim_devices.wires.scpi.hislip import HislipWire
 from labctl_sim_devices.wires.scpi.instrument import Handler, ScpiInstrument
-from labctl_sim_devices.wires.scpi.sockets import HOST, SocketWire
+from labctl_sim_devices.wires.scpi.sockets import SocketWire
 
 AnyDevice = TypeVar("AnyDevice", bound=Device)
 T = TypeVar("T")
@@ -39,10 +40,14 @@ NUMBERS: tuple[tuple[type[DeviceError], int], ...] = (
     (DeviceError, -240),
 )
 Medium = Literal["socket", "hislip"]
+PATIENT = {"timeout_s": 60.0, "batch_timeout_s": 3600.0}  # a stepped twin computes for as long as it needs
 
 
 class ScpiFace(Generic[AnyDevice]):
-    """A device as an SCPI instrument. `DRIVER` is the rig file's name of the driver that speaks to it."""
+    """A device as an SCPI instrument. `DRIVER` is the rig file's name of the driver that speaks to it.
+
+    On HiSLIP a driver sees at once that the other end is gone; pyvisa-py on a raw socket waits its time-out.
+    """
 
     DRIVER: ClassVar[str]
 
@@ -53,7 +58,7 @@ class ScpiFace(Generic[AnyDevice]):
         *,
         faults: FaultLayer | None = None,
         latency_s: float = 0.0,
-        medium: Medium = "socket",
+        medium: Medium = "hislip",
     ) -> None:
         self._device, self._lock = device, lock
         self._hold: Hold | None = None
@@ -71,8 +76,8 @@ class ScpiFace(Generic[AnyDevice]):
         """Listen, and say where."""
         port = self._wire.start()
         if self._medium == "socket":
-            return WireAddress(self.DRIVER, f"TCPIP::{HOST}::{port}::SOCKET")
-        return WireAddress(self.DRIVER, f"TCPIP::{HOST}::hislip0,{port}::INSTR")
+            return WireAddress(self.DRIVER, f"TCPIP::{HOST}::{port}::SOCKET", PATIENT)
+        return WireAddress(self.DRIVER, f"TCPIP::{HOST}::hislip0,{port}::INSTR", PATIENT)
 
     def stop(self) -> None:
         """Stop listening and drop every connection; the device is not touched."""

@@ -14,8 +14,9 @@ import time
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from labctl_sim_devices.wires.listener import Listener, hang_up
 from labctl_sim_devices.wires.scpi.instrument import ScpiInstrument
-from labctl_sim_devices.wires.scpi.sockets import MAX_MESSAGE_BYTES, Listener, hang_up
+from labctl_sim_devices.wires.scpi.sockets import MAX_MESSAGE_BYTES
 
 HEADER = struct.Struct("!2sBBIQ")  # "HS", type, control code, parameter, length of the payload
 VERSION = 0x0100  # 1.0
