@@ -7,6 +7,7 @@ damaged answer is never taken for the right one. The protocol is ours: docs/refe
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from itertools import count
@@ -77,6 +78,11 @@ class Sealed(Wired[VisaWire]):
         self._tags = count(1)
         self._described: Any = None
 
+    @property
+    @abstractmethod
+    def spec(self) -> Any:
+        """Its data sheet, as the instrument says; DeviceStateError before it was first opened."""
+
     def _connect(self, deadline: Deadline) -> VisaWire:
         serial = {"baud_rate": self._own.baud_rate} if self.address.upper().startswith("ASRL") else {}
         return VisaWire(self.address, self._own.visa_library, self.wire_log, deadline, serial)
@@ -123,7 +129,7 @@ class Sealed(Wired[VisaWire]):
         return settings
 
     def _description(self) -> Any:
-        """What the instrument said of itself; DeviceStateError before it was first opened."""
+        """What the instrument said of itself."""
         if self._described is None:
             raise DeviceStateError(
                 "its data sheet comes from the instrument; call open() first",
