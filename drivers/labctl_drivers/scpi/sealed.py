@@ -101,7 +101,8 @@ class Sealed(Wired[VisaWire]):
                 f"{fields[1]} is {about.kind} of protocol {about.protocol[0]}; allowed: {self.KIND} of "
                 f"protocol {PROTOCOL[0]}"
             )
-        found = Identity(*fields, simulated=about.simulated)
+        vendor, model, serial, firmware = fields
+        found = Identity(vendor, model, serial, firmware, simulated=about.simulated)
         require_firmware(found, OLDEST_FIRMWARE)
         self._described = about
         return found
