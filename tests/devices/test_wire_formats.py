@@ -47,8 +47,10 @@ CODES = hnp.arrays(np.int64, hnp.array_shapes(max_dims=3, max_side=5))
     [
         LOOP,
         DriveSpec(4, 1001, 100.0, 50.0, 120.0),
-        CameraSpec((8, 9), 12, "global", (1.0, 1e5), (0.0, 24.0), 1e4, 0.6, 3.0, 5.0, 0.01, 1.5, 0.2, 10.0, 8, 64,
-                   LinkSpec(50.0, 100.0)),
+        CameraSpec(
+            (8, 9), 12, "global", (1.0, 1e5), (0.0, 24.0), 1e4, 0.6, 3.0, 5.0, 0.01, 1.5, 0.2, 10.0, 8, 64,
+            LinkSpec(50.0, 100.0),
+        ),
     ],
 )  # fmt: skip
 def test_a_data_sheet_comes_back_equal(spec) -> None:

@@ -183,15 +183,15 @@ class Wired(Device, Generic[W]):
             # one more attempt, over a new connection, must do: the next device waits for its turn
             patience = Patience(min(2, settings.attempts), settings.timeout_s, settings.open_timeout_s)
             self._carried_out("close", self._make_safe, patience)
-        except DeviceError as error:
+        except BaseException as error:  # an impatient Ctrl-C, too
             if not isinstance(error.__cause__, WrongBox):  # another box is nothing to switch off
-                error.add_note(f"{self.name}: its safe state {self._last_resort()}")
+                error.add_note(f"{self.name}: its safe state {self.command_unanswered()}")
             raise
         finally:
             self._let_go()
 
-    def _last_resort(self) -> str:
-        """What became of its safe state."""
+    def command_unanswered(self) -> str:
+        """Command the safe state over a fresh connection without waiting for an answer; how that went."""
         deadline = Deadline.after(self.settings.timeout_s)
         self._drop_wire()
         try:
@@ -199,6 +199,8 @@ class Wired(Device, Generic[W]):
             self._turns.do("close", partial(self._command_safe, self._wire, deadline), deadline.total_s)
         except (WireError, DeviceError) as error:
             return f"could not be commanded: {error}"
+        finally:
+            self._drop_wire()
         return "was commanded, without an answer"
 
     def _carried_out(
