@@ -252,7 +252,8 @@ class ScpiInstrument:
         arguments.expect(1)
         tag = arguments.whole(0, 0, 2**32 - 1)
         asked = self._message[: self._message.rindex(b";")] if b";" in self._message else b""
-        return f"{tag},{crc_of(asked + bytes([10]) + self._answer)}"
+        seal = f"{tag},{len(self.status.errors)}"
+        return f"{seal},{crc_of(b'|'.join((asked, self._answer, seal.encode())))}"
 
 
 def _without_end(message: bytes) -> bytes:
