@@ -196,6 +196,20 @@ def validate(
     validate_protocol(protocol, rig, settings or [], records=records, compensated=compensation)
 
 
+@app.command(rich_help_panel=LOOK)
+def discover() -> None:
+    """List what is attached, and what it answers.
+
+    VISA resources with their *IDN?, serial ports with vendor and product number, displays, GigE Vision
+    cameras. A part of labctl that is not installed is named with what installs it.
+
+    [dim]Example:[/dim] labctl discover
+    """
+    from labctl.cli.discovering import list_attached
+
+    list_attached()
+
+
 @app.command(rich_help_panel=BEFORE)
 def check(
     rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],

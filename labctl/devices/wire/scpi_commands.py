@@ -67,9 +67,9 @@ OWN: tuple[Command, ...] = (
         "SYSTem:SEAL?",
         "tag: 0 to 4294967295",
         "tag,errors,crc",
-        "the tag, how many errors are queued, and the CRC-32 (eight hexadecimal digits) of: this message up to "
-        "its last semicolon, |, what was answered to it so far, |, tag,errors. It proves that question and "
-        "answer belong together, unharmed",
+        "the tag, how many errors are queued, and the CRC-32 (eight hexadecimal digits) of: this message up "
+        "to its last semicolon, |, what was answered to it so far, |, tag,errors. It proves that question "
+        "and answer belong together, unharmed",
     ),
 )
 
