@@ -47,6 +47,7 @@ from labctl.engines import (
 from labctl.programs import plane_durations_us
 from labctl.rig.config import DeviceConfig, RigConfig, WorldConfig, load_rig
 from labctl.rig.interlocks import Interlocks, overrides_of
+from labctl.rig.served_world import ServedWorld
 from labctl.rig.standing import Standing
 from labctl.rig.table import DRIVERS, WORLDS, load
 
@@ -146,7 +147,6 @@ class Rig:
         if not self.devices:
             world = self.config.world
             self.world = None if world is None else self._build_world(world)
-            self._terms = {} if self.world is None else dict(self.world.terms)
             for device in self.config.device:
                 try:
                     self.devices[device.name] = self._build_device(device)
@@ -164,6 +164,9 @@ class Rig:
             return self
         try:
             devices = self.build()
+            if isinstance(self.world, ServedWorld):
+                self.world.open()
+            self._terms = {} if self.world is None else dict(self.world.terms)
             self._start_watchdog()
             for name, device in devices.items():
                 self.identities[name] = device.open()
@@ -187,6 +190,8 @@ class Rig:
             except Exception as error:  # noqa: BLE001 - every device must get its chance to become safe
                 problems.append(error)
         self.identities = {}
+        if isinstance(self.world, ServedWorld):
+            self.world.close()
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
             watchdog.stop()
@@ -365,6 +370,8 @@ class Rig:
         return cast(Device, made)
 
     def _build_world(self, world: WorldConfig) -> Any:
+        if world.address:
+            return ServedWorld(world)
         kind = WORLDS[world.kind]
         try:
             profile = load(kind.profiles).load(world.profile, dict(world.overrides))

@@ -54,7 +54,27 @@ DRIVERS: dict[str, Entry] = {
     "twin.oscillator-board": Entry(
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
+    "scpi.loop-electronics": Entry(
+        "electronics", "labctl_drivers.scpi.loop_electronics:ScpiLoopElectronics", None
+    ),
+    "scpi.input-drive": Entry("drive", "labctl_drivers.scpi.input_drive:ScpiInputDrive", None),
+    "scpi.panel": Entry("modulator", "labctl_drivers.scpi.panel:ScpiPanel", None),
 }
+
+# The wire that a twin of a role is put on by `labctl twin serve`.
+FACES: dict[Role, str] = {
+    "modulator": "labctl_sim_devices.wires.scpi.panel:ScpiPanelFace",
+    "drive": "labctl_sim_devices.wires.scpi.drive:ScpiDriveFace",
+    "electronics": "labctl_sim_devices.wires.scpi.loop:ScpiLoopFace",
+}
+# What `labctl discover` looks for: a heading, what lists it, and the extra that it needs.
+DISCOVERIES: tuple[tuple[str, str, str], ...] = (
+    ("VISA resources", "labctl_drivers.discovery:visa_resources", "scpi"),
+    ("serial ports", "labctl_drivers.discovery:serial_ports", "serial"),
+    ("displays", "labctl_drivers.discovery:displays", "display"),
+    ("GigE Vision cameras", "labctl_drivers.discovery:cameras", "gige"),
+)
+WORLD_WIRE = "labctl_sim_devices.wires.world:WorldWire"
 
 WORLDS: dict[str, World] = {
     "optical-bench": World("labctl_sim_devices.bench:OpticalBench", "labctl_sim_devices.profile:PROFILES"),
