@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
 from labctl.devices import ConfigError
-from labctl.rig.table import DRIVERS, WORLDS, Role, load
+from labctl.rig.table import DRIVERS, WORLDS, Entry, Role, load
 
 NEEDED: dict[str, tuple[Role, ...]] = {
     "optical-loop": ("modulator", "electronics"),
@@ -40,12 +40,32 @@ class WorldConfig(BaseModel):
 
 
 class DeviceConfig(BaseModel):
-    """One device: its name on this bench and its driver."""
+    """One device: its name on this bench, its driver, and for a real one where it is and how it is set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
     driver: str
+    address: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    def check_wire(self, entry: Entry) -> None:
+        """ValueError where a real device has no address or wrong settings, or a twin any."""
+        if entry.world is not None:
+            for key in ("address", "settings"):
+                if getattr(self, key):
+                    raise ValueError(
+                        f"device {self.name!r}: {self.driver} has no {key}: it is simulated here"
+                    )
+            return
+        if not self.address:
+            raise ValueError(f"device {self.name!r}: {self.driver} needs an address; it has none")
+        model: type[BaseModel] = load(entry.target).Settings
+        try:
+            model(**self.settings)
+        except ValidationError as error:
+            where = f"device {self.name!r}: settings of {self.driver}"
+            raise ValueError(str(first_problem(error, where, model))) from None
 
 
 class RigConfig(BaseModel):
@@ -82,6 +102,7 @@ class RigConfig(BaseModel):
                 raise ValueError(
                     f"device {device.name!r}: {device.driver} needs a [world] of kind {entry.world}"
                 )
+            device.check_wire(entry)
         roles = [DRIVERS[d.driver].role for d in self.device]
         for role in NEEDED[self.engine]:
             if roles.count(role) != 1:

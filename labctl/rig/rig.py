@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from labctl_calibration import (
     LightCalibration,
@@ -42,7 +42,7 @@ from labctl.engines import (
     WeightPanel,
 )
 from labctl.programs import plane_durations_us
-from labctl.rig.config import RigConfig, WorldConfig, load_rig
+from labctl.rig.config import DeviceConfig, RigConfig, WorldConfig, load_rig
 from labctl.rig.standing import Standing
 from labctl.rig.table import DRIVERS, WORLDS, load
 
@@ -138,7 +138,7 @@ class Rig:
             self._terms = {} if self.world is None else dict(self.world.terms)
             for device in self.config.device:
                 try:
-                    self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
+                    self.devices[device.name] = self._build_device(device)
                 except ConfigError as error:
                     raise ConfigError(f"rig {self.name}: {error}") from None
         return self.devices
@@ -308,6 +308,15 @@ class Rig:
             if isinstance(device, role):
                 return device
         raise ConfigError(f"rig {self.name} has no {role.__name__}")
+
+    def _build_device(self, device: DeviceConfig) -> Device:
+        entry = DRIVERS[device.driver]
+        make = load(entry.target)
+        on_wire = entry.world is None
+        made = (
+            make(device.name, device.address, **device.settings) if on_wire else make(device.name, self.world)
+        )
+        return cast(Device, made)
 
     def _build_world(self, world: WorldConfig) -> Any:
         kind = WORLDS[world.kind]

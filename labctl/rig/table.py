@@ -9,12 +9,25 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-Role = Literal["modulator", "drive", "electronics", "camera", "board"]
+Role = Literal[
+    "modulator",
+    "drive",
+    "electronics",
+    "camera",
+    "board",
+    "laser",
+    "power-meter",
+    "oscilloscope",
+    "signal-generator",
+]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One driver: the role it fills, its class, and the world it lives in (None: a real wire)."""
+    """One driver: the role it fills, its class, and the world it lives in.
+
+    None is a real wire: the class takes (name, address, **settings), and `Settings` says which there are.
+    """
 
     role: Role
     target: str
