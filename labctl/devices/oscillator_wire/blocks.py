@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from labctl.devices.errors import ProgramError
 from labctl.devices.oscillator_spec import BoardSpec
 from labctl.devices.oscillator_values import BoardImage, Codes, FrequencyCount, Phases, RunCodes
 from labctl.devices.oscillator_wire.frames import FormatError
-from labctl.devices.topology import Topology
+from labctl.devices.topology import Topology, TopologyKind
 from labctl.devices.values import Identity, Scalar
 
 _AT_ONCE = 1 << 16  # codes (a multiple of 8) spread into single bits at a time
@@ -31,6 +31,7 @@ _ANCHORS, _STARTS = 1, 2
 _RESULT = struct.Struct("<IIQd")  # samples, reads, ticks of the evolution, temperature
 _GATE = struct.Struct("<d")
 _COUNTS = struct.Struct("<dq")
+_KINDS = get_args(TopologyKind)
 _SEPARATE = ("topology", "usable")  # fields of the data sheet that are no plain numbers
 _ALLOWED = {  # what the layout of the blocks can carry
     "coupling_bits": 32, "scale_bits": 32, "start_bits": 32, "amplitude_bits": 32, "read_bits": 32,
@@ -306,7 +307,7 @@ def decode_spec(data: bytes) -> BoardSpec:
     target = np.repeat(np.arange(len(heard), dtype=np.int32), heard)
     source: NDArray[Any] = np.array([j for sources in wiring.heard for j in sources], np.int64)
     sites = None if wiring.sites is None else np.array(wiring.sites, np.float64)
-    if wiring.kind not in ("grid", "king", "all-to-all", "edges"):
+    if wiring.kind not in _KINDS:
         raise FormatError(
             f"data sheet: wiring.kind is {wiring.kind!r}; allowed: grid, king, all-to-all, edges"
         )

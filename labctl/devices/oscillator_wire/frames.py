@@ -1,6 +1,6 @@
-"""Frames on a byte stream: COBS between zero bytes, a header of six bytes, a payload, CRC-32.
+"""Frames on a byte stream: COBS between zero bytes, a header of eight bytes, a payload, CRC-32.
 
-    0x00 | COBS( version u8, kind u8, session u16, sequence u16, payload, CRC-32 u32 ) | 0x00
+    0x00 | COBS( version u8, kind u8, session u16, sequence u32, payload, CRC-32 u32 ) | 0x00
 
 Little-endian. The CRC is zlib's, over header and payload. COBS as S. Cheshire and M. Baker describe it
 ("Consistent Overhead Byte Stuffing", IEEE/ACM Transactions on Networking 7(2), 1999): no zero byte is left
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from labctl.devices.errors import LabctlError
 
-HEADER = struct.Struct("<BBHH")
+HEADER = struct.Struct("<BBHI")
 CRC = struct.Struct("<I")
 MAX_PAYLOAD = 8192  # no message of any version is longer
 _LONGEST_RUN = 254
