@@ -70,7 +70,7 @@ class BoardWire:
         """The answer to a request, sent again where none comes: the board does nothing twice for it.
 
         number: that of an earlier attempt, where it is the same question. Raises Refused; WireTimeout, or
-        WireGarbled where nothing but other bytes came.
+        WireGarbled where nothing but damaged frames came.
         """
         session = self.session
         number = session.next_number() if number is None else number
@@ -83,11 +83,11 @@ class BoardWire:
             now_s = time.monotonic()
             if now_s - heard_s > quiet_s or deadline.passed:
                 garbled = self._reader.rejected - rejected
-                if garbled or strays:
-                    raise WireGarbled(
-                        f"{garbled} damaged frames and {strays} answers to other questions came"
-                    )
-                raise WireTimeout(f"no answer to {type(request).__name__} within {now_s - heard_s:.2g} s")
+                if garbled:
+                    raise WireGarbled(f"{garbled} damaged frames came, and no whole one")
+                others = f"; {strays} answers to other questions came" if strays else ""
+                asked = type(request).__name__
+                raise WireTimeout(f"no answer to {asked} within {now_s - heard_s:.2g} s{others}")
             if now_s >= send_at_s and sent <= RESENDS:
                 self._line.write(frame)
                 sent, send_at_s = sent + 1, now_s + quiet_s / (RESENDS + 1)

@@ -78,13 +78,14 @@ from labctl_drivers.serial_line import SerialLine, pyserial
 T = TypeVar("T")
 A = TypeVar("A", bound=Message)
 OLDEST_FIRMWARE = "1"
-# what the board's own refusals are here; those not named are a fault
+# what the board's own refusals are here; the others are faults of the protocol
 REFUSALS: dict[int, type[DeviceError]] = {
     ErrorCode.VERSION: DeviceUnavailable,
     ErrorCode.VALUE: DeviceValueError,
     ErrorCode.STATE: DeviceStateError,
     ErrorCode.UNAVAILABLE: DeviceUnavailable,
     ErrorCode.TIMEOUT: DeviceTimeout,
+    ErrorCode.FAULT: DeviceFault,
     ErrorCode.UNSUPPORTED: UnsupportedFeature,
 }
 

@@ -54,6 +54,7 @@ DRIVERS: dict[str, Entry] = {
     "twin.oscillator-board": Entry(
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
+    "serial.oscillator-board": Entry("board", "labctl_drivers.serial_board:SerialOscillatorBoard", None),
 }
 
 WORLDS: dict[str, World] = {

@@ -9,6 +9,8 @@ did not.
 from __future__ import annotations
 
 import math
+import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -25,6 +27,7 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_drivers.serial_board import SerialOscillatorBoard
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
@@ -39,6 +42,7 @@ from labctl_sim_devices import (
     load_profile,
     oscillator_profile_names,
 )
+from labctl_sim_devices.wires.serial_board import SerialBoardFace
 
 from labctl.devices import (
     BoardImage,
@@ -85,6 +89,10 @@ class Subject:
             "emitted": bench.emitted_units.copy(),
             "clock_us": bench.now_us,
         }
+
+    def another(self, name):
+        """A second device at the same place, unopened."""
+        return type(self.device)(name, self.bench)
 
     def unplug(self) -> None:
         """The cable is pulled."""
@@ -133,6 +141,20 @@ class BoardSubject(Subject):
 
     def probe(self):
         return {"clock_us": self.bench.now_us}
+
+
+class SerialBoardSubject(BoardSubject):
+    """A twin behind a serial line, unpaced. The line ends with the device that stands on it."""
+
+    def __init__(self, bench):
+        face = SerialBoardFace(OscillatorBoardTwin("device-under-test", bench), threading.RLock())
+        self._address = face.start().address
+        device = self.another("device-under-test")
+        weakref.finalize(device, face.stop)
+        super().__init__(device, bench)
+
+    def another(self, name):
+        return SerialOscillatorBoard(name, self._address)
 
 
 @dataclass(frozen=True)
@@ -194,6 +216,14 @@ def _board_case(profile):
         return BoardSubject(OscillatorBoardTwin("device-under-test", bench), bench)
 
     return Case(f"board-twin-{profile}", OscillatorBoard, OscillatorBoardTwin, make, {"profile": profile})
+
+
+def _serial_board_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OscillatorBench(load_oscillator_profile(profile), seed=seed, noise_scale=noise_scale)
+        return SerialBoardSubject(bench)
+
+    return Case(f"board-serial-{profile}", OscillatorBoard, SerialOscillatorBoard, make, {"profile": profile})
 
 
 def _foreign_board_case():
@@ -310,6 +340,7 @@ DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "grat
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
+DEVICE_CASES += [_serial_board_case(profile) for profile in ("board50", "chip1ghz", "ideal")]
 DEVICE_CASES.append(_foreign_board_case())
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a

@@ -48,6 +48,10 @@ def operations(settle_codes, board_image):
         device, profile = subject.device, getattr(subject.bench, "profile", None)
         n = getattr(profile, "n_channels", 0)
         zeros = np.zeros((1, n), np.int64)
+
+        def from_spec(made):  # a closed device refuses whatever it is given, and may not know its spec yet
+            return made(device.spec) if device.is_open else None
+
         table = {
             WeightModulator: {
                 "show": lambda: device.show(np.zeros(profile.panel_shape_px, np.uint16)),
@@ -70,11 +74,11 @@ def operations(settle_codes, board_image):
                 "temperature_c": lambda: device.temperature_c(),
             },
             OscillatorBoard: {
-                "load": lambda: device.load(board_image(device.spec)),
+                "load": lambda: device.load(from_spec(board_image)),
                 "loaded": lambda: device.loaded(),
                 "run": lambda: device.run(RunCodes(np.arange(2))),
                 "run_us": lambda: device.run_us(),
-                "count_frequency": lambda: device.count_frequency(device.spec.gate_range_us[0]),
+                "count_frequency": lambda: device.count_frequency(from_spec(lambda s: s.gate_range_us[0])),
                 "temperature_c": lambda: device.temperature_c(),
             },
         }
@@ -86,11 +90,11 @@ def operations(settle_codes, board_image):
 def test_building_talks_to_nobody(device_case, unchanged):
     subject = device_case.make()
     before = subject.probe()
-    type(subject.device)("another", subject.bench)
+    subject.another("another")
     unchanged(before, subject.probe())
     assert not subject.device.is_open
     subject.unplug()  # a bench that is not there is noticed by open, not by the constructor
-    device = type(subject.device)("another", subject.bench)
+    device = subject.another("another")
     with pytest.raises(DeviceUnavailable, match=r"^another: open: "):
         device.open()
     assert not device.is_open
@@ -109,7 +113,10 @@ def test_open_says_who_it_is_and_opening_again_says_the_same(device_case):
 
 
 def test_two_benches_have_two_serials(device_case):
-    serials = {device_case.make(seed=seed).device.open().serial for seed in (0, 1)}
+    serials = set()
+    for seed in (0, 1):
+        with device_case.make(seed=seed).device as device:
+            serials.add(device.open().serial)
     assert len(serials) == 2
 
 

@@ -15,7 +15,7 @@ from labctl_sim_devices import OscillatorBench, OscillatorBoardTwin, load_oscill
 
 from labctl.devices import BoardImage, FrequencyCount, Identity, Phases, RunCodes, grid
 from labctl.devices.oscillator_wire import blocks, frames, messages
-from labctl.devices.oscillator_wire.frames import Frame, FrameReader, FormatError
+from labctl.devices.oscillator_wire.frames import FormatError, Frame, FrameReader
 
 SHORT = settings(max_examples=500, deadline=None)
 LONG = settings(max_examples=10_000, deadline=None)

@@ -58,12 +58,14 @@ class PtyLine:
         os.replace(fresh, self.address)
         # the host's end is kept open too, so that a host that leaves does not end the line
         self._ends = (device_end, host_end)
+        self.wake()
 
     def unplug(self) -> None:
         """Pull the cable: the host's next byte fails. Twice is harmless."""
         with self._guard:
             ends, self._ends = self._ends, None
         if ends is not None:
+            self.wake()  # who waits for bytes of this cable must look again
             with suppress(OSError):
                 os.unlink(self.address)
             for end in ends:

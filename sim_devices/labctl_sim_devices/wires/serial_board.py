@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
@@ -71,6 +72,7 @@ class SerialBoardFace:
         reader = FrameReader()
         with ThreadPoolExecutor(1, "serial board at work") as worker:
             working: tuple[Frame, Future[tuple[int, Message]]] | None = None
+            said_at_s = 0.0
             while not self._stopping.is_set():
                 for frame in reader.feed(line.read(BUSY_S if working else None)):
                     if frame.kind == messages.Status.KIND:
@@ -80,6 +82,7 @@ class SerialBoardFace:
                         if frame.kind in LONG:
                             working = frame, worker.submit(self._answer, frame)
                             working[1].add_done_callback(lambda _: line.wake())
+                            said_at_s = time.monotonic()
                         else:
                             self._send(line, frame, self._answer(frame))
                     elif _same(frame, working[0]):
@@ -91,8 +94,9 @@ class SerialBoardFace:
                     if working[1].done():
                         self._send(line, working[0], working[1].result())
                         working = None
-                    else:
+                    elif time.monotonic() - said_at_s >= BUSY_S:
                         _still_at_work(line, working[0])
+                        said_at_s = time.monotonic()
             if working is not None:
                 wait_for([working[1]])
 
