@@ -76,12 +76,13 @@ class BoardWire:
         number = session.next_number() if number is None else number
         version = 0 if isinstance(request, Hello) else session.version
         frame = Frame(version, request.KIND, session.id, number, request.encode()).encode()
-        quiet_s = self._quiet_s + self._line.time_s(len(frame) + session.max_payload)
+        # a question may be lost, but not as long as it or its answer may still be on the line
+        wait_s = self._line.time_s(len(frame) + session.max_payload) + self._quiet_s / (1 + RESENDS)
         rejected, strays, sent = self._reader.rejected, 0, 0
         heard_s, send_at_s = time.monotonic(), 0.0
         while True:
             now_s = time.monotonic()
-            if now_s - heard_s > quiet_s or deadline.passed:
+            if now_s - heard_s > (1 + RESENDS) * wait_s or deadline.passed:
                 garbled = self._reader.rejected - rejected
                 if garbled:
                     raise WireGarbled(f"{garbled} damaged frames came, and no whole one")
@@ -90,13 +91,13 @@ class BoardWire:
                 raise WireTimeout(f"no answer to {asked} within {now_s - heard_s:.2g} s{others}")
             if now_s >= send_at_s and sent <= RESENDS:
                 self._line.write(frame)
-                sent, send_at_s = sent + 1, now_s + quiet_s / (RESENDS + 1)
+                sent, send_at_s = sent + 1, now_s + wait_s
             for got in self._reader.feed(self._line.read()):
                 if (got.session, got.sequence) != (session.id, number):
                     strays += 1
                 elif got.kind == Busy.KIND:
                     heard_s = time.monotonic()
-                    sent, send_at_s = 1, heard_s + quiet_s / (RESENDS + 1)
+                    sent, send_at_s = 1, heard_s + wait_s
                 elif got.kind == Error.KIND:
                     raise Refused(_decoded(Error, got.payload))
                 elif got.kind == request.KIND | ANSWER:
