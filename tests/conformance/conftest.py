@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from firmware_board import FirmwareBoard, missing
 from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, perfect_unit
 from foreign_board import WaveformBoard, WaveformWorld
 from labctl_calibration import (
@@ -157,6 +158,25 @@ class SerialBoardSubject(BoardSubject):
         return SerialOscillatorBoard(name, self._address)
 
 
+class FirmwareSubject(Subject):
+    """The reference firmware on an emulated microcontroller; its clock is looked up in its memory."""
+
+    def __init__(self, seed):
+        self._board = FirmwareBoard(serial_number=1 + seed)
+        device = self.another("device-under-test")
+        weakref.finalize(device, self._board.stop)
+        super().__init__(device)
+
+    def another(self, name):
+        return SerialOscillatorBoard(name, self._board.address, attempts=1, open_timeout_s=5.0)
+
+    def probe(self):
+        return {"clock_us": self._board.clock_us()}
+
+    def unplug(self):
+        self._board.stop()
+
+
 @dataclass(frozen=True)
 class Case:
     """One implementation on one profile. Unit suffixes and tolerances of its own are in `notes`."""
@@ -224,6 +244,13 @@ def _serial_board_case(profile):
         return SerialBoardSubject(bench)
 
     return Case(f"board-serial-{profile}", OscillatorBoard, SerialOscillatorBoard, make, {"profile": profile})
+
+
+def _firmware_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return FirmwareSubject(seed)
+
+    return Case("board-firmware", OscillatorBoard, SerialOscillatorBoard, make, {"profile": "firmware"})
 
 
 def _foreign_board_case():
@@ -341,6 +368,8 @@ DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
 DEVICE_CASES += [_serial_board_case(profile) for profile in ("board50", "chip1ghz", "ideal")]
+if not missing():  # tests/firmware says so in words where it is
+    DEVICE_CASES.append(_firmware_case())
 DEVICE_CASES.append(_foreign_board_case())
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
