@@ -14,10 +14,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import tty
 from functools import lru_cache
 from pathlib import Path
+
+from labctl.devices.oscillator_wire import messages
+from labctl.devices.oscillator_wire.frames import Frame, FrameReader
 
 FOLDER = Path(__file__).parents[1] / "firmware"
 SERIAL_AT, CLOCK_AT = 0x203F0000, 0x203F0008  # board.ld
@@ -66,6 +70,7 @@ class FirmwareBoard:
         self._monitor.settimeout(START_S)
         self._monitor.connect(monitor)
         self._answer()
+        self._wait_until_it_answers()
 
     @property
     def process_id(self) -> int:
@@ -104,6 +109,18 @@ class FirmwareBoard:
                 break
         self._qemu.kill()
         raise RuntimeError("QEMU names no serial port")
+
+    def _wait_until_it_answers(self) -> None:
+        status = Frame(0, messages.Status.KIND, 0, 0).encode()
+        reader, until = FrameReader(), time.monotonic() + START_S
+        while time.monotonic() < until:
+            os.write(self._held, status)
+            while select.select([self._held], [], [], 0.2)[0]:
+                if reader.feed(os.read(self._held, 4096)):
+                    time.sleep(0.02)
+                    termios.tcflush(self._held, termios.TCIFLUSH)
+                    return
+        raise RuntimeError("the firmware does not answer")
 
     def _command(self, text: str) -> str:
         self._monitor.sendall(text.encode() + b"\n")

@@ -25,6 +25,7 @@ void uart_start(void)
 
 void uart_received(void)
 {
+    UART0[INTERRUPTS] = INTERRUPT_RECEIVED; /* first: a byte that comes from now on asks again */
     while (UART0[STATE] & STATE_RECEIVED) {
         uint8_t byte = (uint8_t)UART0[DATA];
         if (put_at - take_at < ROOM) { /* else it is lost, and the frame's CRC says so */
@@ -32,7 +33,6 @@ void uart_received(void)
             put_at++;
         }
     }
-    UART0[INTERRUPTS] = INTERRUPT_RECEIVED;
 }
 
 int uart_waiting(void)

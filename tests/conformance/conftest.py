@@ -168,7 +168,7 @@ class FirmwareSubject(Subject):
         super().__init__(device)
 
     def another(self, name):
-        return SerialOscillatorBoard(name, self._board.address, attempts=1, open_timeout_s=5.0)
+        return SerialOscillatorBoard(name, self._board.address, open_timeout_s=1.0)
 
     def probe(self):
         return {"clock_us": self._board.clock_us()}
