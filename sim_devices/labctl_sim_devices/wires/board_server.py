@@ -27,7 +27,7 @@ from labctl.devices.oscillator_wire.frames import FormatError, Frame
 from labctl.devices.oscillator_wire.messages import ErrorCode, Message, Region
 from labctl_sim_devices.wires.faults import FaultLayer
 
-MAX_PAYLOAD = 4096 + 5  # a Write of 4 KiB
+MAX_PAYLOAD = 8192  # as much as the protocol lets a frame have
 MAX_BLOCK = 1 << 28
 CODES: dict[type[DeviceError], ErrorCode] = {
     DeviceValueError: ErrorCode.VALUE,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 PIECE_S = 0.002  # bytes of so much time on the line travel together
 FREE_PIECE = 4096  # bytes, where there is no pace
+LATE_S = 0.02
 FULL_S = 1.0  # nobody takes what was sent for so long: it is lost, as on a wire
 
 
@@ -24,12 +25,15 @@ class _Pace:
         self.piece = FREE_PIECE if baud is None else max(1, int(PIECE_S * baud / 10))
         self._free_at_s = 0.0
 
-    def pass_through(self, n_bytes: int) -> None:
-        """Wait until so many bytes have gone over the line."""
+    def pass_through(self, n_bytes: int, *, behind: bool) -> None:
+        """Wait until so many bytes have gone over the line. `behind`: directly after those before, so that
+        a thread that woke up late (by up to LATE_S) makes the line no slower.
+        """
         if self._byte_s:
             now_s = time.monotonic()
-            self._free_at_s = max(now_s, self._free_at_s) + n_bytes * self._byte_s
-            time.sleep(self._free_at_s - now_s)
+            begin_s = max(now_s - LATE_S if behind else now_s, self._free_at_s)
+            self._free_at_s = begin_s + n_bytes * self._byte_s
+            time.sleep(max(0.0, self._free_at_s - now_s))
 
 
 class PtyLine:
@@ -76,7 +80,10 @@ class PtyLine:
         ends = self._ends
         watched = [self._wake_read] if ends is None else [self._wake_read, ends[0]]
         try:
-            ready, _, _ = select.select(watched, [], [], timeout_s)
+            ready, _, _ = select.select(watched, [], [], 0)
+            behind = bool(ready)  # they came while the last ones were on the line
+            if not ready:
+                ready, _, _ = select.select(watched, [], [], timeout_s)
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
             if ends is None or ends[0] not in ready:
@@ -84,14 +91,14 @@ class PtyLine:
             data = os.read(ends[0], self._in.piece)
         except OSError:  # pulled meanwhile
             return b""
-        self._in.pass_through(len(data))
+        self._in.pass_through(len(data), behind=behind)
         return data
 
     def write(self, data: bytes) -> None:
         """Send to the host at the line's pace; lost where nobody takes it or the cable is out."""
         for at in range(0, len(data), self._out.piece):
             piece = data[at : at + self._out.piece]
-            self._out.pass_through(len(piece))
+            self._out.pass_through(len(piece), behind=at > 0)
             if not self._put(piece):
                 return
 
