@@ -114,6 +114,8 @@ class Interlocks:
             self.check(moment)
 
     def _snapshot(self, name: str) -> Mapping[str, Scalar] | str:
+        if name not in self._devices:
+            return "the rig is closed"
         try:
             return self._devices[name].snapshot()
         except DeviceError as error:

@@ -167,6 +167,7 @@ class Rig:
             self._start_watchdog()
             for name, device in devices.items():
                 self.identities[name] = device.open()
+            self.interlocks.check("on opening")
             if self.config.engine == "oscillator":
                 self._oscillators = OscillatorEngine(self.device(OscillatorBoard), name=self.name)
             else:
@@ -204,11 +205,11 @@ class Rig:
         return Interlocks(self.config.interlock, self.devices, overridden, alive=self._watchdog_trouble)
 
     def _start_watchdog(self) -> None:
-        """Where anything is on a real wire; the twins of this process end with it."""
+        """Over light, loop and weights on real wires; the twins of this process end with it."""
         wards = [
             Ward(device.name, DRIVERS[device.driver].target, device.address, device.settings)
             for device in self.config.device
-            if DRIVERS[device.driver].world is None
+            if DRIVERS[device.driver].world is None and self.devices[device.name].safe_stage != "other"
         ]
         if wards and self.config.watchdog:
             self._watchdog = Watchdog(wards)
