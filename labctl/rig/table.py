@@ -59,6 +59,7 @@ DRIVERS: dict[str, Entry] = {
     ),
     "scpi.input-drive": Entry("drive", "labctl_drivers.scpi.input_drive:ScpiInputDrive", None),
     "scpi.panel": Entry("modulator", "labctl_drivers.scpi.panel:ScpiPanel", None),
+    "serial.oscillator-board": Entry("board", "labctl_drivers.serial_board:SerialOscillatorBoard", None),
 }
 
 # The wire that a twin of a role is put on by `labctl twin serve`.

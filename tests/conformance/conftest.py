@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from firmware_board import FirmwareBoard, missing
 from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, perfect_unit
 from foreign_board import WaveformBoard, WaveformWorld
 from labctl_calibration import (
@@ -30,6 +31,7 @@ from labctl_calibration import (
 from labctl_drivers.scpi.input_drive import ScpiInputDrive
 from labctl_drivers.scpi.loop_electronics import ScpiLoopElectronics
 from labctl_drivers.scpi.panel import ScpiPanel
+from labctl_drivers.serial_board import SerialOscillatorBoard
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
@@ -47,6 +49,7 @@ from labctl_sim_devices import (
 from labctl_sim_devices.wires.scpi.drive import ScpiDriveFace
 from labctl_sim_devices.wires.scpi.loop import ScpiLoopFace
 from labctl_sim_devices.wires.scpi.panel import ScpiPanelFace
+from labctl_sim_devices.wires.serial_board import SerialBoardFace
 
 from labctl.devices import (
     BoardImage,
@@ -166,6 +169,39 @@ class ScpiSubject(Subject):
         return (kind or self._driver)(name, self._wire.address)
 
 
+class SerialBoardSubject(BoardSubject):
+    """A twin behind a serial line, unpaced. The line ends with the device that stands on it."""
+
+    def __init__(self, bench):
+        face = SerialBoardFace(OscillatorBoardTwin("device-under-test", bench), threading.RLock())
+        self._address = face.start().address
+        device = self.another("device-under-test")
+        weakref.finalize(device, face.stop)
+        super().__init__(device, bench)
+
+    def another(self, name, kind=None):
+        return (kind or SerialOscillatorBoard)(name, self._address)
+
+
+class FirmwareSubject(Subject):
+    """The reference firmware on an emulated microcontroller; its clock is looked up in its memory."""
+
+    def __init__(self, seed):
+        self._board = FirmwareBoard(serial_number=1 + seed)
+        device = self.another("device-under-test")
+        weakref.finalize(device, self._board.stop)
+        super().__init__(device)
+
+    def another(self, name, kind=None):
+        return (kind or SerialOscillatorBoard)(name, self._board.address, open_timeout_s=1.0)
+
+    def probe(self):
+        return {"clock_us": self._board.clock_us()}
+
+    def unplug(self):
+        self._board.stop()
+
+
 @dataclass(frozen=True)
 class Case:
     """One implementation on one profile. Unit suffixes and tolerances of its own are in `notes`."""
@@ -236,6 +272,21 @@ def _board_case(profile):
         return BoardSubject(OscillatorBoardTwin("device-under-test", bench), bench)
 
     return Case(f"board-twin-{profile}", OscillatorBoard, OscillatorBoardTwin, make, {"profile": profile})
+
+
+def _serial_board_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OscillatorBench(load_oscillator_profile(profile), seed=seed, noise_scale=noise_scale)
+        return SerialBoardSubject(bench)
+
+    return Case(f"board-serial-{profile}", OscillatorBoard, SerialOscillatorBoard, make, {"profile": profile})
+
+
+def _firmware_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return FirmwareSubject(seed)
+
+    return Case("board-firmware", OscillatorBoard, SerialOscillatorBoard, make, {"profile": "firmware"})
 
 
 def _foreign_board_case():
@@ -356,6 +407,9 @@ DEVICE_CASES += [
 ]
 DEVICE_CASES.append(_scpi_case("ideal", LoopElectronics, "hislip"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
+DEVICE_CASES += [_serial_board_case(profile) for profile in ("board50", "chip1ghz", "ideal")]
+if not missing():  # tests/firmware says so in words where it is
+    DEVICE_CASES.append(_firmware_case())
 DEVICE_CASES.append(_foreign_board_case())
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
