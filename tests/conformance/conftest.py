@@ -9,8 +9,11 @@ did not.
 from __future__ import annotations
 
 import math
+import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +28,7 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_drivers.genicam.gige import GenICamCamera
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
@@ -39,6 +43,7 @@ from labctl_sim_devices import (
     load_profile,
     oscillator_profile_names,
 )
+from labctl_sim_devices.wires.gige import GigeFace
 
 from labctl.devices import (
     BoardImage,
@@ -85,6 +90,10 @@ class Subject:
             "emitted": bench.emitted_units.copy(),
             "clock_us": bench.now_us,
         }
+
+    def another(self, name):
+        """A second device at the same place, unopened."""
+        return type(self.device)(name, self.bench)
 
     def unplug(self) -> None:
         """The cable is pulled."""
@@ -135,6 +144,26 @@ class BoardSubject(Subject):
         return {"clock_us": self.bench.now_us}
 
 
+class GigeSubject(Subject):
+    """A camera twin behind GigE Vision. The wire ends with the device that stands on it."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = GigeFace(CameraTwin("device-under-test", bench), threading.RLock())
+        wire = self.face.start()
+        # short times: an unplugged camera is waited for
+        self._wire = wire.address, {**wire.settings, "discovery_s": 0.2, "open_timeout_s": 0.5}
+        super().__init__(self.another("device-under-test"), bench)
+        weakref.finalize(self.device, self.face.stop)
+
+    def another(self, name):
+        address, settings = self._wire
+        return GenICamCamera(name, address, **settings)
+
+    def unplug(self):
+        self.face.unplug()
+
+
 @dataclass(frozen=True)
 class Case:
     """One implementation on one profile. Unit suffixes and tolerances of its own are in `notes`."""
@@ -152,6 +181,15 @@ def _device_case(profile, interface, implementation, suffix):
         return Subject(implementation("device-under-test", bench), bench)
 
     return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
+
+
+def _gige_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        if find_spec("viva_genicam") is None:
+            pytest.skip("viva-genicam is not installed")
+        return GigeSubject(profile, seed, noise_scale)
+
+    return Case(f"camera-gige-{profile}", Camera, GenICamCamera, make, {"profile": profile})
 
 
 def _foreign_bench(seed, noise_scale):
@@ -309,6 +347,7 @@ DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
+DEVICE_CASES += [_gige_case(profile) for profile in ("ideal", "adm")]
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
 DEVICE_CASES.append(_foreign_board_case())
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench

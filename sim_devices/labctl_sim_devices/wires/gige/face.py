@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from labctl.devices import Camera, DeviceError, DeviceUnavailable
 from labctl_sim_devices.wires.face import WireAddress
@@ -75,6 +76,11 @@ class GigeFace:
         self._memory = CameraMemory(self._model, identity, self._channel, self.address)
         self._stop.clear()
         self._silent = False
+        self._ready = selectors.DefaultSelector()
+        self._ready.register(self._control, selectors.EVENT_READ, self._on_control)
+        for broadcast in BROADCASTS:
+            self._ready.register(_listener(broadcast), selectors.EVENT_READ, self._on_broadcast)
+        self._take_relay()
         self._thread = threading.Thread(target=self._run, name="gige-face", daemon=True)
         self._thread.start()
         return WireAddress(DRIVER, self.address, self._data_sheet())
@@ -89,7 +95,10 @@ class GigeFace:
         with suppress(DeviceError):
             self._model.stop()
         self._channel.close()
-        self._control.close()
+        for key in list(self._ready.get_map().values()):
+            cast(socket.socket, key.fileobj).close()
+        self._ready.close()
+        self._relay = None
 
     @property
     def count(self) -> WireCount:
@@ -120,29 +129,18 @@ class GigeFace:
         }
 
     def _run(self) -> None:
-        with selectors.DefaultSelector() as ready:
-            ready.register(self._control, selectors.EVENT_READ, self._on_control)
-            listeners = [_listener(address) for address in BROADCASTS]
-            for listener in listeners:
-                ready.register(listener, selectors.EVENT_READ, self._on_broadcast)
-            try:
-                while not self._stop.is_set():
-                    self._take_relay(ready)
-                    events = ready.select(TICK_S)
-                    for key, _ in events:
-                        datagram, peer = key.fileobj.recvfrom(65536)  # type: ignore[union-attr]
-                        if not self._silent and peer[0].startswith("127."):
-                            key.data(datagram, peer)
-                    if not events:
-                        self._check_heartbeat()
-            finally:
-                for listener in listeners:
-                    listener.close()
-                if self._relay is not None:
-                    self._relay.close()
-                    self._relay = None
+        while not self._stop.is_set():
+            self._take_relay()
+            events = self._ready.select(TICK_S)
+            for key, _ in events:
+                datagram, peer = cast(socket.socket, key.fileobj).recvfrom(65536)
+                own = key.fileobj is not self._relay  # what it passes on for others, it does though silent
+                if peer[0].startswith("127.") and not (own and self._silent):
+                    key.data(datagram, peer)
+            if not events:
+                self._check_heartbeat()
 
-    def _take_relay(self, ready: selectors.BaseSelector) -> None:
+    def _take_relay(self) -> None:
         """Answer for 127.0.0.1, where nobody else does."""
         if self._relay is not None:
             return
@@ -154,7 +152,7 @@ class GigeFace:
             return
         relay.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self._relay = relay
-        ready.register(relay, selectors.EVENT_READ, self._on_relay)
+        self._ready.register(relay, selectors.EVENT_READ, self._on_relay)
 
     def _on_relay(self, datagram: bytes, peer: Peer) -> None:
         """A discovery asked of 127.0.0.1 goes to every face here, and what they answer to the one who asked."""

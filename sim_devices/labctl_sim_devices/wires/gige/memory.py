@@ -105,7 +105,7 @@ class CameraMemory:
             Bootstrap.MODEL: who.model,
             Bootstrap.DEVICE_VERSION: who.firmware,
             Bootstrap.MANUFACTURER_INFO: "simulated" if who.simulated else "",
-            Bootstrap.SERIAL: who.serial[-15:],
+            Bootstrap.SERIAL: who.serial[-15:].lstrip("-"),
         }
         for start, text in strings.items():
             self._text(start, text, STRINGS[start])
