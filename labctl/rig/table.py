@@ -54,6 +54,7 @@ DRIVERS: dict[str, Entry] = {
     "twin.oscillator-board": Entry(
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
+    "gige.camera": Entry("camera", "labctl_drivers.genicam.gige:GenICamCamera", None),
 }
 
 WORLDS: dict[str, World] = {

@@ -1,1 +1,1 @@
-"""Cameras that describe themselves by GenICam: one driver's logic by standard names, three ways to reach them."""
+"""Cameras that describe themselves by GenICam: one logic by standard names, several ways to reach them."""

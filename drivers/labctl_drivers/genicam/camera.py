@@ -1,9 +1,8 @@
 """A camera by its standard feature names (SFNC), whatever carries them: tables first, logic last.
 
 Images of a trigger or a free run are asked for as AcquisitionMode MultiFrame. A camera with SFNC's transfer
-control keeps them until they are asked for (UserControlled), a few at a time, so that neither a cable nor a host
-that is busy can lose what a settle has left; others send as they expose. Incomplete images are counted, never
-used.
+control keeps them until they are asked for (UserControlled), a few at a time, so that neither a cable nor a busy
+host can lose what a settle has left; others send as they expose. Incomplete images are counted, never used.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -96,7 +95,7 @@ class SfncCamera(Wired[FeatureWire], Camera):
     """The logic of every GenICam camera; a subclass says how to connect."""
 
     Settings: ClassVar[type[LinkSettings]] = CameraLinkSettings
-    settings = Camera.settings  # type: ignore[assignment]
+    settings = Camera.settings
 
     def __init__(self, name: str, address: str, **settings: Any) -> None:
         super().__init__(name, address, **settings)
@@ -118,7 +117,7 @@ class SfncCamera(Wired[FeatureWire], Camera):
 
     @property
     def _sheet(self) -> CameraLinkSettings:
-        return self._settings  # type: ignore[return-value]
+        return cast(CameraLinkSettings, self._settings)
 
     # how a camera is opened
 
@@ -257,7 +256,8 @@ class SfncCamera(Wired[FeatureWire], Camera):
             if settings.trigger_mode == "Off":
                 self._start(wire, n)
             if self._running is None:
-                raise self._fault("acquire", "the acquisition ended with the connection; call arm() again")
+                why = "the acquisition ended with the connection; call arm() again"
+                raise self._fault("acquire", why, DeviceStateError)
             frames = self._collect(wire, n, settings)
             self._end(wire)
             return frames
@@ -367,17 +367,20 @@ class SfncCamera(Wired[FeatureWire], Camera):
 
     def _frames(self, complete: list[Arrived], pulses: int, settings: CameraSettings) -> Frames:
         shape = (settings.height_px, settings.width_px)
-        for arrived in complete:
-            if arrived.pixels is not None and arrived.pixels.shape != shape:
-                raise self._fault("acquire", f"an image of {arrived.pixels.shape} came; allowed: {shape}")
         counts = np.empty((len(complete), *shape), np.uint16)
         for place, arrived in enumerate(complete):
-            counts[place] = arrived.pixels
+            pixels = np.asarray(arrived.pixels)
+            if pixels.shape != shape:
+                raise self._fault("acquire", f"an image of {pixels.shape} came; allowed: {shape}")
+            counts[place] = pixels
         begin_us = np.array([a.chunks.get("ChunkExposureStart", a.timestamp_us) for a in complete])
         before_us = settings.trigger_delay_us + self.spec.delay_us
-        trigger_us = [a.chunks.get("ChunkTriggerTime", b - before_us) for a, b in zip(complete, begin_us)]
+        trigger_us = [
+            a.chunks.get("ChunkTriggerTime", begin - before_us)
+            for a, begin in zip(complete, begin_us, strict=True)
+        ]
         first = self._sheet.first_frame_id
-        ids = [int(a.chunks["ChunkFrameID"]) - first if "ChunkFrameID" in a.chunks else a.block for a in complete]
+        ids = [int(a.chunks.get("ChunkFrameID", a.block + first)) - first for a in complete]
         return Frames(
             counts=counts,
             frame_id=np.array(ids, np.int64),
@@ -434,4 +437,3 @@ def _counters(wire: FeatureWire) -> dict[str, str]:
 def _heard(came: list[Arrived]) -> int:
     """Images that were sent, as far as their numbers say."""
     return max((arrived.block + 1 for arrived in came), default=0)
-

@@ -1,4 +1,4 @@
-"""What the driver needs of a way to reach a GenICam camera: features by name, commands, a stream of images."""
+"""What a way to reach a GenICam camera offers: features by name, commands, a stream of images."""
 
 from __future__ import annotations
 

@@ -27,13 +27,17 @@ POLL_MS = 10
 
 
 class GigeSettings(CameraLinkSettings):
-    """discovery_s: how long cameras have to answer. packet_size: bytes, 0 keeps the camera's. transfer_blocks: the
-    client (0.10.0) keeps 4 images that nobody has fetched; a fifth is lost.
+    """discovery_s: how long cameras have to answer. packet_size: bytes, 0 keeps the camera's. resend: whether
+    lost packets are asked for again.
+
+    transfer_blocks: the client (0.10.0) keeps 4 images that nobody fetched, and gives up an image that lacks
+    packets when the third after it comes: with 2, lost packets have the time to be sent again.
     """
 
-    transfer_blocks: int = Field(default=4, ge=1, le=4)
+    transfer_blocks: int = Field(default=2, ge=1, le=4)
     discovery_s: float = Field(default=0.5, gt=0, le=10)
     packet_size: int = Field(default=0, ge=0, le=16_000)
+    resend: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,14 @@ class GenICamCamera(SfncCamera):
             found = client.discover(timeout_ms=round(wait_s * 1e3), all=True)
             for info in found:
                 if self.address.casefold() in (info.ip, info.mac.casefold()):
-                    return _claimed(client, info, self.wire_log, sheet.packet_size)
+                    return _claimed(client, info, self.wire_log, sheet)
         others = ", ".join(f"{c.ip} ({c.model})" for c in found) or "none"
         raise WireLost(f"no camera answers at {self.address}; others that do: {others}")
 
 
-def _claimed(client: Any, info: Any, log: WireLog, packet_size: int) -> VivaWire:
+def _claimed(client: Any, info: Any, log: WireLog, sheet: GigeSettings) -> VivaWire:
     try:
-        return VivaWire(client, client.connect_gige(info), log, packet_size)
+        return VivaWire(client, client.connect_gige(info), log, sheet)
     except client.GenicamError as error:
         if "ACCESS_DENIED" in str(error):
             raise WireLost(
@@ -91,9 +95,9 @@ def _claimed(client: Any, info: Any, log: WireLog, packet_size: int) -> VivaWire
 class VivaWire:
     """A connected camera. Errors of the library are mapped here, once."""
 
-    def __init__(self, client: Any, camera: Any, log: WireLog, packet_size: int) -> None:
+    def __init__(self, client: Any, camera: Any, log: WireLog, sheet: GigeSettings) -> None:
         self._client, self._camera, self._log = client, camera, log
-        self._packet_size = packet_size or None
+        self._sheet = sheet
         self._receiver: _Receiver | None = None
         self._names = frozenset(camera.nodes())
         with self._mapped("GevTimestampTickFrequency"):
@@ -149,7 +153,11 @@ class VivaWire:
     def start(self) -> None:
         self._log.sent(b"AcquisitionStart")
         with self._mapped("AcquisitionStart"):
-            stream = self._camera.stream(packet_size=self._packet_size, deliver_incomplete=True)
+            stream = self._camera.stream(
+                packet_size=self._sheet.packet_size or None,
+                resend=self._sheet.resend,
+                deliver_incomplete=True,
+            )
             self._receiver = _Receiver(self._client, stream)
             self._camera.acquisition_start()
 

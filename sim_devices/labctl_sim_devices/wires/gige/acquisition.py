@@ -1,7 +1,7 @@
 """One acquisition of the camera behind the wire: when frames are asked of it, and when they are sent.
 
-Frames stay bit-equal to those taken without a wire, so the device is asked in the same portions: all frames of
-a free-running MultiFrame at once, and those of a hardware trigger once their host says so (TransferControlMode
+Frames stay bit-equal to those taken without a wire, so the device is asked in the same portions: all frames
+of a free-running MultiFrame at once, those of a hardware trigger once their host says so (TransferControlMode
 UserControlled), whatever the wall clock does meanwhile. With Automatic transfer, frames go out as they come.
 """
 
@@ -46,7 +46,7 @@ class _Image:
 
 
 class Acquisition:
-    """Runs one plan in a thread of its own, from `start` to `stop`; `faulty` is told what the device refused."""
+    """Runs one plan in its own thread, from `start` to `stop`; `faulty` is told what the device refused."""
 
     def __init__(
         self,

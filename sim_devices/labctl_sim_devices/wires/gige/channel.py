@@ -1,4 +1,4 @@
-"""The stream channel: packets of blocks over UDP, at the link's pace, kept a while for hosts that lack some."""
+"""The stream channel: blocks as UDP packets, at the link's pace, kept a while for hosts that lack some."""
 
 from __future__ import annotations
 

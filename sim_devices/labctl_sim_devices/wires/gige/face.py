@@ -1,8 +1,8 @@
-"""A camera on a GigE Vision wire, on this machine alone: any client of the standard finds, sets and reads it.
+"""A camera on a GigE Vision wire, on this machine alone: any client of the standard finds, sets, reads it.
 
-The standard fixes the port (UDP 3956), so every face takes a loopback address of its own (127.x.y.z). It hears
-discoveries that are broadcast; and because a client may ask 127.0.0.1 alone, whichever face holds that address
-passes such a question on as a broadcast and the answers back.
+The standard fixes the port (UDP 3956), so every face takes a loopback address of its own (127.x.y.z). It
+hears discoveries that are broadcast; and because a client may ask 127.0.0.1 alone, whichever face holds that
+address passes such a question on as a broadcast and the answers back.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class GigeFace:
     stream; `count` says what went over the wire.
     """
 
-    def __init__(
-        self, device: Camera, lock: threading.RLock, *, faults: PacketLoss | None = None
-    ) -> None:
+    def __init__(self, device: Camera, lock: threading.RLock, *, faults: PacketLoss | None = None) -> None:
         self._device, self._world, self._loss = device, lock, faults
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -109,6 +107,12 @@ class GigeFace:
         """Answer nothing and send nothing from now on."""
         self._silent = True
 
+    def plug_in(self) -> None:
+        """Answer again; whoever had control has lost it."""
+        self._release()
+        self._answered.clear()
+        self._silent = False
+
     def _data_sheet(self) -> dict[str, str | int | float | bool]:
         """What the standard's features do not say of a camera."""
         spec = self._device.spec
@@ -155,7 +159,7 @@ class GigeFace:
         self._ready.register(relay, selectors.EVENT_READ, self._on_relay)
 
     def _on_relay(self, datagram: bytes, peer: Peer) -> None:
-        """A discovery asked of 127.0.0.1 goes to every face here, and what they answer to the one who asked."""
+        """A discovery asked of 127.0.0.1 goes to every face here, and their answers to the one who asked."""
         relay = self._relay
         if relay is None:
             return

@@ -1,4 +1,4 @@
-"""The camera's memory: the bootstrap registers, the features' registers and the XML, as one space of bytes."""
+"""The camera's memory: bootstrap registers, the features' registers and the XML, as one space of bytes."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class CameraMemory:
         self._put(Bootstrap.PRIVILEGE, value)
 
     def _write_bootstrap(self, address: int, data: bytes) -> None:
-        if Bootstrap.USER_NAME <= address and address + len(data) <= Bootstrap.DISCOVERY_END:
+        if address >= Bootstrap.USER_NAME and address + len(data) <= Bootstrap.DISCOVERY_END:
             self._bytes[address : address + len(data)] = data
             return
         if len(data) != 4:
@@ -145,6 +145,8 @@ class CameraMemory:
         elif address == Bootstrap.STREAM_PORT:
             channel.destination = (channel.destination[0], word & 0xFFFF)
         elif address == Bootstrap.STREAM_ADDRESS:
+            if word and word >> 24 != 127:
+                raise Refusal(Status.INVALID_PARAMETER)  # frames leave this machine for nobody
             channel.destination = (str(ipaddress.IPv4Address(word)), channel.destination[1])
         elif address == Bootstrap.STREAM_PACKET_SIZE:
             channel.resize(word & 0xFFFF)

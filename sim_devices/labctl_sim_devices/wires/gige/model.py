@@ -107,9 +107,7 @@ class CameraModel:
     @property
     def running(self) -> bool:
         """Whether the camera takes frames or waits for triggers."""
-        return self._acquisition is not None and (
-            self._acquisition.running or self._acquisition.queued() > 0
-        )
+        return self._acquisition is not None and (self._acquisition.running or self._acquisition.queued() > 0)
 
     def stop(self) -> None:
         """AcquisitionStop: break off, wait for no trigger, forget what was not sent."""
@@ -291,6 +289,3 @@ class CameraModel:
             "TransferOperationMode": into("operation"),
             "TransferBlockCount": into("blocks"),
         }
-
-
-
