@@ -27,7 +27,7 @@ class Bench:
         """n triggers from probes of seeded patterns; the frames. `every` of the shortest period."""
         spec = camera.spec
         camera.arm(n)
-        codes = np.random.Generator(np.random.Philox(key=queue)).integers(0, 1000, (n, 48))
+        codes = np.random.Generator(np.random.Philox(key=queue)).integers(0, 60, (n, 48))
         period_us = spec.period_us(20.0, 24)
         self.electronics.probe(
             codes, at="emitter", hold=Hold(20.0 + spec.delay_us + spec.jitter_us, every * period_us)
@@ -43,7 +43,7 @@ def bench():
         world = OpticalBench(load_profile("adm"), seed=seed, noise_scale=noise_scale)
         world.optics.frame_changed(np.full(world.profile.panel_shape_px, 255, np.uint16), 0.0)
         world.advance(world.profile.panel_settle_us)
-        world.emitted_units = np.full((1, world.profile.n_channels), 0.3)
+        world.emitted_units = np.full((1, world.profile.n_channels), 0.02)
         made = Bench(world, CameraTwin("camera", world), ElectronicsTwin("electronics", world))
         made.electronics.open()
         return made

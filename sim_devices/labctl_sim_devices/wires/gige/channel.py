@@ -29,6 +29,7 @@ class StreamChannel:
         self._guard = threading.Lock()
         self._kept: OrderedDict[int, tuple[int, Block]] = OrderedDict()
         self._attempts: defaultdict[tuple[int, int], int] = defaultdict(int)
+        self._begun = 0
         self.count = WireCount()
         self.destination = ("0.0.0.0", 0)
         self.packet_size = PACKET_SIZES[1]
@@ -64,20 +65,16 @@ class StreamChannel:
     def send(self, block: Block, stop: threading.Event) -> None:
         """All packets of the block, some lost on the way; breaks off where `stop` is set."""
         with self._guard:
-            index = self.count.blocks
+            index, self._begun = self._begun, self._begun + 1
             lost = self._lost(index, block.packets)
             self._kept[block.number] = (index, block)
             while len(self._kept) > 1 and sum(len(b.payload) for _, b in self._kept.values()) > KEPT_BYTES:
                 self._forget_one()
-            self._add(
-                blocks=1,
-                packets=block.packets + 2,
-                lost_packets=int(lost.sum()),
-                damaged_blocks=int(lost.any()),
-            )
         begun, sent = time.monotonic(), 0
         for place in range(block.packets + 2):
             if stop.is_set():
+                with self._guard:
+                    self._add(broken_off_blocks=1)
                 return
             header, content = block.packet(place)
             if not (0 < place <= block.packets and lost[place - 1]):
@@ -86,6 +83,9 @@ class StreamChannel:
             ahead = max(sent / self.bytes_per_s, place * self.delay_ns * 1e-9) - (time.monotonic() - begun)
             if ahead > AHEAD_S:
                 time.sleep(ahead)
+        with self._guard:
+            missing, damaged = int(lost.sum()), int(lost.any())
+            self._add(blocks=1, packets=block.packets + 2, lost_packets=missing, damaged_blocks=damaged)
 
     def resend(self, wanted: Resend) -> None:
         """Send packets again, or say that they are not kept."""

@@ -38,9 +38,13 @@ class PacketLoss:
 
 @dataclass(frozen=True)
 class WireCount:
-    """What a camera put on its wire: every block, packet and injected loss since the face was started."""
+    """What a camera put on its wire since the face was started: whole blocks, their packets, injected losses.
+
+    Blocks that AcquisitionStop broke off are counted apart, and their packets not at all.
+    """
 
     blocks: int = 0
+    broken_off_blocks: int = 0
     packets: int = 0
     lost_packets: int = 0
     damaged_blocks: int = 0
