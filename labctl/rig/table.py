@@ -55,7 +55,21 @@ DRIVERS: dict[str, Entry] = {
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
     "gige.camera": Entry("camera", "labctl_drivers.genicam.gige:GenICamCamera", None),
+    "scpi.loop-electronics": Entry(
+        "electronics", "labctl_drivers.scpi.loop_electronics:ScpiLoopElectronics", None
+    ),
+    "scpi.input-drive": Entry("drive", "labctl_drivers.scpi.input_drive:ScpiInputDrive", None),
+    "scpi.panel": Entry("modulator", "labctl_drivers.scpi.panel:ScpiPanel", None),
 }
+
+# The wire that a twin of a role is put on by `labctl twin serve`.
+FACES: dict[Role, str] = {
+    "modulator": "labctl_sim_devices.wires.scpi.panel:ScpiPanelFace",
+    "drive": "labctl_sim_devices.wires.scpi.drive:ScpiDriveFace",
+    "electronics": "labctl_sim_devices.wires.scpi.loop:ScpiLoopFace",
+    "camera": "labctl_sim_devices.wires.gige:GigeFace",
+}
+WORLD_WIRE = "labctl_sim_devices.wires.world:WorldWire"
 
 WORLDS: dict[str, World] = {
     "optical-bench": World("labctl_sim_devices.bench:OpticalBench", "labctl_sim_devices.profile:PROFILES"),

@@ -29,6 +29,9 @@ from labctl_calibration import (
     nominal_spot_record,
 )
 from labctl_drivers.genicam.gige import GenICamCamera
+from labctl_drivers.scpi.input_drive import ScpiInputDrive
+from labctl_drivers.scpi.loop_electronics import ScpiLoopElectronics
+from labctl_drivers.scpi.panel import ScpiPanel
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
@@ -44,6 +47,9 @@ from labctl_sim_devices import (
     oscillator_profile_names,
 )
 from labctl_sim_devices.wires.gige import GigeFace
+from labctl_sim_devices.wires.scpi.drive import ScpiDriveFace
+from labctl_sim_devices.wires.scpi.loop import ScpiLoopFace
+from labctl_sim_devices.wires.scpi.panel import ScpiPanelFace
 
 from labctl.devices import (
     BoardImage,
@@ -67,6 +73,11 @@ from labctl.engines import (
 from labctl.engines.channel_order import OrderedElectronics
 
 PROFILES = ("ideal", "adm", "nature2025")
+SCPI = {
+    WeightModulator: (PanelTwin, ScpiPanelFace, ScpiPanel),
+    InputDrive: (EmitterTwin, ScpiDriveFace, ScpiInputDrive),
+    LoopElectronics: (ElectronicsTwin, ScpiLoopFace, ScpiLoopElectronics),
+}
 
 
 @dataclass
@@ -91,9 +102,9 @@ class Subject:
             "clock_us": bench.now_us,
         }
 
-    def another(self, name):
-        """A second device at the same place, unopened."""
-        return type(self.device)(name, self.bench)
+    def another(self, name, kind=None):
+        """A second device at the same place, unopened; of a kind derived from the first one's."""
+        return (kind or type(self.device))(name, self.bench)
 
     def unplug(self) -> None:
         """The cable is pulled."""
@@ -156,12 +167,26 @@ class GigeSubject(Subject):
         super().__init__(self.another("device-under-test"), bench)
         weakref.finalize(self.device, self.face.stop)
 
-    def another(self, name):
+    def another(self, name, kind=None):
         address, settings = self._wire
-        return GenICamCamera(name, address, **settings)
+        return (kind or GenICamCamera)(name, address, **settings)
 
     def unplug(self):
         self.face.unplug()
+
+
+class ScpiSubject(Subject):
+    """A twin behind SCPI. The wire ends with the device that stands on it."""
+
+    def __init__(self, twin, face, driver, medium, bench):
+        served = face(twin("device-under-test", bench), threading.RLock(), medium=medium)
+        self._driver, self._wire = driver, served.start()
+        device = self.another("device-under-test")
+        weakref.finalize(device, served.stop)
+        super().__init__(device, bench)
+
+    def another(self, name, kind=None):
+        return (kind or self._driver)(name, self._wire.address)
 
 
 @dataclass(frozen=True)
@@ -190,6 +215,17 @@ def _gige_case(profile):
         return GigeSubject(profile, seed, noise_scale)
 
     return Case(f"camera-gige-{profile}", Camera, GenICamCamera, make, {"profile": profile})
+
+
+def _scpi_case(profile, interface, medium):
+    twin, face, driver = SCPI[interface]
+
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        return ScpiSubject(twin, face, driver, medium, bench)
+
+    suffix = interface.__name__.lower()
+    return Case(f"{suffix}-scpi-{medium}-{profile}", interface, driver, make, {"profile": profile})
 
 
 def _foreign_bench(seed, noise_scale):
@@ -348,6 +384,10 @@ DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "grat
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 DEVICE_CASES += [_gige_case(profile) for profile in ("ideal", "adm")]
+DEVICE_CASES += [
+    _scpi_case("adm", interface, medium) for interface in SCPI for medium in ("socket", "hislip")
+]
+DEVICE_CASES.append(_scpi_case("ideal", LoopElectronics, "hislip"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
 DEVICE_CASES.append(_foreign_board_case())
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench

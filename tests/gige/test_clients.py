@@ -107,9 +107,7 @@ def test_hardware_triggers_with_automatic_transfer(bench, served):
     with viva.connect_gige(found(wire.address)) as camera:
         setting(camera, **SPOTS, ExposureTime=20, TriggerMode="On")
         with camera.stream() as frames:
-            made.electronics.probe(
-                np.full((2, 48), 100), at="emitter", hold=_hold(made.twin)
-            )
+            made.electronics.probe(np.full((2, 48), 100), at="emitter", hold=_hold(made.twin))
             assert [frames.next_frame(5000).block_id for _ in range(2)] == [1, 2]
 
 

@@ -66,7 +66,9 @@ def test_stepped_frames_are_the_twins_bit_for_bit(bench, driven, options, faults
     plain, wired = bench(), bench()
     plain.twin.open()
     driver, face = driven(wired.twin, faults=faults, packet_size=1500)
-    for one, other in zip(stepped(plain, plain.twin, **options), stepped(wired, driver, **options), strict=True):
+    for one, other in zip(
+        stepped(plain, plain.twin, **options), stepped(wired, driver, **options), strict=True
+    ):
         equal(one, other)
     assert plain.world.now_us == wired.world.now_us
     if faults is not None:

@@ -101,7 +101,9 @@ def test_losses_depend_on_seed_and_place_alone():
     assert PacketLoss(0.3, 4, resends=True).lost(5, 100, attempt=1).any()
 
 
-@pytest.mark.parametrize(("options", "words"), [({"share": 1.5}, "share is 1.5"), ({"share": 0.1, "seed": -1}, "seed")])
+@pytest.mark.parametrize(
+    ("options", "words"), [({"share": 1.5}, "share is 1.5"), ({"share": 0.1, "seed": -1}, "seed")]
+)
 def test_a_wrong_loss_is_refused(options, words):
     with pytest.raises(ConfigError, match=words):
         PacketLoss(**options)

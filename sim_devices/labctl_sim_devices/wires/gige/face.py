@@ -281,18 +281,23 @@ class GigeFace:
             self._control.sendto(gvcp.pending(request, MORE_TIME_MS), peer)
 
     def _held_world(self) -> _World:
-        return _World(self._world, self._ask_for_time)
+        return _World(self._world, self._device, self._ask_for_time)
 
 
 class _World:
-    """The world's lock; whoever waits long for it says so to its host."""
+    """The world's lock; whoever waits long for it says so to its host. The device inside is open."""
 
-    def __init__(self, lock: threading.RLock, waiting: Callable[[], None]) -> None:
-        self._lock, self._waiting = lock, waiting
+    def __init__(self, lock: threading.RLock, device: Camera, waiting: Callable[[], None]) -> None:
+        self._lock, self._device, self._waiting = lock, device, waiting
 
     def __enter__(self) -> None:
         while not self._lock.acquire(timeout=PATIENCE_S):
             self._waiting()
+        try:
+            self._device.open()  # the world may have begun anew since
+        except DeviceError:
+            self._lock.release()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
