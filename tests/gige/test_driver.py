@@ -156,7 +156,7 @@ def test_a_camera_that_falls_silent_is_named_and_can_be_put_away(bench, driven):
     face.unplug()
     with pytest.raises(DeviceUnavailable, match=r"^camera: acquire: .*answers nothing any more"):
         driver.acquire(2)
-    with pytest.raises(DeviceUnavailable, match="^camera: snapshot: no camera answers at"):
+    with pytest.raises(DeviceUnavailable, match=r"^camera: snapshot: no camera answers at"):
         driver.snapshot()
     driver.close()
     assert not driver.is_open
@@ -191,7 +191,7 @@ def test_what_the_camera_refuses_is_told_and_nothing_changes(bench, driven, monk
         return taken(features)
 
     monkeypatch.setattr(made.twin, "configure", refuse)
-    with pytest.raises(DeviceValueError, match="the camera refuses: .*INVALID_PARAMETER"):
+    with pytest.raises(DeviceValueError, match=r"the camera refuses: .*INVALID_PARAMETER"):
         driver.configure({"Width": 100, "ExposureTime": 33.0, "Gain": 3.0})
     assert driver.settings == before
 
@@ -199,7 +199,7 @@ def test_what_the_camera_refuses_is_told_and_nothing_changes(bench, driven, monk
 @pytest.mark.parametrize(
     ("settings", "words"),
     [({"line_us": 0.0}, "line_us"), ({"quantum_efficiency": 1.5}, "quantum_efficiency"),
-     ({"shutter": "half"}, "shutter"), ({"timeout_s": 0}, "timeout_s"), ({"wavelength_nm": 5}, "wavelength_nm")],
+     ({"shutter": "half"}, "shutter"), ({"timeout_s": 0}, "timeout_s"), ({"colour": 5}, "colour")],
 )  # fmt: skip
 def test_a_wrong_setting_of_the_link_is_named(settings, words):
     with pytest.raises(ConfigError, match=rf"device 'camera': settings.*{words}"):

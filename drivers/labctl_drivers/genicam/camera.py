@@ -1,8 +1,9 @@
 """A camera by its standard feature names (SFNC), whatever carries them: tables first, logic last.
 
 Images of a trigger or a free run are asked for as AcquisitionMode MultiFrame. A camera with SFNC's transfer
-control keeps them until they are asked for (UserControlled), a few at a time, so that neither a cable nor a busy
-host can lose what a settle has left; others send as they expose. Incomplete images are counted, never used.
+control keeps them until they are asked for (UserControlled), a few at a time, so that neither a cable nor a
+busy host can lose what a settle has left; others send as they expose. Incomplete images are counted, never
+used.
 """
 
 from __future__ import annotations

@@ -69,13 +69,13 @@ class GenICamCamera(SfncCamera):
         except ImportError as error:
             raise DeviceUnavailable(EXTRA, device=self.name, operation="open") from error
         sheet: Any = self._sheet
-        found = []
-        while not deadline.passed:
-            wait_s = min(sheet.discovery_s, max(deadline.left_s, 0.05))
-            found = client.discover(timeout_ms=round(wait_s * 1e3), all=True)
+        while True:
+            found = client.discover(timeout_ms=round(sheet.discovery_s * 1e3), all=True)
             for info in found:
                 if self.address.casefold() in (info.ip, info.mac.casefold()):
                     return _claimed(client, info, self.wire_log, sheet)
+            if deadline.left_s < sheet.discovery_s:
+                break
         others = ", ".join(f"{c.ip} ({c.model})" for c in found) or "none"
         raise WireLost(f"no camera answers at {self.address}; others that do: {others}")
 
