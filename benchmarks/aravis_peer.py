@@ -19,6 +19,7 @@ from gi.repository import Aravis  # noqa: E402
 
 WAIT_US = 5_000_000
 BUFFERS = 64
+RETENTION_US = 1_000_000  # how long lost packets may take to come again: a busy core may stall the server
 
 
 def put(camera, name, value):
@@ -48,6 +49,7 @@ def main():
         camera.set_string("AcquisitionMode", "MultiFrame")
         camera.set_integer("AcquisitionFrameCount", options.frames)
     stream = camera.create_stream(None, None)
+    stream.set_property("frame-retention", RETENTION_US)
     if options.no_resend:
         stream.set_property("packet-resend", Aravis.GvStreamPacketResend.NEVER)
     for _ in range(BUFFERS):
