@@ -55,6 +55,8 @@ DRIVERS: dict[str, Entry] = {
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
     "gige.camera": Entry("camera", "labctl_drivers.genicam.gige:GenICamCamera", None),
+    "gentl.camera": Entry("camera", "labctl_drivers.genicam.gentl:GentlCamera", None),
+    "pylon.camera": Entry("camera", "labctl_drivers.genicam.pylon:PylonCamera", None),
     "scpi.loop-electronics": Entry(
         "electronics", "labctl_drivers.scpi.loop_electronics:ScpiLoopElectronics", None
     ),

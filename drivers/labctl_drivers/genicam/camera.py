@@ -1,9 +1,9 @@
 """A camera by its standard feature names (SFNC), whatever carries them: tables first, logic last.
 
-Images of a trigger or a free run are asked for as AcquisitionMode MultiFrame. A camera with SFNC's transfer
-control keeps them until they are asked for (UserControlled), a few at a time, so that neither a cable nor a
-busy host can lose what a settle has left; others send as they expose. Incomplete images are counted, never
-used.
+Images of a trigger or a free run are asked for as AcquisitionMode MultiFrame, where there is one. A camera
+with SFNC's transfer control keeps them until they are asked for (UserControlled), a few at a time, so that
+neither a cable nor a busy host can lose what a settle has left; others send as they expose. Incomplete images
+are counted, never used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from labctl_drivers.link.recovery import Condition
 VENDOR, MODEL = ("DeviceVendorName",), ("DeviceModelName",)
 SERIAL, FIRMWARE = ("DeviceSerialNumber", "DeviceID"), ("DeviceFirmwareVersion", "DeviceVersion")
 # words that only a simulated camera has in its names
-SIMULATED = re.compile(r"simulat|emulat|fake|viky", re.IGNORECASE)
+SIMULATED = re.compile(r"simulat|emu|fake|viky", re.IGNORECASE)
 # after the user set: what this driver relies on, where the camera has it
 PREPARED = (("TriggerSelector", "FrameStart"), ("TriggerMode", "Off"), ("ExposureMode", "Timed"))
 # offsets first to where any size fits, sizes before offsets
@@ -106,6 +106,7 @@ class SfncCamera(Wired[FeatureWire], Camera):
         self._counters: dict[str, str] = {}
         self._set: dict[str, Value] = {}
         self._on_request = False
+        self._mode = "MultiFrame"
 
     @property
     def spec(self) -> CameraSpec:
@@ -142,6 +143,10 @@ class SfncCamera(Wired[FeatureWire], Camera):
             for name, value in PREPARED:
                 if wire.has(name) and value in wire.entries(name) and wire.get(name) != value:
                     wire.put(name, value)
+            lines = _lines(wire)
+            if lines and wire.get("TriggerSource") not in lines:
+                wire.put("TriggerSource", lines[0])
+            self._mode = "MultiFrame" if "MultiFrame" in wire.entries("AcquisitionMode") else "Continuous"
             if self._sheet.pixel_format:
                 wire.put("PixelFormat", self._sheet.pixel_format)
             if wire.has("ChunkSelector"):
@@ -167,16 +172,15 @@ class SfncCamera(Wired[FeatureWire], Camera):
             shutter = "rolling" if "Rolling" in str(wire.get("SensorShutterMode")) else "global"
         if shutter == "":
             raise Refused("the camera does not say which shutter it has (settings: shutter)")
-        lines = tuple(entry for entry in wire.entries("TriggerSource") if entry.startswith("Line"))
         return CameraSpec(
             shape_px=(_size(wire, "Height"), _size(wire, "Width")),
             bit_depth=FORMATS[form],
             shutter=shutter,
-            exposure_range_us=wire.limits("ExposureTime"),
-            gain_range_db=wire.limits("Gain"),
+            exposure_range_us=_range(wire, "ExposureTime"),
+            gain_range_db=_range(wire, "Gain"),
             link=LinkSpec(sheet.link_latency_us, sheet.link_mbyte_per_s),
-            trigger_sources=lines or ("Line0",),
-            max_trigger_delay_us=wire.limits("TriggerDelay")[1] if wire.has("TriggerDelay") else 0.0,
+            trigger_sources=_lines(wire) or ("none",),
+            max_trigger_delay_us=_range(wire, "TriggerDelay")[1],
             **{name: getattr(sheet, name) for name in _OF_SHEET},
         )
 
@@ -269,7 +273,9 @@ class SfncCamera(Wired[FeatureWire], Camera):
 
     def _start(self, wire: FeatureWire, n: int) -> None:
         self._end(wire)
-        wanted: dict[str, Value] = {"AcquisitionMode": "MultiFrame", "AcquisitionFrameCount": n}
+        wanted: dict[str, Value] = {"AcquisitionMode": self._mode}
+        if self._mode == "MultiFrame":
+            wanted["AcquisitionFrameCount"] = n
         if self._on_request:
             wanted["TransferControlMode"] = "UserControlled"
             wanted["TransferOperationMode"] = "MultiBlock"
@@ -277,9 +283,10 @@ class SfncCamera(Wired[FeatureWire], Camera):
         try:
             for name, value in wanted.items():
                 if self._set.get(name) != value:
-                    wire.put(name, value)
+                    if wire.get(name) != value:
+                        wire.put(name, value)
                     self._set[name] = value
-            wire.start()
+            wire.start(n)
         except Refused as error:
             self._set = {}
             raise self._fault("arm", f"the camera refuses: {error}") from error
@@ -399,21 +406,35 @@ _OF_SHEET = (
     "full_well_e", "quantum_efficiency", "read_noise_e", "dark_e_per_s", "prnu", "delay_us", "jitter_us",
     "line_us", "overhead_rows", "max_frames",
 )  # fmt: skip
+_LACKING: Mapping[str, Value] = {"TriggerMode": "Off", "TriggerSource": "none"}
 _SNAPSHOT = ("exposure_us", "gain_db", "black_level_codes", "width_px", "height_px")
 
 
 def _read(wire: FeatureWire) -> CameraSettings:
-    """The camera's settings; a feature that it lacks reads 0 (it has no offset, gain, delay)."""
+    """The camera's settings; a feature that it lacks reads 0 (it has no offset, gain, delay), Off or none."""
     values: dict[str, Any] = {}
     for name, field in FEATURES.items():
-        value = wire.get(name) if wire.has(name) else 0
+        value = wire.get(name) if wire.has(name) else _LACKING.get(name, 0)
         whole = field.endswith(("_px", "_codes"))
         values[field] = value if isinstance(value, str) else int(value) if whole else float(value)
     return CameraSettings(**values)
 
 
 def _size(wire: FeatureWire, name: str) -> int:
-    return int(wire.get(f"Sensor{name}" if wire.has(f"Sensor{name}") else f"{name}Max"))
+    for known in (f"Sensor{name}", f"{name}Max"):
+        if wire.has(known):
+            return int(wire.get(known))
+    return int(wire.limits(name)[1])
+
+
+def _range(wire: FeatureWire, name: str) -> tuple[float, float]:
+    return wire.limits(name) if wire.has(name) else (0.0, 0.0)
+
+
+def _lines(wire: FeatureWire) -> tuple[str, ...]:
+    """Trigger sources that are sockets of the camera."""
+    offered = wire.entries("TriggerSource") if wire.has("TriggerSource") else ()
+    return tuple(entry for entry in offered if entry.startswith("Line"))
 
 
 def _temperature(wire: FeatureWire) -> dict[str, float]:

@@ -49,8 +49,8 @@ class FeatureWire(Protocol):
     def enable_chunks(self, selectors: tuple[str, ...]) -> None:
         """Let these values travel with every image."""
 
-    def start(self) -> None:
-        """Get ready to receive, then AcquisitionStart. What an earlier acquisition left is dropped."""
+    def start(self, n: int) -> None:
+        """Get ready for n images, then AcquisitionStart. What an earlier acquisition left is dropped."""
 
     def next(self, wait_s: float) -> Arrived | None:
         """The next image, complete or not; None where none came in time."""

@@ -150,7 +150,7 @@ class VivaWire:
             with self._mapped("ChunkSelector"):
                 self._camera.configure_chunks(list(selectors))
 
-    def start(self) -> None:
+    def start(self, n: int) -> None:
         self._log.sent(b"AcquisitionStart")
         with self._mapped("AcquisitionStart"):
             stream = self._camera.stream(
