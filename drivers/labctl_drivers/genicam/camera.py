@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import Field
@@ -31,9 +31,10 @@ from labctl.devices import (
 )
 from labctl.devices.camera import FEATURES
 from labctl_drivers.genicam.features import Arrived, FeatureWire, Refused, Value
-from labctl_drivers.link import Deadline, LinkSettings, Wired
+from labctl_drivers.link import Deadline, LinkSettings, Wired, WireGarbled
 from labctl_drivers.link.recovery import Condition
 
+T = TypeVar("T")
 # the camera's identity: features in the order in which they are believed
 VENDOR, MODEL = ("DeviceVendorName",), ("DeviceModelName",)
 SERIAL, FIRMWARE = ("DeviceSerialNumber", "DeviceID"), ("DeviceFirmwareVersion", "DeviceVersion")
@@ -130,9 +131,12 @@ class SfncCamera(Wired[FeatureWire], Camera):
                     return text
             return "unknown"
 
-        words = (first(VENDOR), first(MODEL), first(("DeviceManufacturerInfo",)))
-        simulated = any(SIMULATED.search(word) for word in words)
-        return Identity(words[0], words[1], first(SERIAL), first(FIRMWARE), simulated)
+        try:
+            words = (first(VENDOR), first(MODEL), first(("DeviceManufacturerInfo",)))
+            serial, firmware = first(SERIAL), first(FIRMWARE)
+        except Refused as error:
+            raise WireGarbled(f"it does not say who it is: {error}") from error
+        return Identity(words[0], words[1], serial, firmware, any(SIMULATED.search(word) for word in words))
 
     def _program(self, wire: FeatureWire, deadline: Deadline) -> None:
         self._running, self._set = None, {}
@@ -196,6 +200,15 @@ class SfncCamera(Wired[FeatureWire], Camera):
                 super()._do_close()
         finally:
             self._wanted = self._running = None
+
+    def _exchange(self, operation: str, work: Callable[[FeatureWire, Deadline], T], **how: Any) -> T:
+        def worded(wire: FeatureWire, deadline: Deadline) -> T:
+            try:
+                return work(wire, deadline)
+            except Refused as error:
+                raise self._fault(operation, f"the camera refuses: {error}") from error
+
+        return super()._exchange(operation, worded, **how)
 
     # settings
 
@@ -280,16 +293,12 @@ class SfncCamera(Wired[FeatureWire], Camera):
             wanted["TransferControlMode"] = "UserControlled"
             wanted["TransferOperationMode"] = "MultiBlock"
             wanted["TransferBlockCount"] = self._sheet.transfer_blocks
-        try:
-            for name, value in wanted.items():
-                if self._set.get(name) != value:
-                    if wire.get(name) != value:
-                        wire.put(name, value)
-                    self._set[name] = value
-            wire.start(n)
-        except Refused as error:
-            self._set = {}
-            raise self._fault("arm", f"the camera refuses: {error}") from error
+        for name, value in wanted.items():
+            if self._set.get(name) != value:
+                if wire.get(name) != value:
+                    wire.put(name, value)
+                self._set[name] = value
+        wire.start(n)
         self._running = _Running(n)
 
     def _end(self, wire: FeatureWire) -> None:

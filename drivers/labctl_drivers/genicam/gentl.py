@@ -18,7 +18,7 @@ from labctl_drivers.genicam.features import Arrived, FeatureWire, Refused, Value
 from labctl_drivers.link import Deadline, WireLog, WireLost
 
 EXTRA = "the GenTL consumer is not installed; pip install 'analog-labctl[gentl]'"
-MOST_BUFFERS = 64
+FEWEST_BUFFERS = 3  # producers want some
 # identity as the producer knows it, for cameras whose own description is silent
 OF_PRODUCER = {
     "DeviceVendorName": "vendor",
@@ -113,7 +113,7 @@ class GentlWire:
         self._log.sent(b"AcquisitionStart")
         self._first = None
         with self._mapped("AcquisitionStart"):
-            self._acquirer.num_buffers = min(max(n, 3), MOST_BUFFERS)
+            self._acquirer.num_buffers = max(n, FEWEST_BUFFERS)  # what comes while nobody fetches stays there
             self._acquirer.start()
 
     def next(self, wait_s: float) -> Arrived | None:

@@ -66,7 +66,8 @@ class GigeFace:
 
     def start(self) -> WireAddress:
         """Open the device, take an address and listen. Raises DeviceUnavailable where none is free."""
-        identity = self._device.open()
+        with self._world:
+            identity = self._device.open()
         self._control, self.address = _own_socket(self._device.name)
         self._channel = StreamChannel(self.address, self._loss)
         self._channel.open()
