@@ -54,6 +54,9 @@ DRIVERS: dict[str, Entry] = {
     "twin.oscillator-board": Entry(
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
+    "gige.camera": Entry("camera", "labctl_drivers.genicam.gige:GenICamCamera", None),
+    "gentl.camera": Entry("camera", "labctl_drivers.genicam.gentl:GentlCamera", None),
+    "pylon.camera": Entry("camera", "labctl_drivers.genicam.pylon:PylonCamera", None),
     "scpi.loop-electronics": Entry(
         "electronics", "labctl_drivers.scpi.loop_electronics:ScpiLoopElectronics", None
     ),
@@ -67,6 +70,7 @@ FACES: dict[Role, str] = {
     "modulator": "labctl_sim_devices.wires.scpi.panel:ScpiPanelFace",
     "drive": "labctl_sim_devices.wires.scpi.drive:ScpiDriveFace",
     "electronics": "labctl_sim_devices.wires.scpi.loop:ScpiLoopFace",
+    "camera": "labctl_sim_devices.wires.gige:GigeFace",
 }
 # What `labctl discover` looks for: a heading, what lists it, and the extra that it needs.
 DISCOVERIES: tuple[tuple[str, str, str], ...] = (

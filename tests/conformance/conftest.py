@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,7 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_drivers.genicam.gige import GenICamCamera
 from labctl_drivers.scpi.input_drive import ScpiInputDrive
 from labctl_drivers.scpi.loop_electronics import ScpiLoopElectronics
 from labctl_drivers.scpi.panel import ScpiPanel
@@ -46,6 +48,7 @@ from labctl_sim_devices import (
     load_profile,
     oscillator_profile_names,
 )
+from labctl_sim_devices.wires.gige import GigeFace
 from labctl_sim_devices.wires.scpi.drive import ScpiDriveFace
 from labctl_sim_devices.wires.scpi.loop import ScpiLoopFace
 from labctl_sim_devices.wires.scpi.panel import ScpiPanelFace
@@ -155,6 +158,26 @@ class BoardSubject(Subject):
         return {"clock_us": self.bench.now_us}
 
 
+class GigeSubject(Subject):
+    """A camera twin behind GigE Vision. The wire ends with the device that stands on it."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = GigeFace(CameraTwin("device-under-test", bench), threading.RLock())
+        wire = self.face.start()
+        # short times: an unplugged camera is waited for
+        self._wire = wire.address, {**wire.settings, "discovery_s": 0.2, "open_timeout_s": 0.5}
+        super().__init__(self.another("device-under-test"), bench)
+        weakref.finalize(self.device, self.face.stop)
+
+    def another(self, name, kind=None):
+        address, settings = self._wire
+        return (kind or GenICamCamera)(name, address, **settings)
+
+    def unplug(self):
+        self.face.unplug()
+
+
 class ScpiSubject(Subject):
     """A twin behind SCPI. The wire ends with the device that stands on it."""
 
@@ -219,6 +242,15 @@ def _device_case(profile, interface, implementation, suffix):
         return Subject(implementation("device-under-test", bench), bench)
 
     return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
+
+
+def _gige_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        if find_spec("viva_genicam") is None:
+            pytest.skip("viva-genicam is not installed")
+        return GigeSubject(profile, seed, noise_scale)
+
+    return Case(f"camera-gige-{profile}", Camera, GenICamCamera, make, {"profile": profile})
 
 
 def _scpi_case(profile, interface, medium):
@@ -402,6 +434,7 @@ DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
+DEVICE_CASES += [_gige_case(profile) for profile in ("ideal", "adm")]
 DEVICE_CASES += [
     _scpi_case("adm", interface, medium) for interface in SCPI for medium in ("socket", "hislip")
 ]

@@ -96,9 +96,14 @@ class Wired(Device, Generic[W]):
         self._turns = Turns()
         self._lock = ResourceLock(address, device=name)
         try:
-            self.settings = self.Settings(**settings)
+            self._settings = self.Settings(**settings)
         except ValidationError as error:
             raise first_problem(error, f"device {name!r}: settings", self.Settings) from None
+
+    @property
+    def settings(self) -> Any:
+        """How the link is set; a Camera's `settings` are the camera's own, and take its place."""
+        return self._settings
 
     # what a driver writes; nothing else talks to the instrument meanwhile
 
@@ -147,7 +152,7 @@ class Wired(Device, Generic[W]):
         DeviceUnavailable (lost), with the bytes. `once`: for what must not happen twice; work that has begun
         is not begun again. timeout_s: of one attempt, where it is not the usual one.
         """
-        settings = self.settings
+        settings = self._settings
         attempt_s = settings.timeout_s if timeout_s is None else timeout_s
         patience = Patience(settings.attempts, attempt_s, settings.open_timeout_s)
         return self._carried_out(operation, work, patience, once=once)
@@ -162,7 +167,7 @@ class Wired(Device, Generic[W]):
     # Device
 
     def _do_open(self) -> Identity:
-        settings = self.settings
+        settings = self._settings
         self._lock.acquire(Deadline.after(settings.lock_wait_s))
         try:
             each_s = settings.open_timeout_s / settings.attempts
@@ -181,7 +186,7 @@ class Wired(Device, Generic[W]):
         return self._known
 
     def _do_close(self) -> None:
-        settings = self.settings
+        settings = self._settings
         try:
             # one more attempt, over a new connection, must do: the next device waits for its turn
             patience = Patience(min(2, settings.attempts), settings.timeout_s, settings.open_timeout_s)
@@ -195,7 +200,7 @@ class Wired(Device, Generic[W]):
 
     def command_unanswered(self) -> str:
         """Command the safe state over a fresh connection without waiting for an answer; how that went."""
-        deadline = Deadline.after(self.settings.timeout_s)
+        deadline = Deadline.after(self._settings.timeout_s)
         self._drop_wire()
         try:
             self._wire = self._connect(deadline)
