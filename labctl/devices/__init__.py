@@ -1,7 +1,7 @@
 """Interfaces, specs, value types, errors and the calibration record. This room knows nobody."""
 
 from labctl.devices.camera import Camera, CameraSettings
-from labctl.devices.device import Device
+from labctl.devices.device import Device, in_safe_order
 from labctl.devices.errors import (
     Aborted,
     CalibrationMissing,
@@ -119,6 +119,7 @@ __all__ = [
     "chain_part",
     "frame_checksum",
     "grid",
+    "in_safe_order",
     "joined_chains",
     "joined_phases",
     "joined_readouts",

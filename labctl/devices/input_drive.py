@@ -17,6 +17,8 @@ from labctl.devices.values import DriveReceipt, Hold
 class InputDrive(Device):
     """Drives n emitters with currents; absolute limits are refused, never clipped."""
 
+    safe_stage = "light"
+
     @property
     @abstractmethod
     def spec(self) -> DriveSpec:

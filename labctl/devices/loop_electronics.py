@@ -41,6 +41,8 @@ class SettleCodes:
 class LoopElectronics(Device):
     """The closed loop tau dz/dt = -leak z + gain y + bias, in codes; read-out in ADC counts."""
 
+    safe_stage = "loop"
+
     @property
     @abstractmethod
     def spec(self) -> LoopSpec:

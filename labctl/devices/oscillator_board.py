@@ -17,6 +17,8 @@ from labctl.devices.oscillator_values import BoardImage, Codes, FrequencyCount, 
 class OscillatorBoard(Device):
     """Coupled oscillators with a sequencer: shadow memory holds a program's segments, a queue runs them."""
 
+    safe_stage = "loop"
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._image: BoardImage | None = None

@@ -24,6 +24,8 @@ def frame_checksum(levels: LevelArray) -> str:
 class WeightModulator(Device):
     """Shows frames of integer levels, shape (height, width)."""
 
+    safe_stage = "weights"
+
     @property
     @abstractmethod
     def spec(self) -> ModulatorSpec:
