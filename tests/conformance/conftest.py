@@ -9,8 +9,11 @@ did not.
 from __future__ import annotations
 
 import math
+import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +28,7 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_drivers.display.slm import DisplaySLM
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
@@ -39,6 +43,8 @@ from labctl_sim_devices import (
     load_profile,
     oscillator_profile_names,
 )
+from labctl_sim_devices.wires.screen import ScreenFace
+from labctl_sim_devices.wires.virtual_screen import VirtualScreen
 
 from labctl.devices import (
     BoardImage,
@@ -61,6 +67,11 @@ from labctl.engines import (
 )
 from labctl.engines.channel_order import OrderedElectronics
 
+SCREEN_NEEDS = {
+    "Xvfb": shutil.which("Xvfb") is None,
+    "pygame": find_spec("pygame") is None,
+    "mss": find_spec("mss") is None,
+}
 PROFILES = ("ideal", "adm", "nature2025")
 
 
@@ -85,6 +96,10 @@ class Subject:
             "emitted": bench.emitted_units.copy(),
             "clock_us": bench.now_us,
         }
+
+    def another(self, name):
+        """A second device at the same place, unopened."""
+        return type(self.device)(name, self.bench)
 
     def unplug(self) -> None:
         """The cable is pulled."""
@@ -126,6 +141,60 @@ class ForeignSubject(Subject):
     def light_cells(self, cells):
         self.bench.frame_changed(_levels_of(self.bench.profile, cells))
         self.bench.advance(self.bench.profile.panel_settle_us)
+
+
+class ScreenSubject(Subject):
+    """A panel that is a screen: whoever lets time pass or looks at its light looks at the screen first."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = ScreenFace(PanelTwin("panel", bench), threading.RLock(), screen=_screen_of(bench.profile))
+        wire = self.face.start()
+        # short times: an unplugged screen is waited for
+        self.settings = {**wire.settings, "open_timeout_s": 2.5, "timeout_s": 2.5, "attempts": 1}
+        self.address = wire.address
+        super().__init__(self.another("device-under-test"), bench)
+        advance = bench.advance
+        seen = []  # the face's own looking lets time pass, too
+
+        def looked_at(duration_us):
+            if not seen:
+                seen.append(True)
+                self.face.look()
+                seen.clear()
+            advance(duration_us)
+
+        bench.advance = looked_at
+
+    def another(self, name):
+        return DisplaySLM(name, self.address, **self.settings)
+
+    def probe(self):
+        self.face.look()
+        return super().probe()
+
+    def unplug(self):
+        self.face.screen.stop()
+
+
+_screens: dict[tuple[int, int], VirtualScreen] = {}
+
+
+def _screen_of(profile):
+    """A virtual screen with room for the panel and its mark; one for all cases, a new one after an unplugging."""
+    height, width = profile.panel_shape_px
+    shape = height + 8, width
+    if shape not in _screens or not _screens[shape].runs:
+        _screens[shape] = VirtualScreen(shape, device="screen")
+        _screens[shape].start()
+    return _screens[shape]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _screens_put_away():
+    yield
+    for screen in _screens.values():
+        screen.stop()
 
 
 class BoardSubject(Subject):
@@ -176,6 +245,16 @@ def _foreign_bench(seed, noise_scale):
         link_latency_us=50.0,
     )
     return bench
+
+
+def _screen_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        for needed, missing in SCREEN_NEEDS.items():
+            if missing:
+                pytest.skip(f"{needed} is not installed")
+        return ScreenSubject(profile, seed, noise_scale)
+
+    return Case(f"panel-on-screen-{profile}", WeightModulator, DisplaySLM, make, {"profile": profile})
 
 
 def _foreign_case(interface, implementation, suffix):
@@ -307,6 +386,7 @@ DEVICE_CASES = [
 ]
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
+DEVICE_CASES.append(_screen_case("adm"))
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]

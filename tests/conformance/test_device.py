@@ -86,11 +86,11 @@ def operations(settle_codes, board_image):
 def test_building_talks_to_nobody(device_case, unchanged):
     subject = device_case.make()
     before = subject.probe()
-    type(subject.device)("another", subject.bench)
+    subject.another("another")
     unchanged(before, subject.probe())
     assert not subject.device.is_open
     subject.unplug()  # a bench that is not there is noticed by open, not by the constructor
-    device = type(subject.device)("another", subject.bench)
+    device = subject.another("another")
     with pytest.raises(DeviceUnavailable, match=r"^another: open: "):
         device.open()
     assert not device.is_open
@@ -109,7 +109,10 @@ def test_open_says_who_it_is_and_opening_again_says_the_same(device_case):
 
 
 def test_two_benches_have_two_serials(device_case):
-    serials = {device_case.make(seed=seed).device.open().serial for seed in (0, 1)}
+    serials = set()
+    for seed in (0, 1):
+        with device_case.make(seed=seed).device as device:
+            serials.add(device.open().serial)
     assert len(serials) == 2
 
 
