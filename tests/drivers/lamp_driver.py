@@ -37,14 +37,7 @@ class LampWire:
 
     def ask(self, question: str, deadline: Deadline) -> str:
         """The answer to a question; WireError for anything else."""
-        number = next(self._number)
-        line = f"{number} {question}\n".encode()
-        self._log.sent(line)
-        try:
-            self._socket.settimeout(max(deadline.left_s, 1e-3))
-            self._socket.sendall(line)
-        except OSError as error:
-            raise WireLost(str(error)) from error
+        number = self.tell(question, deadline)
         body, _, check = self._line(deadline).rpartition(b" ")
         if check != f"{zlib.crc32(body):08x}".encode():
             raise WireGarbled("the answer's checksum is wrong")
@@ -56,6 +49,18 @@ class LampWire:
         if word == "error":
             raise DeviceFault(f"the lamp says {rest!r}", device="lamp", operation=question)
         return rest[0] if rest else ""
+
+    def tell(self, question: str, deadline: Deadline) -> int:
+        """Send it; returns its number."""
+        number = next(self._number)
+        line = f"{number} {question}\n".encode()
+        self._log.sent(line)
+        try:
+            self._socket.settimeout(max(deadline.left_s, 1e-3))
+            self._socket.sendall(line)
+        except OSError as error:
+            raise WireLost(str(error)) from error
+        return number
 
     def drain(self, deadline: Deadline) -> None:
         """Ask until the answer is to the very question: what was on the way is gone then."""
@@ -118,7 +123,10 @@ class LampDriver(Wired[LampWire], InputDrive):
         wire.ask("UNIT ma", deadline)
 
     def _make_safe(self, wire: LampWire, deadline: Deadline) -> None:
-        wire.ask("DRIVE 0,0,0,0", deadline)
+        wire.ask("OFF", deadline)
+
+    def _command_safe(self, wire: LampWire, deadline: Deadline) -> None:
+        wire.tell("OFF", deadline)
 
     def _resync(self, wire: LampWire, deadline: Deadline) -> None:
         wire.drain(deadline)

@@ -79,7 +79,8 @@ def carry_out(
                 line.condition = Condition.SOUND
             raise
         except WireBusy:
-            line.condition = Condition.SOUND
+            if begun:
+                line.condition = Condition.SOUND
             busy_until = busy_until or Deadline.after(patience.attempt_s)
             if busy_until.passed:
                 raise

@@ -27,7 +27,7 @@ from labctl.devices import (
 )
 from labctl_drivers.link.closing import close_at_exit, closed
 from labctl_drivers.link.deadline import Deadline
-from labctl_drivers.link.identity import require_same
+from labctl_drivers.link.identity import WrongBox, require_same
 from labctl_drivers.link.ownership import ResourceLock
 from labctl_drivers.link.recovery import Condition, Patience, carry_out
 from labctl_drivers.link.turns import Stuck, Turns
@@ -121,6 +121,12 @@ class Wired(Device, Generic[W]):
     def _make_safe(self, wire: W, deadline: Deadline) -> None:
         """Bring it to its safe state: the last thing that `close` asks of it."""
 
+    def _command_safe(self, wire: W, deadline: Deadline) -> None:
+        """Command the safe state without waiting for an answer: the last resort of `close`, over a fresh
+        connection to an instrument that has not been asked who it is. WireLost where there is no such way.
+        """
+        raise WireLost("it has no safe state that could be commanded without an answer")
+
     def _resync(self, wire: W, deadline: Deadline) -> None:
         """Get rid of what still comes of a failed exchange; by default only a new connection does that."""
         raise WireLost("put in order by a new connection")
@@ -177,8 +183,23 @@ class Wired(Device, Generic[W]):
             # one more attempt, over a new connection, must do: the next device waits for its turn
             patience = Patience(min(2, settings.attempts), settings.timeout_s, settings.open_timeout_s)
             self._carried_out("close", self._make_safe, patience)
+        except DeviceError as error:
+            if not isinstance(error.__cause__, WrongBox):  # another box is nothing to switch off
+                error.add_note(f"{self.name}: its safe state {self._last_resort()}")
+            raise
         finally:
             self._let_go()
+
+    def _last_resort(self) -> str:
+        """What became of its safe state."""
+        deadline = Deadline.after(self.settings.timeout_s)
+        self._drop_wire()
+        try:
+            self._wire = self._connect(deadline)
+            self._turns.do("close", partial(self._command_safe, self._wire, deadline), deadline.total_s)
+        except (WireError, DeviceError) as error:
+            return f"could not be commanded: {error}"
+        return "was commanded, without an answer"
 
     def _carried_out(
         self, operation: str, work: Callable[[W, Deadline], T], patience: Patience, *, once: bool = False
