@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -138,7 +139,8 @@ class DisplaySLM(Wired[WindowWire], WeightModulator):
 
     def _do_close(self) -> None:
         self._last = None
-        super()._do_close()
+        with suppress(DeviceUnavailable):  # a screen that has gone is dark
+            super()._do_close()
 
     def _do_snapshot(self) -> Mapping[str, Scalar]:
         answer, facts = self._exchange(

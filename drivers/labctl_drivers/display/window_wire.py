@@ -44,6 +44,9 @@ class WindowWire:
             for pipe, keep in ((self._process.stdout, self._heard), (self._process.stderr, self._noted)):
                 threading.Thread(target=_listen, args=(pipe, keep), daemon=True).start()
             self.facts = self.answer(deadline)
+        except WireTimeout:
+            self.close()
+            raise WireLost(f"no window within {deadline.total_s:g} s") from None
         except BaseException:
             self.close()
             raise
