@@ -54,6 +54,7 @@ DRIVERS: dict[str, Entry] = {
     "twin.oscillator-board": Entry(
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
+    "display.slm": Entry("modulator", "labctl_drivers.display.slm:DisplaySLM", None),
 }
 
 WORLDS: dict[str, World] = {

@@ -181,7 +181,7 @@ _screens: dict[tuple[int, int], VirtualScreen] = {}
 
 
 def _screen_of(profile):
-    """A virtual screen with room for the panel and its mark; one for all cases, a new one after an unplugging."""
+    """A virtual screen for panel and mark: one for all cases, a new one after an unplugging."""
     height, width = profile.panel_shape_px
     shape = height + 8, width
     if shape not in _screens or not _screens[shape].runs:

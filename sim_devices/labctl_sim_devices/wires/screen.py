@@ -9,6 +9,7 @@ A host that draws the frame mark (`FrameMark`) says the first and the last.
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar
@@ -67,7 +68,7 @@ class ScreenFace:
     def __init__(
         self,
         device: WeightModulator,
-        lock: threading.RLock,
+        lock: AbstractContextManager[object],
         *,
         mark: bool = True,
         margin_px: int = 0,
