@@ -60,7 +60,7 @@ app = typer.Typer(
     "one NeXus file.",
     epilog=f"Exit codes: {_CODES}",
 )
-twin_app = typer.Typer(help="Twins of benches: their profiles.", no_args_is_help=True)
+twin_app = typer.Typer(help="Twins of benches: on wires, and their profiles.", no_args_is_help=True)
 profile_app = typer.Typer(help="True parameters of simulated benches.", no_args_is_help=True)
 data_app = typer.Typer(help="List public data sets, or bring one here.", no_args_is_help=True)
 
@@ -330,6 +330,25 @@ def train(
 
 twin_app.add_typer(profile_app, name="profile")
 app.add_typer(twin_app, name="twin", rich_help_panel=OWN)
+
+
+@twin_app.command("serve")
+def twin_serve(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig of twins, or a rig file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The rig file to write; RIG-wired.toml.")
+    ] = None,
+) -> None:
+    """Put a whole simulated bench on local wires, and write the rig file that uses it.
+
+    The file points the real drivers at this process; every protocol runs through them, stepped, and comes out
+    bit for bit as without wires. Ctrl-C ends it and leaves every device safe.
+
+    [dim]Example:[/dim] labctl twin serve optical-twin --out wired.toml
+    """
+    from labctl.cli.serving import serve_twins
+
+    serve_twins(rig, out)
 
 
 @profile_app.command("import")

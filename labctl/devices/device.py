@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from labctl.devices.checks import integer_codes
 from labctl.devices.errors import DeviceStateError
 from labctl.devices.values import Identity, Scalar
+
+if TYPE_CHECKING:
+    from labctl.devices.limits import Guard
 
 Stage = Literal["light", "loop", "weights", "other"]
 _STAGES: tuple[Stage, ...] = ("light", "loop", "weights", "other")
@@ -22,10 +25,11 @@ class Device(ABC):
     """An instrument. Public methods validate, then call one `_do_*`; nothing is clipped silently.
 
     `safe_stage`: when it is closed among the devices of a bench: light goes first, then the loop, then the
-    weights, then everything else.
+    weights, then everything else. `guard`: compares every command with the bench's limits, where it has any.
     """
 
     safe_stage: ClassVar[Stage] = "other"
+    guard: Guard | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name

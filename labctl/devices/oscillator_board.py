@@ -92,6 +92,8 @@ class OscillatorBoard(Device):
         if start is not None:
             start = self._codes("run", "start_phase", start, (batch, spec.n), 0, spec.max_start_code)
         checked = RunCodes(sample_id, int(codes.step_id), play, anchors[0], anchors[1], start)
+        if self.guard is not None:
+            self.guard.temperature(self, "run")
         return self._do_run(checked, self._read_times(read_at_us, image, play))
 
     def count_frequency(self, gate_us: float, detuning: ArrayLike | None = None) -> FrequencyCount:

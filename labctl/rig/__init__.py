@@ -7,12 +7,14 @@ from labctl.rig.config import (
 )
 from labctl.rig.health import Finding, check_rig
 from labctl.rig.rig import Rig, open_rig
+from labctl.rig.serving import ServedRig
 from labctl.rig.twins import import_profile
 
 __all__ = [
     "Finding",
     "Rig",
     "RigConfig",
+    "ServedRig",
     "check_rig",
     "import_profile",
     "load_rig",

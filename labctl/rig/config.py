@@ -32,6 +32,7 @@ class WorldConfig(BaseModel):
 
     kind: Literal["optical-bench", "oscillator-bench"] = "optical-bench"
     profile: str
+    address: str = ""
     seed: int = Field(default=0, ge=0)
     unit_seed: int | None = Field(default=None, ge=0)
     noise_scale: float = Field(default=1.0, ge=0, le=1000)
@@ -101,6 +102,11 @@ class RigConfig(BaseModel):
             if entry.world is not None and (self.world is None or self.world.kind != entry.world):
                 raise ValueError(
                     f"device {device.name!r}: {device.driver} needs a [world] of kind {entry.world}"
+                )
+            if entry.world is not None and self.world is not None and self.world.address:
+                raise ValueError(
+                    f"device {device.name!r}: {device.driver} needs its world in this process; that of "
+                    f"this rig is served at {self.world.address}: allowed are drivers of real wires"
                 )
             device.check_wire(entry)
         roles = [DRIVERS[d.driver].role for d in self.device]

@@ -43,6 +43,7 @@ from labctl.engines import (
 )
 from labctl.programs import plane_durations_us
 from labctl.rig.config import DeviceConfig, RigConfig, WorldConfig, load_rig
+from labctl.rig.served_world import ServedWorld
 from labctl.rig.standing import Standing
 from labctl.rig.table import DRIVERS, WORLDS, load
 
@@ -135,7 +136,6 @@ class Rig:
         if not self.devices:
             world = self.config.world
             self.world = None if world is None else self._build_world(world)
-            self._terms = {} if self.world is None else dict(self.world.terms)
             for device in self.config.device:
                 try:
                     self.devices[device.name] = self._build_device(device)
@@ -148,7 +148,11 @@ class Rig:
         if self._engine is not None or self._oscillators is not None:
             return self
         try:
-            for name, device in self.build().items():
+            self.build()
+            if isinstance(self.world, ServedWorld):
+                self.world.open()
+            self._terms = {} if self.world is None else dict(self.world.terms)
+            for name, device in self.devices.items():
                 self.identities[name] = device.open()
             if self.config.engine == "oscillator":
                 self._oscillators = OscillatorEngine(self.device(OscillatorBoard), name=self.name)
@@ -169,6 +173,8 @@ class Rig:
             except Exception as error:  # noqa: BLE001 - every device must get its chance to become safe
                 problems.append(error)
         self.identities = {}
+        if isinstance(self.world, ServedWorld):
+            self.world.close()
         if problems:
             raise problems[0]
 
@@ -319,6 +325,8 @@ class Rig:
         return cast(Device, made)
 
     def _build_world(self, world: WorldConfig) -> Any:
+        if world.address:
+            return ServedWorld(world)
         kind = WORLDS[world.kind]
         try:
             profile = load(kind.profiles).load(world.profile, dict(world.overrides))

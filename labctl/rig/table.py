@@ -55,7 +55,20 @@ DRIVERS: dict[str, Entry] = {
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
     "display.slm": Entry("modulator", "labctl_drivers.display.slm:DisplaySLM", None),
+    "scpi.loop-electronics": Entry(
+        "electronics", "labctl_drivers.scpi.loop_electronics:ScpiLoopElectronics", None
+    ),
+    "scpi.input-drive": Entry("drive", "labctl_drivers.scpi.input_drive:ScpiInputDrive", None),
+    "scpi.panel": Entry("modulator", "labctl_drivers.scpi.panel:ScpiPanel", None),
 }
+
+# The wire that a twin of a role is put on by `labctl twin serve`.
+FACES: dict[Role, str] = {
+    "modulator": "labctl_sim_devices.wires.scpi.panel:ScpiPanelFace",
+    "drive": "labctl_sim_devices.wires.scpi.drive:ScpiDriveFace",
+    "electronics": "labctl_sim_devices.wires.scpi.loop:ScpiLoopFace",
+}
+WORLD_WIRE = "labctl_sim_devices.wires.world:WorldWire"
 
 WORLDS: dict[str, World] = {
     "optical-bench": World("labctl_sim_devices.bench:OpticalBench", "labctl_sim_devices.profile:PROFILES"),

@@ -91,8 +91,8 @@ class Wired(Device, Generic[W]):
         super().__init__(name)
         self.address = address
         self.wire_log = WireLog()
-        self.condition = Condition.LOST
         self._wire: W | None = None
+        self._condition = Condition.SOUND  # of that wire
         self._known: Identity | None = None  # who answered first
         self._turns = Turns()
         self._lock = ResourceLock(address, device=name)
@@ -209,7 +209,7 @@ class Wired(Device, Generic[W]):
             return self._turns.do(operation, bounded, patience.limit_s)
         except WireError as error:
             if isinstance(error, Stuck):
-                self._break()  # its connection is taken from it: it comes back, or the next one says so
+                self._drop_wire()  # its connection is taken from it: it comes back, or the next one says so
             kind = next(kind for wire, kind in _MEANINGS.items() if isinstance(error, wire))
             raise self._fault(operation, str(error), kind) from error
         except DeviceError as error:
@@ -221,18 +221,24 @@ class Wired(Device, Generic[W]):
         closed(self)
         self._drop_wire()
         self._lock.release()
-        self._known, self.condition = None, Condition.LOST
+        self._known = None
 
     def _drop_wire(self) -> None:
-        self._break()
-        self._wire = None
-
-    def _break(self) -> None:
-        if self._wire is not None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
             with suppress(Exception):  # a library may raise anything over a broken connection
-                self._wire.close()
+                wire.close()
 
     # the Line of `carry_out`
+
+    @property
+    def condition(self) -> Condition:
+        """Of the wire; LOST without one, whatever was noted of the last."""
+        return Condition.LOST if self._wire is None else self._condition
+
+    @condition.setter
+    def condition(self, condition: Condition) -> None:
+        self._condition = condition
 
     def wire(self) -> W:
         """The connection; WireLost without one."""

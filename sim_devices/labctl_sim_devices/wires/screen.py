@@ -79,7 +79,6 @@ class ScreenFace:
         self._borrowed = screen is not None
         self.screen = screen or VirtualScreen(self.screen_px, device=device.name)
         self._seen = NO_FRAME
-        self._shown: NDArray[np.uint16] = np.zeros(self._spec.shape_px, np.uint16)
 
     @property
     def screen_px(self) -> tuple[int, int]:
@@ -144,23 +143,24 @@ class ScreenFace:
     def _changed(self, levels: NDArray[np.uint16]) -> None:
         """By the look of it alone. Where marks are usual, none means that the host has let go."""
         self._seen = NO_FRAME
-        if not np.array_equal(levels, self._shown):
+        self._device.open()
+        if not np.array_equal(levels, self._device.shown()):
             self._show(levels, waits=not self._mark)
 
     def _counted(self, levels: NDArray[np.uint16], mark: FrameMark) -> None:
         """Frames that nobody saw are counted, as the one before them: their pixels are lost."""
+        self._device.open()
         before = self._seen.number
         if mark.window != self._seen.window:
             before = 0
             self._changed(np.zeros_like(levels))  # the window before it went dark
         for _ in range((mark.number - before - 1) % NUMBERS):
-            self._show(self._shown, waits=True)
+            self._show(self._device.shown(), waits=True)
         self._show(levels, mark.waits)
         self._seen = mark
 
     def _show(self, levels: NDArray[np.uint16], waits: bool) -> None:
         self._device.show(levels, wait=waits)
-        self._shown = levels
 
 
 class LookingLock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 
 import numpy as np
@@ -90,6 +91,8 @@ class LampWire:
         return line
 
     def close(self) -> None:
+        with suppress(OSError):  # wakes whoever waits on it
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 

@@ -25,7 +25,7 @@ WHO = Identity("labctl", "lamp 4", "L-1", "1.2", simulated=True)
 class LampServer:
     """Listens on 127.0.0.1; `current_ma` is what the emitters are driven with, `asked` what came."""
 
-    def __init__(self, faults: FaultLayer | None = None, *, state: Path | None = None) -> None:
+    def __init__(self, faults: FaultLayer | None = None, *, state: Path | None = None, port: int = 0) -> None:
         self.faults = faults or FaultLayer()
         self.state = state
         self.current_ma = [0.0] * 4
@@ -34,7 +34,7 @@ class LampServer:
         self.asked: list[str] = []
         self.delay_s = 0.0
         self._connections: set[socket.socket] = set()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self.port = self._socket.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._accept, daemon=True)
