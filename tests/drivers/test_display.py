@@ -61,6 +61,9 @@ class SmallPanel(PanelTwin):
     def _do_close(self):
         pass
 
+    def _do_shown(self):
+        return self.frames[-1] if self.frames else np.zeros(self._spec.shape_px, np.uint16)
+
     def _do_show(self, levels, wait):
         self.frames.append(levels.copy())
         self.waited.append(wait)
