@@ -29,6 +29,7 @@ from labctl_calibration import (
     nominal_spot_record,
 )
 from labctl_drivers.display.slm import DisplaySLM
+from labctl_drivers.dlpc900.dmd import Dlpc900DMD
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
@@ -43,6 +44,7 @@ from labctl_sim_devices import (
     load_profile,
     oscillator_profile_names,
 )
+from labctl_sim_devices.wires.dlpc900 import Dlpc900Face
 from labctl_sim_devices.wires.screen import ScreenFace
 from labctl_sim_devices.wires.virtual_screen import VirtualScreen
 
@@ -177,6 +179,25 @@ class ScreenSubject(Subject):
         self.face.screen.stop()
 
 
+class ReportSubject(Subject):
+    """Mirrors behind a controller that takes HID reports."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = Dlpc900Face(DmdTwin("mirrors", bench), threading.RLock())
+        wire = self.face.start()
+        self.address = wire.address
+        # short times: an unplugged controller is waited for
+        self.settings = {**wire.settings, "open_timeout_s": 0.5, "timeout_s": 10.0, "attempts": 1}
+        super().__init__(self.another("device-under-test"), bench)
+
+    def another(self, name):
+        return Dlpc900DMD(name, self.address, **self.settings)
+
+    def unplug(self):
+        self.face.stop()
+
+
 _screens: dict[tuple[int, int], VirtualScreen] = {}
 
 
@@ -255,6 +276,13 @@ def _screen_case(profile):
         return ScreenSubject(profile, seed, noise_scale)
 
     return Case(f"panel-on-screen-{profile}", WeightModulator, DisplaySLM, make, {"profile": profile})
+
+
+def _report_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return ReportSubject("dmd", seed, noise_scale)
+
+    return Case("mirrors-on-reports", WeightModulator, Dlpc900DMD, make, {"profile": "dmd"})
 
 
 def _foreign_case(interface, implementation, suffix):
@@ -387,6 +415,7 @@ DEVICE_CASES = [
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
 DEVICE_CASES.append(_screen_case("adm"))
+DEVICE_CASES.append(_report_case())
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
