@@ -202,6 +202,20 @@ def drivers() -> str:
     return markdown(("driver", "role", "world"), rows)
 
 
+def wire_faults() -> str:
+    """Misbehaviours of wires, and what a driver does about them."""
+    from labctl_sim_devices.wires.faults import MISBEHAVIOURS
+
+    def told(outcomes: Sequence[Any]) -> str:
+        words = (outcome if outcome == "answered" else f"`{outcome.__name__}`" for outcome in outcomes)
+        return " or ".join(words)
+
+    rows = [
+        (f"`{name}`", row.about, told(row.once), told(row.lasting)) for name, row in MISBEHAVIOURS.items()
+    ]
+    return markdown(("fault", "what happens", "once", "for ever"), rows)
+
+
 def schemes() -> str:
     """Schemes of the sampler."""
     from labctl.sampling import SCHEMES
@@ -475,6 +489,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ledger constants": ledger_constants,
     "ledger claims": ledger_claims,
     "drivers": drivers,
+    "wire faults": wire_faults,
     "schemes": schemes,
     "denoisers": denoisers,
     "oscillators": oscillators,

@@ -76,6 +76,15 @@ RecordsOption = Annotated[
 CompensationOption = Annotated[
     bool, typer.Option(help="Work by the records of a bring-up, where there are any of this rig.")
 ]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        metavar="REASON",
+        help='Let one software limit or interlock of the rig pass, as "NAME: REASON"; the run file keeps it. '
+        "Absolute limits let nothing pass. Repeatable.",
+    ),
+]
 RunFile = Annotated[
     Path,
     typer.Argument(metavar="FILE", dir_okay=False, help="A run file, whole or still being written."),
@@ -130,6 +139,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the file's path and nothing else.")] = False,
     records: RecordsOption = Path("calibrations"),
     compensation: CompensationOption = True,
+    overrides: OverrideOption = None,
 ) -> None:
     """Run a protocol on a rig and write one file; a ledger (ledger_compare) takes no rig.
 
@@ -141,7 +151,7 @@ def run(
 
     run_protocol(
         protocol, rig, settings or [], out, report=report, as_json=as_json, quiet=quiet,
-        records=records, compensated=compensation,
+        records=records, compensated=compensation, overrides=overrides or [],
     )  # fmt: skip
 
 
@@ -184,6 +194,20 @@ def validate(
     from labctl.cli.planning import validate_protocol
 
     validate_protocol(protocol, rig, settings or [], records=records, compensated=compensation)
+
+
+@app.command(rich_help_panel=LOOK)
+def discover() -> None:
+    """List what is attached, and what it answers.
+
+    VISA resources with their *IDN?, serial ports with vendor and product number, displays, GigE Vision
+    cameras. A part of labctl that is not installed is named with what installs it.
+
+    [dim]Example:[/dim] labctl discover
+    """
+    from labctl.cli.discovering import list_attached
+
+    list_attached()
 
 
 @app.command(rich_help_panel=BEFORE)

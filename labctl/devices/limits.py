@@ -128,7 +128,7 @@ class Guard:
             self.current(device, operation, np.asarray(drive_units, np.float64) * per_unit)
 
     def phi(self, device: Device, operation: str, phi_units: ArrayLike) -> None:
-        """As `drive`, for outputs of the nonlinearity: the pedestal comes on top. A closed loop may ask for 1."""
+        """As `drive`, for outputs of phi (in a closed loop up to 1): the pedestal comes on top."""
         pedestal = self.limits.light.pedestal_units or 0.0
         self.drive(device, operation, np.asarray(phi_units, np.float64) + pedestal)
 
@@ -151,7 +151,11 @@ class Guard:
             if kind == "software" and name in self.overridden:
                 self.passed[name] = max(value, self.passed.get(name, -np.inf))
                 continue
-            way = "nothing passes it" if kind == "absolute" else f'--override "{name}: REASON" passes it'
+            way = (
+                "nothing passes it"
+                if kind == "absolute"
+                else f'labctl run --override "{name}: REASON" passes it'
+            )
             raise LimitExceeded(
                 f"{what} would be {value:.4g} {unit}".rstrip()
                 + f"; {kind} limit {name}: {limit:.4g} {unit}".rstrip()

@@ -5,6 +5,7 @@ from labctl.rig.config import (
     load_rig,
     rig_names,
 )
+from labctl.rig.discovery import discover
 from labctl.rig.health import Finding, check_rig
 from labctl.rig.rig import Rig, open_rig
 from labctl.rig.serving import ServedRig
@@ -16,6 +17,7 @@ __all__ = [
     "RigConfig",
     "ServedRig",
     "check_rig",
+    "discover",
     "import_profile",
     "load_rig",
     "open_rig",

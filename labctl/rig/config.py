@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
-from labctl.devices import ConfigError
+from labctl.devices import ConfigError, Limits
+from labctl.rig.interlocks import InterlockConfig
 from labctl.rig.table import DRIVERS, WORLDS, Entry, Role, load
 
 NEEDED: dict[str, tuple[Role, ...]] = {
@@ -85,6 +86,35 @@ class RigConfig(BaseModel):
     pulse_bits: int = Field(default=3, ge=1, le=8)
     world: WorldConfig | None = None
     device: tuple[DeviceConfig, ...] = ()
+    limits: Limits = Limits()
+    interlock: tuple[InterlockConfig, ...] = ()
+    watchdog: bool = True
+
+    @model_validator(mode="after")
+    def _safety_makes_sense(self) -> Self:
+        limited, names = self.limits.limited(), [interlock.name for interlock in self.interlock]
+        devices = [device.name for device in self.device]
+        for interlock in self.interlock:
+            if names.count(interlock.name) > 1 or interlock.name in limited:
+                raise ValueError(
+                    f"interlock {interlock.name!r} stands twice; allowed: each name once, no limit's"
+                )
+            if interlock.device not in devices:
+                raise ValueError(
+                    f"interlock {interlock.name!r}: device {interlock.device!r} is not on this rig"
+                    f"{nearest(interlock.device, devices)}; allowed: {', '.join(devices)}"
+                )
+        drivers = [DRIVERS[device.driver] for device in self.device if device.driver in DRIVERS]
+        if any(entry.role == "electronics" for entry in drivers):
+            for limit in sorted(self.limits.everything & {"channel_ma", "total_ma", "irradiance_w_cm2"}):
+                self.limits.need_light(limit, "ma_per_unit", "pedestal_units")
+        return self
+
+    @property
+    def overridable(self) -> tuple[str, ...]:
+        """Names of what `--override` may pass."""
+        soft = (interlock.name for interlock in self.interlock if not interlock.absolute)
+        return (*self.limits.limited(), *soft)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from labctl.config_files import nearest
 from labctl.devices import ConfigError, Device, DeviceError, InterlockTripped, Scalar
 
+MIN_LOOKS = 3  # at the same value: two looks far apart may meet it by chance
 INTERVAL_S = 0.1  # between two looks during a run; a settle takes less
 
 
@@ -60,10 +61,11 @@ class InterlockConfig(BaseModel):
 
 @dataclass
 class _Beat:
-    """A heartbeat's last value, and since when it has been that."""
+    """A heartbeat's last value, since when it has been that, and how often it was seen."""
 
     value: Scalar
     since_s: float
+    looks: int = 1
 
 
 class Interlocks:
@@ -112,6 +114,8 @@ class Interlocks:
             self.check(moment)
 
     def _snapshot(self, name: str) -> Mapping[str, Scalar] | str:
+        if name not in self._devices:
+            return "the rig is closed"
         try:
             return self._devices[name].snapshot()
         except DeviceError as error:
@@ -124,6 +128,8 @@ class Interlocks:
         for key in filter(None, (interlock.reading, interlock.heartbeat)):
             if key not in snapshot:
                 return f"{interlock.device}.{key} is missing{nearest(key, snapshot)}"
+            if snapshot[key] != snapshot[key]:
+                return f"{interlock.device}.{key} is nan: missing"
         value = snapshot[interlock.reading]
         if not self._good(interlock, value):
             return f"{interlock.device}.{interlock.reading} is {value!r}"
@@ -144,8 +150,9 @@ class Interlocks:
         if beat is None or beat.value != value:
             self._beats[interlock.name] = _Beat(value, now_s)
             return ""
+        beat.looks += 1
         still_s = now_s - beat.since_s
-        if not interlock.frozen_s or still_s <= interlock.frozen_s:
+        if not interlock.frozen_s or still_s <= interlock.frozen_s or beat.looks < MIN_LOOKS:
             return ""
         key = interlock.heartbeat or interlock.reading
         return f"{interlock.device}.{key} has been {value!r} for {still_s:.1f} s: frozen"
@@ -160,8 +167,8 @@ def overrides_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f'override {text!r}; allowed: "NAME: REASON"')
         if name not in names:
             raise ConfigError(
-                f"override of {name!r}: this rig has no such software limit or interlock{nearest(name, names)}; "
-                f"allowed: {', '.join(names) or 'none'}"
+                f"override of {name!r}: this rig has no such software limit or interlock"
+                f"{nearest(name, names)}; allowed: {', '.join(names) or 'none'}"
             )
         if name in found:
             raise ConfigError(f"override of {name!r} stands twice; allowed: once")

@@ -81,7 +81,7 @@ class ServedRig:
         )
 
     def _begin_anew(self) -> Any:
-        """World and devices as at the beginning. The faces keep their devices; what is in those is made anew."""
+        """World and devices as at the beginning: the faces keep their devices, but all in these is new."""
         fresh = Rig(self._own)
         for name, device in fresh.build().items():
             state = vars(self._rig.devices[name])

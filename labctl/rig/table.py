@@ -69,6 +69,13 @@ FACES: dict[Role, str] = {
     "drive": "labctl_sim_devices.wires.scpi.drive:ScpiDriveFace",
     "electronics": "labctl_sim_devices.wires.scpi.loop:ScpiLoopFace",
 }
+# What `labctl discover` looks for: a heading, what lists it, and the extra that it needs.
+DISCOVERIES: tuple[tuple[str, str, str], ...] = (
+    ("VISA resources", "labctl_drivers.discovery:visa_resources", "scpi"),
+    ("serial ports", "labctl_drivers.discovery:serial_ports", "serial"),
+    ("displays", "labctl_drivers.discovery:displays", "display"),
+    ("GigE Vision cameras", "labctl_drivers.discovery:cameras", "gige"),
+)
 WORLD_WIRE = "labctl_sim_devices.wires.world:WorldWire"
 
 WORLDS: dict[str, World] = {

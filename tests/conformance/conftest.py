@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import shutil
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -30,6 +31,9 @@ from labctl_calibration import (
 )
 from labctl_drivers.display.slm import DisplaySLM
 from labctl_drivers.dlpc900.dmd import Dlpc900DMD
+from labctl_drivers.scpi.input_drive import ScpiInputDrive
+from labctl_drivers.scpi.loop_electronics import ScpiLoopElectronics
+from labctl_drivers.scpi.panel import ScpiPanel
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
@@ -45,6 +49,9 @@ from labctl_sim_devices import (
     oscillator_profile_names,
 )
 from labctl_sim_devices.wires.dlpc900 import Dlpc900Face
+from labctl_sim_devices.wires.scpi.drive import ScpiDriveFace
+from labctl_sim_devices.wires.scpi.loop import ScpiLoopFace
+from labctl_sim_devices.wires.scpi.panel import ScpiPanelFace
 from labctl_sim_devices.wires.screen import ScreenFace
 from labctl_sim_devices.wires.virtual_screen import VirtualScreen
 
@@ -75,6 +82,11 @@ SCREEN_NEEDS = {
     "mss": find_spec("mss") is None,
 }
 PROFILES = ("ideal", "adm", "nature2025")
+SCPI = {
+    WeightModulator: (PanelTwin, ScpiPanelFace, ScpiPanel),
+    InputDrive: (EmitterTwin, ScpiDriveFace, ScpiInputDrive),
+    LoopElectronics: (ElectronicsTwin, ScpiLoopFace, ScpiLoopElectronics),
+}
 
 
 @dataclass
@@ -99,9 +111,9 @@ class Subject:
             "clock_us": bench.now_us,
         }
 
-    def another(self, name):
-        """A second device at the same place, unopened."""
-        return type(self.device)(name, self.bench)
+    def another(self, name, kind=None):
+        """A second device at the same place, unopened; of a kind derived from the first one's."""
+        return (kind or type(self.device))(name, self.bench)
 
     def unplug(self) -> None:
         """The cable is pulled."""
@@ -168,8 +180,8 @@ class ScreenSubject(Subject):
 
         bench.advance = looked_at
 
-    def another(self, name):
-        return DisplaySLM(name, self.address, **self.settings)
+    def another(self, name, kind=None):
+        return (kind or DisplaySLM)(name, self.address, **self.settings)
 
     def probe(self):
         self.face.look()
@@ -191,8 +203,8 @@ class ReportSubject(Subject):
         self.settings = {**wire.settings, "open_timeout_s": 0.5, "timeout_s": 10.0, "attempts": 1}
         super().__init__(self.another("device-under-test"), bench)
 
-    def another(self, name):
-        return Dlpc900DMD(name, self.address, **self.settings)
+    def another(self, name, kind=None):
+        return (kind or Dlpc900DMD)(name, self.address, **self.settings)
 
     def unplug(self):
         self.face.stop()
@@ -225,6 +237,20 @@ class BoardSubject(Subject):
         return {"clock_us": self.bench.now_us}
 
 
+class ScpiSubject(Subject):
+    """A twin behind SCPI. The wire ends with the device that stands on it."""
+
+    def __init__(self, twin, face, driver, medium, bench):
+        served = face(twin("device-under-test", bench), threading.RLock(), medium=medium)
+        self._driver, self._wire = driver, served.start()
+        device = self.another("device-under-test")
+        weakref.finalize(device, served.stop)
+        super().__init__(device, bench)
+
+    def another(self, name, kind=None):
+        return (kind or self._driver)(name, self._wire.address)
+
+
 @dataclass(frozen=True)
 class Case:
     """One implementation on one profile. Unit suffixes and tolerances of its own are in `notes`."""
@@ -242,6 +268,17 @@ def _device_case(profile, interface, implementation, suffix):
         return Subject(implementation("device-under-test", bench), bench)
 
     return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
+
+
+def _scpi_case(profile, interface, medium):
+    twin, face, driver = SCPI[interface]
+
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        return ScpiSubject(twin, face, driver, medium, bench)
+
+    suffix = interface.__name__.lower()
+    return Case(f"{suffix}-scpi-{medium}-{profile}", interface, driver, make, {"profile": profile})
 
 
 def _foreign_bench(seed, noise_scale):
@@ -418,6 +455,10 @@ DEVICE_CASES.append(_screen_case("adm"))
 DEVICE_CASES.append(_report_case())
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
+DEVICE_CASES += [
+    _scpi_case("adm", interface, medium) for interface in SCPI for medium in ("socket", "hislip")
+]
+DEVICE_CASES.append(_scpi_case("ideal", LoopElectronics, "hislip"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
 DEVICE_CASES.append(_foreign_board_case())
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench

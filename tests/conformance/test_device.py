@@ -48,6 +48,10 @@ def operations(settle_codes, board_image):
         device, profile = subject.device, getattr(subject.bench, "profile", None)
         n = getattr(profile, "n_channels", 0)
         zeros = np.zeros((1, n), np.int64)
+
+        def from_spec(made):  # a closed device refuses whatever it is given, and may not know its spec yet
+            return made(device.spec) if device.is_open else None
+
         table = {
             WeightModulator: {
                 "show": lambda: device.show(np.zeros(profile.panel_shape_px, np.uint16)),
@@ -60,7 +64,7 @@ def operations(settle_codes, board_image):
             LoopElectronics: {
                 "set_offset_null": lambda: device.set_offset_null(zeros[0]),
                 "probe": lambda: device.probe(zeros),
-                "settle": lambda: device.settle(settle_codes(device.spec)),
+                "settle": lambda: device.settle(from_spec(settle_codes)),
                 "temperature_c": lambda: device.temperature_c(),
             },
             Camera: {
@@ -70,11 +74,11 @@ def operations(settle_codes, board_image):
                 "temperature_c": lambda: device.temperature_c(),
             },
             OscillatorBoard: {
-                "load": lambda: device.load(board_image(device.spec)),
+                "load": lambda: device.load(from_spec(board_image)),
                 "loaded": lambda: device.loaded(),
                 "run": lambda: device.run(RunCodes(np.arange(2))),
                 "run_us": lambda: device.run_us(),
-                "count_frequency": lambda: device.count_frequency(device.spec.gate_range_us[0]),
+                "count_frequency": lambda: device.count_frequency(from_spec(lambda s: s.gate_range_us[0])),
                 "temperature_c": lambda: device.temperature_c(),
             },
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 
@@ -14,6 +15,9 @@ lamp.drive([[100, 100, 100, 100]])
 print("driven", flush=True)
 if end == "raise":
     raise RuntimeError("a mistake of the script")
+if end == "lose":
+    del lamp
+    gc.collect()
 if end == "sleep":
     time.sleep(60)
 if end == "busy":  # inside exchanges all the time

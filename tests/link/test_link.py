@@ -337,11 +337,55 @@ def test_an_exchange_that_ctrl_c_cuts_leaves_no_wrong_answer(lamp) -> None:
 
 
 @posix
+def test_an_impatient_ctrl_c_does_not_leave_it_on(lamp) -> None:
+    made = lamp(timeout_s=2.0)
+    made.driver.open()
+    made.driver.drive([[100, 100, 100, 100]])
+    made.server.delay_s = 0.3
+    timer = threading.Timer(0.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    asked = made.driver._make_safe
+
+    def slow(wire, deadline):
+        timer.start()
+        wire.ask("HELLO", deadline)  # in which it comes
+        asked(wire, deadline)
+
+    made.driver._make_safe = slow
+    with pytest.raises(KeyboardInterrupt) as caught:
+        made.driver.close()
+    assert caught.value.__notes__ == ["lamp: its safe state was commanded, without an answer"]
+    assert eventually(lambda: sum(made.server.current_ma) == 0)
+    assert not made.driver.is_open
+
+
+@posix
+def test_signals_mean_what_they_meant_before(lamp) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        one, other = lamp().driver, lamp().driver
+        one.open()
+        other.open()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        one.close()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        other.close()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        one.open()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        one.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@posix
 @pytest.mark.parametrize(
     ("end", "number", "code"),
     [
         ("return", None, 0),
         ("raise", None, 1),
+        ("lose", None, 0),
         ("sleep", signal.SIGTERM, -signal.SIGTERM),
         ("busy", signal.SIGTERM, -signal.SIGTERM),
         ("sleep", signal.SIGINT, -signal.SIGINT),

@@ -11,11 +11,10 @@ import signal
 import sys
 import threading
 from types import FrameType
-from weakref import WeakSet
 
 from labctl.devices import Device, in_safe_order
 
-_open_devices: WeakSet[Device] = WeakSet()
+_open_devices: set[Device] = set()  # which also keeps one alive that its user has lost
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -29,8 +28,12 @@ def close_at_exit(device: Device) -> None:
 
 
 def closed(device: Device) -> None:
-    """It needs no closing any more."""
+    """It needs no closing any more; signals mean what they meant before the first one."""
     _open_devices.discard(device)
+    if not _open_devices and threading.current_thread() is threading.main_thread():
+        for number in _ENDING:
+            if signal.getsignal(number) is _end:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def close_all() -> None:

@@ -37,7 +37,9 @@ class ResourceLock:
             if not self._folder.is_dir():
                 self._folder.mkdir(parents=True, exist_ok=True)
                 with suppress(OSError):  # another user's by now
-                    self._folder.chmod(0o1777)
+                    # for every user of the bench; with the sticky bit, Linux (fs.protected_regular) would
+                    # refuse them each other's files
+                    self._folder.chmod(0o777)
             lock = FileLock(self._path, mode=0o666, thread_local=False, poll_interval=0.02)
             lock.acquire(timeout=deadline.left_s)
         except Timeout:

@@ -20,7 +20,6 @@ from labctl.devices import (
     Device,
     DeviceError,
     DeviceFault,
-    DeviceStateError,
     DeviceTimeout,
     DeviceUnavailable,
     Identity,
@@ -168,13 +167,17 @@ class Wired(Device, Generic[W]):
         try:
             each_s = settings.open_timeout_s / settings.attempts
             patience = Patience(settings.attempts, each_s, each_s)
-            self._carried_out("open", lambda _wire, _deadline: None, patience)
+            who = self._carried_out("open", self._who, patience)
         except BaseException:
             self._let_go()
             raise
         close_at_exit(self)
+        return who
+
+    def _who(self, _wire: W, _deadline: Deadline) -> Identity:
+        """Who answered when the connection was made."""
         if self._known is None:
-            raise DeviceStateError("nobody answered", device=self.name, operation="open")
+            raise WireLost("nobody answered")
         return self._known
 
     def _do_close(self) -> None:
@@ -183,15 +186,15 @@ class Wired(Device, Generic[W]):
             # one more attempt, over a new connection, must do: the next device waits for its turn
             patience = Patience(min(2, settings.attempts), settings.timeout_s, settings.open_timeout_s)
             self._carried_out("close", self._make_safe, patience)
-        except DeviceError as error:
+        except BaseException as error:  # an impatient Ctrl-C, too
             if not isinstance(error.__cause__, WrongBox):  # another box is nothing to switch off
-                error.add_note(f"{self.name}: its safe state {self._last_resort()}")
+                error.add_note(f"{self.name}: its safe state {self.command_unanswered()}")
             raise
         finally:
             self._let_go()
 
-    def _last_resort(self) -> str:
-        """What became of its safe state."""
+    def command_unanswered(self) -> str:
+        """Command the safe state over a fresh connection without waiting for an answer; how that went."""
         deadline = Deadline.after(self.settings.timeout_s)
         self._drop_wire()
         try:
@@ -199,6 +202,8 @@ class Wired(Device, Generic[W]):
             self._turns.do("close", partial(self._command_safe, self._wire, deadline), deadline.total_s)
         except (WireError, DeviceError) as error:
             return f"could not be commanded: {error}"
+        finally:
+            self._drop_wire()
         return "was commanded, without an answer"
 
     def _carried_out(

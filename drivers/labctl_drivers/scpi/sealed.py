@@ -1,12 +1,16 @@
 """The base of drivers of labctl's own SCPI instruments: every exchange proves that it belongs together.
 
-A message ends with :SYSTem:ERRor? and SYSTem:SEAL?, so that one round trip carries the command, its answer,
-the instrument's own verdict, and a tag with a CRC over question and answer. A late, repeated, foreign or
-damaged answer is never taken for the right one. The protocol is ours: docs/reference/scpi.md.
+A message ends with :SYSTem:SEAL?, so that one round trip carries the command, its answer, how many errors the
+instrument has queued, and a tag with a CRC over all of it. A late, repeated, foreign or damaged answer is
+never taken for the right one; queued errors are drained and raised.
+
+The protocol is ours: docs/reference/scpi.md.
 """
 
 from __future__ import annotations
 
+import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from itertools import count
@@ -44,6 +48,7 @@ from labctl_drivers.scpi.visa_wire import VisaWire
 T = TypeVar("T")
 OLDEST_FIRMWARE = "1"
 BUSY, BAD_BLOCK = 302, -161
+ERROR = re.compile(r'([+-]?\d+),"((?:[^"]|"")*)"')
 MEANINGS: dict[int, type[DeviceError]] = {
     -113: UnsupportedFeature,
     -221: DeviceStateError,
@@ -77,6 +82,11 @@ class Sealed(Wired[VisaWire]):
         self._tags = count(1)
         self._described: Any = None
 
+    @property
+    @abstractmethod
+    def spec(self) -> Any:
+        """Its data sheet, as the instrument says; DeviceStateError before it was first opened."""
+
     def _connect(self, deadline: Deadline) -> VisaWire:
         serial = {"baud_rate": self._own.baud_rate} if self.address.upper().startswith("ASRL") else {}
         return VisaWire(self.address, self._own.visa_library, self.wire_log, deadline, serial)
@@ -95,7 +105,8 @@ class Sealed(Wired[VisaWire]):
                 f"{fields[1]} is {about.kind} of protocol {about.protocol[0]}; allowed: {self.KIND} of "
                 f"protocol {PROTOCOL[0]}"
             )
-        found = Identity(*fields, simulated=about.simulated)
+        vendor, model, serial, firmware = fields
+        found = Identity(vendor, model, serial, firmware, simulated=about.simulated)
         require_firmware(found, OLDEST_FIRMWARE)
         self._described = about
         return found
@@ -123,7 +134,7 @@ class Sealed(Wired[VisaWire]):
         return settings
 
     def _description(self) -> Any:
-        """What the instrument said of itself; DeviceStateError before it was first opened."""
+        """What the instrument said of itself."""
         if self._described is None:
             raise DeviceStateError(
                 "its data sheet comes from the instrument; call open() first",
@@ -153,27 +164,33 @@ class Sealed(Wired[VisaWire]):
         self, operation: str, units: tuple[bytes, ...], wire: VisaWire, deadline: Deadline
     ) -> list[bytes]:
         """One message with its seal: the answers of its queries. Raises the instrument's errors."""
-        tag = next(self._tags) % 2**32
-        asked = b";".join([*units, b":SYST:ERR?"])
-        answered, _, seal = wire.ask(b"%b;SEAL? %d\n" % (asked, tag), deadline).rpartition(b";")
-        if seal != b"%d,%b" % (tag, crc_of(asked + b"\n" + answered).encode()):
+        tag, asked = next(self._tags) % 2**32, b";".join(units)
+        whole = wire.ask(b"%b;:SYST:SEAL? %d\n" % (asked, tag), deadline)
+        answered, _, seal = whole.rpartition(b";")
+        head, _, crc = seal.rpartition(b",")
+        if crc != crc_of(b"|".join((asked, answered, head))).encode():
             raise WireGarbled(f"the answer to question {tag} ends with {seal[:40]!r}, which is not its seal")
-        *answers, verdict = parts(answered, b";")
-        number, _, text = verdict.partition(b",")
-        if number != b"0":
-            self._refuse(operation, int(number), text.decode("ascii", "replace").strip('"'), wire, deadline)
-        return answers
+        said, _, errors = head.partition(b",")
+        if int(said) != tag:
+            raise WireGarbled(f"the answer to question {said.decode()} came, asked was {tag}")
+        if errors != b"0":
+            self._refuse(operation, wire, deadline)
+        return parts(answered, b";") if answered else []
 
-    def _refuse(self, operation: str, number: int, text: str, wire: VisaWire, deadline: Deadline) -> None:
-        """Raise the instrument's first error; the others are drained and named with it."""
-        more = wire.ask(b"SYST:ERR:ALL?\n", deadline).decode("ascii", "replace")
+    def _refuse(self, operation: str, wire: VisaWire, deadline: Deadline) -> None:
+        """Drain the instrument's error queue and raise its first error; the others are named with it."""
+        drained = wire.ask(b"SYST:ERR:ALL?\n", deadline).decode("ascii", "replace")
+        errors = [(int(number), text) for number, text in ERROR.findall(drained)]
+        if not errors:
+            raise WireGarbled(f"the instrument's errors read {drained[:60]!r}")
+        (number, text), *more = errors
         if number == BUSY:
             raise WireBusy("the instrument is busy")
         if number == BAD_BLOCK:
             raise WireGarbled(f"the instrument could not read a block: {text}")
         words = f"the instrument reports {number}, {text or '(without a text)'}"
-        if not more.startswith("0,"):
-            words += f"; then {more}"
+        if more:
+            words += "; then " + "; ".join(f"{one}, {told}" for one, told in more)
         raise self._fault(operation, words, MEANINGS.get(number, DeviceFault))
 
     def _number(self, operation: str, answer: bytes) -> float:

@@ -6,15 +6,19 @@ line feed that stands outside strings and blocks. Other resources end their mess
 
 from __future__ import annotations
 
+import re
+import select
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
 from labctl.devices.wire.scpi_syntax import SyntaxProblem, missing_bytes
 from labctl_drivers.link import Deadline, WireGarbled, WireLog, WireLost, WireTimeout
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 15
+HISLIP_PORT = 4880
 MISSING = "pyvisa is not installed; install it: pip install 'analog-labctl[scpi]'"
 
 
@@ -39,10 +43,11 @@ class VisaWire:
     ) -> None:
         self._log, self._timeout_ms = log, 0
         manager = visa_manager(library)
+        _require_listener(address, deadline)
         milliseconds = max(1, int(deadline.left_s * 1e3))
         try:
             self._resource = manager.open_resource(address, open_timeout=milliseconds)
-        except Exception as error:  # pyvisa-py raises plain Exceptions here
+        except Exception as error:
             raise WireLost(f"{address} cannot be opened: {error}") from error
         self.has_end = address.upper().split("::")[-1] == "INSTR" and not address.upper().startswith("ASRL")
         with _mapped():
@@ -54,15 +59,24 @@ class VisaWire:
     def tell(self, message: bytes, deadline: Deadline) -> None:
         """Send a message, its line feed included."""
         self._log.sent(message)
-        with _mapped():
+        try:
             self._hurry(deadline)
             self._resource.write_raw(message)
+        except Exception as error:
+            raise _meant(error) from error
 
     def ask(self, message: bytes, deadline: Deadline) -> bytes:
         """Send a message and return its whole answer, without the line feed."""
-        self.tell(message, deadline)
-        with _mapped():
-            answer = self._message() if self.has_end else self._line(deadline)
+        self._log.sent(message)
+        try:
+            self._hurry(deadline)
+            self._resource.write_raw(message)
+            answer = bytes(self._resource.read_raw()) if self.has_end else self._line(deadline)
+        except Exception as error:
+            meant = _meant(error)
+            if isinstance(meant, WireTimeout) and self._hung_up():
+                meant = WireLost("the instrument has ended the connection")
+            raise meant from error
         self._log.received(answer)
         return answer.removesuffix(b"\n").removesuffix(b"\r")
 
@@ -82,11 +96,11 @@ class VisaWire:
         """Let go of the resource."""
         self._resource.close()
 
-    def _message(self) -> bytes:
-        return bytes(self._resource.read_raw())
-
     def _line(self, deadline: Deadline) -> bytes:
-        answer = bytearray(self._resource.read_raw())
+        first = self._resource.read_raw()
+        if first.endswith(b"\n") and not missing_bytes(first):
+            return bytes(first)
+        answer = bytearray(first)
         while missing := missing_bytes(answer):
             if deadline.passed:
                 raise WireTimeout(f"{len(answer)} bytes of an answer within {deadline.total_s:g} s")
@@ -101,6 +115,20 @@ class VisaWire:
                 self._resource.read_termination = "\n"
         return bytes(answer)
 
+    def _hung_up(self) -> bool:
+        """Whether the other end of a pyvisa-py socket is gone, which pyvisa-py reports as a time-out.
+
+        False where it cannot be told.
+        """
+        sessions = getattr(self._resource.visalib, "sessions", {})
+        interface = getattr(sessions.get(self._resource.session), "interface", None)
+        if not isinstance(interface, socket.socket):
+            return False
+        with suppress(OSError):
+            readable, _, _ = select.select([interface], [], [], 0)
+            return bool(readable) and interface.recv(1, socket.MSG_PEEK) == b""
+        return True
+
     def _hurry(self, deadline: Deadline) -> None:
         """Hand the deadline on to the library; setting it costs, so not for less than a tenth."""
         milliseconds = max(1, int(deadline.left_s * 1e3))
@@ -108,20 +136,39 @@ class VisaWire:
             self._resource.timeout = self._timeout_ms = milliseconds
 
 
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """pyvisa's exceptions, and those of the sockets below pyvisa-py, as the wire's."""
+def _require_listener(address: str, deadline: Deadline) -> None:
+    """WireLost where nobody listens at a HiSLIP address: pyvisa-py would wait 5 s whatever it is told."""
+    named = re.fullmatch(
+        r"TCPIP\d*::([^:]+)::hislip\d+(?:,(\d+))?(?:::INSTR)?", address.strip(), re.IGNORECASE
+    )
+    if named is None:
+        return
+    try:
+        socket.create_connection((named[1], int(named[2] or HISLIP_PORT)), max(deadline.left_s, 1e-3)).close()
+    except OSError as error:
+        raise WireLost(f"{address}: {error.strerror or error}") from error
+
+
+def _meant(error: Exception) -> Exception:
+    """pyvisa's exceptions, and those of the sockets below pyvisa-py, as the wire's; any other as it is."""
     import pyvisa
 
+    if isinstance(error, TimeoutError):
+        return WireTimeout("no whole answer in time")
+    if isinstance(error, pyvisa.VisaIOError):
+        if error.error_code == pyvisa.constants.StatusCode.error_timeout:
+            return WireTimeout("no whole answer in time")
+        return WireLost(str(error))
+    if isinstance(error, SyntaxProblem):
+        return WireGarbled(str(error))
+    if isinstance(error, OSError | EOFError | RuntimeError | pyvisa.Error):
+        return WireLost(str(error) or type(error).__name__)
+    return error
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
     try:
         yield
-    except pyvisa.VisaIOError as error:
-        if error.error_code == pyvisa.constants.StatusCode.error_timeout:
-            raise WireTimeout("no whole answer in time") from error
-        raise WireLost(str(error)) from error
-    except TimeoutError as error:
-        raise WireTimeout("no whole answer in time") from error
-    except SyntaxProblem as error:
-        raise WireGarbled(str(error)) from error
-    except (OSError, EOFError, RuntimeError, pyvisa.Error) as error:
-        raise WireLost(str(error) or type(error).__name__) from error
+    except Exception as error:
+        raise _meant(error) from error

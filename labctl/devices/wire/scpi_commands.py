@@ -66,9 +66,10 @@ OWN: tuple[Command, ...] = (
     Command(
         "SYSTem:SEAL?",
         "tag: 0 to 4294967295",
-        "tag,crc",
-        "the tag, and the CRC-32 (eight hexadecimal digits) of this message up to its last semicolon, a line "
-        "feed, and what was answered to it so far: proof that question and answer belong together, unharmed",
+        "tag,errors,crc",
+        "the tag, how many errors are queued, and the CRC-32 (eight hexadecimal digits) of: this message up "
+        "to its last semicolon, |, what was answered to it so far, |, tag,errors. It proves that question "
+        "and answer belong together, unharmed",
     ),
 )
 

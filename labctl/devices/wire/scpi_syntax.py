@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 MAX_BLOCK_BYTES = 256 * 2**20
+BLANKS = b" \t\r"
 _SPECIAL = {sep: re.compile(b"[\"'#\n%c]" % ord(sep)) for sep in (b";", b",", b"\n")}
 
 
@@ -36,7 +37,7 @@ def payload_of(element: bytes) -> bytes:
 
 def message_length(data: bytes | bytearray, begin: int = 0) -> int | None:
     """Length of the message that starts at `begin`, its line feed included; None where it is not whole."""
-    at = _next(data, begin, b"\n")
+    at, _ = _next(data, begin, b"\n")
     return None if at is None else at + 1 - begin
 
 
@@ -68,37 +69,29 @@ def parts(message: bytes, separator: bytes) -> list[bytes]:
     """The elements between separators (b";" or b","), blanks around them removed; a line feed ends all."""
     found, begin = [], 0
     while True:
-        at = _next(message, begin, separator)
+        at, kept = _next(message, begin, separator)
+        end = len(message) if at is None else at
+        found.append((message[begin:kept] + message[kept:end].rstrip(BLANKS)).lstrip(BLANKS))
         if at is None or message[at : at + 1] == b"\n":
-            last = message[begin:] if at is None else message[begin:at]
-            found.append(_stripped(last))
             return found
-        found.append(_stripped(message[begin:at]))
         begin = at + 1
 
 
-def _stripped(element: bytes) -> bytes:
-    """Without blanks around it; a block keeps its last bytes, whatever they are."""
-    left = element.lstrip(b" \t\r")
-    hash_at = left.find(b"#")
-    if hash_at >= 0 and (header := _block_header(left, hash_at)) and header[0] + header[1] >= len(left):
-        return left
-    return left.rstrip(b" \t\r")
-
-
-def _next(data: bytes | bytearray, begin: int, separator: bytes) -> int | None:
-    """Where the next separator or line feed outside strings and blocks is."""
+def _next(data: bytes | bytearray, begin: int, separator: bytes) -> tuple[int | None, int]:
+    """Where the next separator or line feed outside strings and blocks is, and where the last string or block
+    before it ends.
+    """
     at, special = begin, _SPECIAL[separator]
     while found := special.search(data, at):
-        at = found.start()
-        mark = bytes(data[at : at + 1])
+        here = found.start()
+        mark = bytes(data[here : here + 1])
         if mark in (separator, b"\n"):
-            return at
-        end = _after_block(data, at) if mark == b"#" else data.find(mark, at + 1) + 1 or None
+            return here, at
+        end = _after_block(data, here) if mark == b"#" else data.find(mark, here + 1) + 1 or None
         if end is None:
-            return None
+            return None, len(data)
         at = end
-    return None
+    return None, at
 
 
 def _after_block(data: bytes | bytearray, at: int) -> int | None:

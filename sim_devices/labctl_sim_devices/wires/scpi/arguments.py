@@ -79,6 +79,8 @@ class Arguments:
 
     def whole(self, index: int, low: int, high: int) -> int:
         """A whole number in a range."""
+        if self.elements[index].isdigit() and low <= (plain := int(self.elements[index])) <= high:
+            return plain
         value = self.number(index, low, high)
         if value != int(value):
             raise ScpiError(-222, f"{value:g}, allowed whole numbers")

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 _NODE = re.compile(r"(\[)?:?([*A-Za-z]+)(<n>)?\]?")
 _TYPED = re.compile(r"([*A-Z_]+)(\d*)")
+REMEMBERED = 1000  # spellings
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class HeaderTable(Generic[T]):
 
     def __init__(self, entries: Mapping[str, T]) -> None:
         self._entries: dict[tuple[str, ...], tuple[T, tuple[bool, ...]]] = {}
+        self._found: dict[str, Found[T]] = {}
         for header, entry in entries.items():
             query = header.endswith("?")
             for spelling in _spellings(header.removesuffix("?")):
@@ -41,6 +43,14 @@ class HeaderTable(Generic[T]):
 
     def find(self, header: str) -> Found[T]:
         """The entry of a header as typed, without its leading colon. LookupError where there is none."""
+        known = self._found.get(header)
+        if known is None:
+            known = self._looked_up(header)
+            if len(self._found) < REMEMBERED:
+                self._found[header] = known
+        return known
+
+    def _looked_up(self, header: str) -> Found[T]:
         query = header.endswith("?")
         names, suffixes = [], []
         for node in header.upper().removesuffix("?").split(":"):

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from labctl_sim_devices.wires.faults import HangUp, Pause, Send
 from labctl_sim_devices.wires.listener import Listener, hang_up
 from labctl_sim_devices.wires.scpi.instrument import ScpiInstrument
 from labctl_sim_devices.wires.scpi.sockets import MAX_MESSAGE_BYTES
@@ -147,14 +148,28 @@ class HislipWire(Listener):
             return
         session.answer_waiting = True
 
-        def write(data: bytes) -> None:
-            size = session.max_size - HEADER.size
-            for first in range(0, max(1, len(data)), size):
-                last = first + size >= len(data)
-                kind = Type.DATA_END if last else Type.DATA
-                _send(connection, kind, 0, message_id, data[first : first + size])
+        pieces = self._instrument.faults.sending(answer)
+        cut = any(isinstance(piece, HangUp) for piece in pieces)
+        for piece in pieces:
+            match piece:
+                case Send(data):
+                    frames = _frames(answer if cut else data, session.max_size, message_id)
+                    connection.sendall(frames[: HEADER.size + len(data)] if cut else frames)
+                case Pause(seconds):
+                    time.sleep(seconds)
+                case HangUp():
+                    hang_up(connection)
 
-        self._instrument.faults.send(answer, write, lambda: hang_up(connection))
+
+def _frames(data: bytes, max_size: int, message_id: int) -> bytes:
+    """An answer as one message, or several where it is larger than the client takes."""
+    size = max_size - HEADER.size
+    parts = [data[first : first + size] for first in range(0, len(data), size)] or [b""]
+    kinds = [*[Type.DATA] * (len(parts) - 1), Type.DATA_END]
+    return b"".join(
+        HEADER.pack(b"HS", kind, 0, message_id, len(part)) + part
+        for kind, part in zip(kinds, parts, strict=True)
+    )
 
 
 def _send(connection: socket.socket, kind: Type, control: int, parameter: int, payload: bytes = b"") -> None:

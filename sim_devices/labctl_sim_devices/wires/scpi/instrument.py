@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from labctl.devices.wire.records import crc_of
@@ -105,7 +106,9 @@ class ScpiInstrument:
         self.faults = FaultLayer() if faults is None else faults
         self._identity, self._reset, self._lock = identity, reset, lock
         self._message, self._answer = b"", b""
-        self._table: HeaderTable[Handler] = HeaderTable({**self._basics(), **handlers})
+        known = {**self._basics(), **handlers}
+        self.headers = frozenset(known)
+        self._table: HeaderTable[Handler] = HeaderTable(known)
 
     def answer(self, message: bytes) -> bytes:
         """Carry out a whole message; its answer with a line feed, or nothing where it asked nothing."""
@@ -229,9 +232,9 @@ class ScpiInstrument:
         }
         for name, register in (("OPERation", status.operation), ("QUEStionable", status.questionable)):
             handlers[f"STATus:{name}[:EVENt]?"] = plain(register.take, True)
-            handlers[f"STATus:{name}:CONDition?"] = plain(lambda r=register: r.condition, True)
+            handlers[f"STATus:{name}:CONDition?"] = plain(partial(getattr, register, "condition"), True)
             handlers[f"STATus:{name}:ENABle"] = mask(register, "enable", 65535)
-            handlers[f"STATus:{name}:ENABle?"] = plain(lambda r=register: r.enable, True)
+            handlers[f"STATus:{name}:ENABle?"] = plain(partial(getattr, register, "enable"), True)
         return handlers
 
     def _idn(self) -> str:
@@ -249,7 +252,8 @@ class ScpiInstrument:
         arguments.expect(1)
         tag = arguments.whole(0, 0, 2**32 - 1)
         asked = self._message[: self._message.rindex(b";")] if b";" in self._message else b""
-        return f"{tag},{crc_of(asked + bytes([10]) + self._answer)}"
+        seal = f"{tag},{len(self.status.errors)}"
+        return f"{seal},{crc_of(b'|'.join((asked, self._answer, seal.encode())))}"
 
 
 def _without_end(message: bytes) -> bytes:

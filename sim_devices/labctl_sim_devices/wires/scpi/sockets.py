@@ -31,10 +31,10 @@ class SocketWire(Listener):
                         break
                     length = message_length(waiting)
                 except SyntaxProblem as problem:
-                    # where a block cannot be told from what follows, all that has come is of no use
+                    # nobody can tell where such a message ends: at the next line feed, as good as any
                     self._instrument.overrun(str(problem))
-                    waiting.clear()
-                    break
+                    del waiting[: waiting.find(b"\n") + 1 or len(waiting)]
+                    continue
                 if length is None:
                     break
                 message = bytes(waiting[:length])
