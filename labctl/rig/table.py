@@ -55,6 +55,7 @@ DRIVERS: dict[str, Entry] = {
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
     "display.slm": Entry("modulator", "labctl_drivers.display.slm:DisplaySLM", None),
+    "alp4.dmd": Entry("modulator", "labctl_drivers.alp4.dmd:Alp4DMD", None),
     "dlpc900.dmd": Entry("modulator", "labctl_drivers.dlpc900.dmd:Dlpc900DMD", None),
     "scpi.loop-electronics": Entry(
         "electronics", "labctl_drivers.scpi.loop_electronics:ScpiLoopElectronics", None

@@ -8,13 +8,20 @@ did not.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import math
 import shutil
+import subprocess
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +36,7 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_drivers.alp4.dmd import Alp4DMD
 from labctl_drivers.display.slm import DisplaySLM
 from labctl_drivers.dlpc900.dmd import Dlpc900DMD
 from labctl_drivers.scpi.input_drive import ScpiInputDrive
@@ -210,6 +218,77 @@ class ReportSubject(Subject):
         self.face.stop()
 
 
+class LibrarySubject(Subject):
+    """Mirrors behind a vendor's library, in whose place stands one of our own."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.twin = DmdTwin("mirrors", bench)
+        self.twin.open()
+        height, width = self.twin.spec.shape_px
+        path = alp_stub()
+
+        def started(pixels):
+            seen = np.ctypeslib.as_array(pixels, (height, width))
+            self.twin.show((seen >= 128).astype(np.uint16), wait=False)
+
+        def waited():  # the driver asks for the state after it has waited, and then alone
+            bench.advance(self.twin.spec.settle_time_us)
+
+        # the library calls them as long as it is loaded
+        self.calls = (_ON_START(started), _ON_STATE(waited))
+        self.library = ctypes.CDLL(str(path))
+        self.library.stub_device(width, height, 7000 + seed, *self.calls)
+        self.address = f"alp:{path}"
+        self.settings = {
+            "height_px": height, "width_px": width, "settle_us": self.twin.spec.settle_time_us,
+            "simulated": True, "open_timeout_s": 0.5, "attempts": 1,
+        }  # fmt: skip
+        super().__init__(self.another("device-under-test"), bench)
+
+    def another(self, name, kind=None):
+        return (kind or Alp4DMD)(name, self.address, **self.settings)
+
+    def unplug(self):
+        self.library.stub_unplug()
+
+
+_ON_START = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint8))
+_ON_STATE = ctypes.CFUNCTYPE(None)
+_alp_copies = count()
+
+
+@cache
+def _alp_folder():
+    folder = Path(tempfile.mkdtemp(prefix="labctl-alp-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    source = Path(__file__).with_name("alp_stub.c")
+    command = [
+        "gcc",
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-o",
+        folder / "alp.so",
+        source,
+    ]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def alp_stub():
+    """A library of its own for each device: loaded from another file, it has another memory."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    folder = _alp_folder()
+    path = folder / f"alp{next(_alp_copies)}.so"
+    shutil.copy(folder / "alp.so", path)
+    return path
+
+
 _screens: dict[tuple[int, int], VirtualScreen] = {}
 
 
@@ -320,6 +399,13 @@ def _report_case():
         return ReportSubject("dmd", seed, noise_scale)
 
     return Case("mirrors-on-reports", WeightModulator, Dlpc900DMD, make, {"profile": "dmd"})
+
+
+def _library_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return LibrarySubject("dmd", seed, noise_scale)
+
+    return Case("mirrors-by-library", WeightModulator, Alp4DMD, make, {"profile": "dmd"})
 
 
 def _foreign_case(interface, implementation, suffix):
@@ -453,6 +539,7 @@ DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
 DEVICE_CASES.append(_screen_case("adm"))
 DEVICE_CASES.append(_report_case())
+DEVICE_CASES.append(_library_case())
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 DEVICE_CASES += [
