@@ -39,6 +39,7 @@ long AlpDevInquire(unsigned long id, long what, long *value) {
     case 2000: *value = device.serial; return 0;
     case 2001: *value = 0x43; return 0;
     case 2002: if (on_state) on_state(); *value = 0; return 0;
+    case 2021: *value = 255; return 0; /* mirrors of no known type */
     case 2057: *value = device.height; return 0;
     case 2058: *value = device.width; return 0;
     }
