@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -200,6 +201,38 @@ def drivers() -> str:
 
     rows = [(f"`{name}`", entry.role, entry.world or "a real wire") for name, entry in DRIVERS.items()]
     return markdown(("driver", "role", "world"), rows)
+
+
+SCPI_TABLES = ("common", "system", "own", "loop", "drive", "panel")
+
+
+def scpi(which: str) -> str:
+    """Commands of our SCPI instruments: common, system, own, loop, drive, panel."""
+    from labctl.devices.wire import scpi_commands
+
+    rows = [
+        (f"`{command.header}`", command.takes, command.gives, command.does)
+        for command in getattr(scpi_commands, which.upper())
+    ]
+    return markdown(("command", "takes", "gives", "does"), rows)
+
+
+def scpi_errors() -> str:
+    """Numbers of the error queue, and what our drivers make of them."""
+    from labctl_drivers.scpi.sealed import BAD_BLOCK, BUSY, MEANINGS
+    from labctl_sim_devices.wires.scpi.arguments import ERRORS
+
+    again = {BUSY: "asked again until its time is over", BAD_BLOCK: "sent again"}
+    rows = [
+        (
+            str(number),
+            text,
+            again.get(number) or f"`{getattr(MEANINGS.get(number), '__name__', 'DeviceFault')}`",
+        )
+        for number, text in ERRORS.items()
+        if number
+    ]
+    return markdown(("number", "text", "the driver"), rows)
 
 
 def wire_faults() -> str:
@@ -490,6 +523,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "ledger claims": ledger_claims,
     "drivers": drivers,
     "wire faults": wire_faults,
+    **{f"scpi {which}": partial(scpi, which) for which in SCPI_TABLES},
+    "scpi errors": scpi_errors,
     "schemes": schemes,
     "denoisers": denoisers,
     "oscillators": oscillators,
