@@ -69,7 +69,7 @@ def displays() -> Iterator[Found]:
         if driver in ("dummy", "offscreen"):
             return
         for number, (width, height) in enumerate(pygame.display.get_desktop_sizes()):
-            yield Found(str(number), f"{width} x {height} pixels, SDL {driver}")
+            yield Found(f"screen:{number}", f"{width} x {height} pixels, SDL {driver}")
     finally:
         pygame.display.quit()
 

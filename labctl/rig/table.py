@@ -57,6 +57,9 @@ DRIVERS: dict[str, Entry] = {
     "gige.camera": Entry("camera", "labctl_drivers.genicam.gige:GenICamCamera", None),
     "gentl.camera": Entry("camera", "labctl_drivers.genicam.gentl:GentlCamera", None),
     "pylon.camera": Entry("camera", "labctl_drivers.genicam.pylon:PylonCamera", None),
+    "display.slm": Entry("modulator", "labctl_drivers.display.slm:DisplaySLM", None),
+    "alp4.dmd": Entry("modulator", "labctl_drivers.alp4.dmd:Alp4DMD", None),
+    "dlpc900.dmd": Entry("modulator", "labctl_drivers.dlpc900.dmd:Dlpc900DMD", None),
     "scpi.loop-electronics": Entry(
         "electronics", "labctl_drivers.scpi.loop_electronics:ScpiLoopElectronics", None
     ),

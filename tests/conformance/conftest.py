@@ -8,12 +8,20 @@ did not.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import math
+import shutil
+import subprocess
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +37,9 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_drivers.alp4.dmd import Alp4DMD
+from labctl_drivers.display.slm import DisplaySLM
+from labctl_drivers.dlpc900.dmd import Dlpc900DMD
 from labctl_drivers.genicam.gige import GenICamCamera
 from labctl_drivers.scpi.input_drive import ScpiInputDrive
 from labctl_drivers.scpi.loop_electronics import ScpiLoopElectronics
@@ -48,11 +59,14 @@ from labctl_sim_devices import (
     load_profile,
     oscillator_profile_names,
 )
+from labctl_sim_devices.wires.dlpc900 import Dlpc900Face
 from labctl_sim_devices.wires.gige import GigeFace
 from labctl_sim_devices.wires.scpi.drive import ScpiDriveFace
 from labctl_sim_devices.wires.scpi.loop import ScpiLoopFace
 from labctl_sim_devices.wires.scpi.panel import ScpiPanelFace
+from labctl_sim_devices.wires.screen import ScreenFace
 from labctl_sim_devices.wires.serial_board import SerialBoardFace
+from labctl_sim_devices.wires.virtual_screen import VirtualScreen
 
 from labctl.devices import (
     BoardImage,
@@ -75,6 +89,11 @@ from labctl.engines import (
 )
 from labctl.engines.channel_order import OrderedElectronics
 
+SCREEN_NEEDS = {
+    "Xvfb": shutil.which("Xvfb") is None,
+    "pygame": find_spec("pygame") is None,
+    "mss": find_spec("mss") is None,
+}
 PROFILES = ("ideal", "adm", "nature2025")
 SCPI = {
     WeightModulator: (PanelTwin, ScpiPanelFace, ScpiPanel),
@@ -149,6 +168,150 @@ class ForeignSubject(Subject):
     def light_cells(self, cells):
         self.bench.frame_changed(_levels_of(self.bench.profile, cells))
         self.bench.advance(self.bench.profile.panel_settle_us)
+
+
+class ScreenSubject(Subject):
+    """A panel that is a screen: whoever lets time pass or looks at its light looks at the screen first."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = ScreenFace(PanelTwin("panel", bench), threading.RLock(), screen=_screen_of(bench.profile))
+        wire = self.face.start()
+        # short times: an unplugged screen is waited for
+        self.settings = {**wire.settings, "open_timeout_s": 2.5, "timeout_s": 2.5, "attempts": 1}
+        self.address = wire.address
+        super().__init__(self.another("device-under-test"), bench)
+        advance = bench.advance
+        seen = []  # the face's own looking lets time pass, too
+
+        def looked_at(duration_us):
+            if not seen:
+                seen.append(True)
+                self.face.look()
+                seen.clear()
+            advance(duration_us)
+
+        bench.advance = looked_at
+
+    def another(self, name, kind=None):
+        return (kind or DisplaySLM)(name, self.address, **self.settings)
+
+    def probe(self):
+        self.face.look()
+        return super().probe()
+
+    def unplug(self):
+        self.face.screen.stop()
+
+
+class ReportSubject(Subject):
+    """Mirrors behind a controller that takes HID reports."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = Dlpc900Face(DmdTwin("mirrors", bench), threading.RLock())
+        wire = self.face.start()
+        self.address = wire.address
+        # short times: an unplugged controller is waited for
+        self.settings = {**wire.settings, "open_timeout_s": 0.5, "timeout_s": 10.0, "attempts": 1}
+        super().__init__(self.another("device-under-test"), bench)
+
+    def another(self, name, kind=None):
+        return (kind or Dlpc900DMD)(name, self.address, **self.settings)
+
+    def unplug(self):
+        self.face.stop()
+
+
+class LibrarySubject(Subject):
+    """Mirrors behind a vendor's library, in whose place stands one of our own."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.twin = DmdTwin("mirrors", bench)
+        self.twin.open()
+        height, width = self.twin.spec.shape_px
+        path = alp_stub()
+
+        def started(pixels):
+            seen = np.ctypeslib.as_array(pixels, (height, width))
+            self.twin.show((seen >= 128).astype(np.uint16), wait=False)
+
+        def waited():  # the driver asks for the state after it has waited, and then alone
+            bench.advance(self.twin.spec.settle_time_us)
+
+        # the library calls them as long as it is loaded
+        self.calls = (_ON_START(started), _ON_STATE(waited))
+        self.library = ctypes.CDLL(str(path))
+        self.library.stub_device(width, height, 7000 + seed, *self.calls)
+        self.address = f"alp:{path}"
+        self.settings = {
+            "height_px": height, "width_px": width, "settle_us": self.twin.spec.settle_time_us,
+            "simulated": True, "open_timeout_s": 0.5, "attempts": 1,
+        }  # fmt: skip
+        super().__init__(self.another("device-under-test"), bench)
+
+    def another(self, name, kind=None):
+        return (kind or Alp4DMD)(name, self.address, **self.settings)
+
+    def unplug(self):
+        self.library.stub_unplug()
+
+
+_ON_START = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint8))
+_ON_STATE = ctypes.CFUNCTYPE(None)
+_alp_copies = count()
+
+
+@cache
+def _alp_folder():
+    folder = Path(tempfile.mkdtemp(prefix="labctl-alp-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    source = Path(__file__).with_name("alp_stub.c")
+    command = [
+        "gcc",
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-o",
+        folder / "alp.so",
+        source,
+    ]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def alp_stub():
+    """A library of its own for each device: loaded from another file, it has another memory."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    folder = _alp_folder()
+    path = folder / f"alp{next(_alp_copies)}.so"
+    shutil.copy(folder / "alp.so", path)
+    return path
+
+
+_screens: dict[tuple[int, int], VirtualScreen] = {}
+
+
+def _screen_of(profile):
+    """A virtual screen for panel and mark: one for all cases, a new one after an unplugging."""
+    height, width = profile.panel_shape_px
+    shape = height + 8, width
+    if shape not in _screens or not _screens[shape].runs:
+        _screens[shape] = VirtualScreen(shape, device="screen")
+        _screens[shape].start()
+    return _screens[shape]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _screens_put_away():
+    yield
+    for screen in _screens.values():
+        screen.stop()
 
 
 class BoardSubject(Subject):
@@ -286,6 +449,30 @@ def _foreign_bench(seed, noise_scale):
         link_latency_us=50.0,
     )
     return bench
+
+
+def _screen_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        for needed, missing in SCREEN_NEEDS.items():
+            if missing:
+                pytest.skip(f"{needed} is not installed")
+        return ScreenSubject(profile, seed, noise_scale)
+
+    return Case(f"panel-on-screen-{profile}", WeightModulator, DisplaySLM, make, {"profile": profile})
+
+
+def _report_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return ReportSubject("dmd", seed, noise_scale)
+
+    return Case("mirrors-on-reports", WeightModulator, Dlpc900DMD, make, {"profile": "dmd"})
+
+
+def _library_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return LibrarySubject("dmd", seed, noise_scale)
+
+    return Case("mirrors-by-library", WeightModulator, Alp4DMD, make, {"profile": "dmd"})
 
 
 def _foreign_case(interface, implementation, suffix):
@@ -432,6 +619,9 @@ DEVICE_CASES = [
 ]
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
+DEVICE_CASES.append(_screen_case("adm"))
+DEVICE_CASES.append(_report_case())
+DEVICE_CASES.append(_library_case())
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 DEVICE_CASES += [_gige_case(profile) for profile in ("ideal", "adm")]
