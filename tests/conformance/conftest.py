@@ -453,8 +453,8 @@ def _foreign_bench(seed, noise_scale):
 
 def _screen_case(profile):
     def make(*, seed=0, noise_scale=0.0):
-        for needed, missing in SCREEN_NEEDS.items():
-            if missing:
+        for needed, absent in SCREEN_NEEDS.items():
+            if absent:
                 pytest.skip(f"{needed} is not installed")
         return ScreenSubject(profile, seed, noise_scale)
 
