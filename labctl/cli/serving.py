@@ -12,6 +12,8 @@ from labctl.cli.sheet import print_path
 from labctl.devices import ConfigError
 from labctl.rig import ServedRig, load_rig
 
+EXAMPLES = {"loop": "sample_moons", "oscillator": "generate_digits"}  # a recipe of the rig's law
+
 
 def serve_twins(rig_name: str, file: Path | None) -> None:
     """Serve, write the rig file, say what is where; returns only by KeyboardInterrupt."""
@@ -30,7 +32,8 @@ def serve_twins(rig_name: str, file: Path | None) -> None:
         for name, why in served.refused.items():
             console.print(Text(f"{name:12} left out: {why}", "yellow"), soft_wrap=True)
         print_path(console, "rig", path)
-        err().print(Text(f"labctl run sample_moons --rig {path}; Ctrl-C here ends it", "dim"), soft_wrap=True)
+        example = f"labctl run {EXAMPLES[config.law]} --rig {path}"
+        err().print(Text(f"{example}; Ctrl-C here ends it", "dim"), soft_wrap=True)
         threading.Event().wait()
     finally:
         served.stop()

@@ -74,6 +74,7 @@ FACES: dict[Role, str] = {
     "drive": "labctl_sim_devices.wires.scpi.drive:ScpiDriveFace",
     "electronics": "labctl_sim_devices.wires.scpi.loop:ScpiLoopFace",
     "camera": "labctl_sim_devices.wires.gige:GigeFace",
+    "board": "labctl_sim_devices.wires.serial_board:SerialBoardFace",
 }
 # What `labctl discover` looks for: a heading, what lists it, and the extra that it needs.
 DISCOVERIES: tuple[tuple[str, str, str], ...] = (
