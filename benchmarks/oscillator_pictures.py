@@ -131,7 +131,7 @@ def control_rows(
 ) -> dict[str, dict[str, float]]:
     """What stands beside: trained ones by their names, whose figures come back, and those of pixels."""
     shipped = controls_beside(card)
-    if shipped is not None and shipped.card.generator.sha256 == card.sha256:
+    if shipped is not None and shipped.card.generator.name == card.name:
         return {one.name: rows.known(one.what, one) for one in shipped.card.controls}
     key = {
         "train": recipe.train.model_dump_json(),

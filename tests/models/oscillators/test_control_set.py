@@ -52,7 +52,8 @@ def test_controls_are_trained_as_their_generator_was(recipe, tmp_path, mocker) -
 
 def test_the_shipped_controls_are_what_their_card_says(recipe) -> None:
     shipped, data = load_controls(SHIPPED), picture_data("digits", 8)
-    judge = PictureJudge.named_by(load_generator(recipe.generator).card)
+    card = load_generator(recipe.generator).card
+    judge = PictureJudge.named_by(card)
     assert shipped.card.judged_pictures == judge.judged == 4000
     figures = {one.name: one for one in shipped.card.controls}
     for name, (what, made) in PIXEL_CONTROLS.items():
@@ -60,7 +61,8 @@ def test_the_shipped_controls_are_what_their_card_says(recipe) -> None:
         assert figures[name].what == what
         assert judge.scores(draw).frechet_star == pytest.approx(figures[name].frechet_star, abs=1e-3)
         np.testing.assert_array_equal(np.rint(255 * draw(KEPT, 0)), shipped.pictures[name])
-    assert figures["plain"].frechet_star > 0.5 > figures["perceptron"].frechet_star
+    assert figures["plain"].frechet_star > 3 * card.metrics["frechet_star"]  # the bar
+    assert figures["perceptron"].frechet_star < 0.1
 
 
 def test_controls_belong_to_what_the_same_judge_has_judged() -> None:
