@@ -151,7 +151,11 @@ class Guard:
             if kind == "software" and name in self.overridden:
                 self.passed[name] = max(value, self.passed.get(name, -np.inf))
                 continue
-            way = "nothing passes it" if kind == "absolute" else f'--override "{name}: REASON" passes it'
+            way = (
+                "nothing passes it"
+                if kind == "absolute"
+                else f'labctl run --override "{name}: REASON" passes it'
+            )
             raise LimitExceeded(
                 f"{what} would be {value:.4g} {unit}".rstrip()
                 + f"; {kind} limit {name}: {limit:.4g} {unit}".rstrip()

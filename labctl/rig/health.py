@@ -23,6 +23,7 @@ from labctl.devices import (
     Device,
     DeviceError,
     InputDrive,
+    InterlockTripped,
     LoopElectronics,
     OscillatorBoard,
     ProgramError,
@@ -60,8 +61,9 @@ class Finding:
 
 
 def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator[Finding]:
-    """Open every device, ask each how it is, then test frame, emitters, light path and loop. With `records`,
-    say at the end whether they hold a bring-up of these devices.
+    """Open every device, ask each how it is, then test frame, emitters, light path and loop; interlocks are
+    looked at before anything is lit. With `records`, say at the end whether they hold a bring-up of these
+    devices.
 
     A device that fails is reported and the others are still tested; tests that need it are left out. The rig
     is closed at the end, however it ends. Raises UserError for a rig that cannot even be built.
@@ -74,6 +76,8 @@ def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator
             yield from findings
             if all(finding.ok for finding in findings):
                 sound.append(device)
+        if config.interlock:
+            yield _interlocks(rig)
         for device in sound:
             if isinstance(device, WeightModulator):
                 yield _tested(device, "frame", partial(_frame, device))
@@ -114,6 +118,16 @@ def _opened(device: Device) -> Iterator[Finding]:
         yield Finding(device.name, "health", settings, True)
     except DeviceError as error:
         yield Finding(device.name, error.operation, str(error), False)
+
+
+def _interlocks(rig: Rig) -> Finding:
+    """Every interlock as a run would find it now."""
+    try:
+        rig.interlocks.check("now")
+    except InterlockTripped as error:
+        return Finding(rig.name, "interlocks", str(error), False)
+    good = ", ".join(f"{interlock.name} good" for interlock in rig.config.interlock)
+    return Finding(rig.name, "interlocks", good, True)
 
 
 def _value(value: object) -> str:

@@ -217,7 +217,7 @@ def test_an_override_on_the_command_line(labctl, quick, tmp_path) -> None:
     common = ("run", "sample_moons", "--rig", bench, *quick, "--out", tmp_path / "runs")
     refused = labctl(*common)
     assert refused.code == 2
-    assert 'software limit total_ma: 400 mA, --override "total_ma: REASON" passes it' in refused.err
+    assert 'limit total_ma: 400 mA, labctl run --override "total_ma: REASON" passes it' in refused.err
     assert labctl(*common, "--override", "bright: why").code == 2
     passed = labctl(*common, "--override", "total_ma: the supply was changed", "--no-report")
     assert passed.code == 0, passed.err

@@ -20,3 +20,6 @@ if then == "close":
     watchdog.stop()
 if then == "sleep":
     time.sleep(60)
+if then == "talk":
+    while True:
+        lamp.temperature_c()

@@ -75,9 +75,9 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
     return True
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
-def test_a_killed_process_leaves_a_dark_bench(lit, whole_group) -> None:
-    bench = lit("sleep")
+@pytest.mark.parametrize(("then", "whole_group"), [("sleep", False), ("sleep", True), ("talk", False)])
+def test_a_killed_process_leaves_a_dark_bench(lit, then, whole_group) -> None:
+    bench = lit(then)
     assert current_ma(bench.state) == pytest.approx(40)
     if whole_group:
         os.killpg(bench.user.pid, signal.SIGKILL)

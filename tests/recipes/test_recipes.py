@@ -49,13 +49,14 @@ def test_the_shipped_recipes_are_those_promised() -> None:
         "demo", "sample_moons", "sample_swiss_roll", "sample_gaussians", "sample_checkerboard",
         "sample_points", "sample_fashion_latent", "sample_mnist_latent", "sample_emnist_latent",
         "settling_scan", "noise_scan", "bits_scan", "steps_study", "ledger_compare",
-        "generate_digits", "segments_scan", "bits_scan_oscillators", "mismatch_scan",
+        "generate_digits", "generate_fashion", "generate_mnist", "segments_scan", "bits_scan_oscillators", "mismatch_scan",
         "diffuse_digits_oscillators",
     }  # fmt: skip
     assert set(rig_names()) == {
         "optical-twin", "optical-ideal", "optical-unit", "optical-host", "optical-host-dmd",
         "optical-host-phase", "digital", "oscillator-twin", "oscillator-unit", "oscillator-ideal",
         "oscillator-bench-100khz", "oscillator-pcb-1mhz", "oscillator-chip-1ghz", "oscillator-fine",
+        "oscillator-14", "oscillator-28",
     }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def test_every_shipped_board_opens_checks_and_runs(name: str) -> None:
         result = engine.run(np.arange(10))
         assert (result.outcome == Outcome.TIME_ELAPSED).mean() >= 0.9  # one board loses a run in a thousand
         assert rig.device(OscillatorBoard).is_open
-        assert dict(rig.snapshot()["board"])["oscillator_count"] == 64
+        assert dict(rig.snapshot()["board"])["oscillator_count"] == topology.n
         with pytest.raises(ConfigError, match=r"of law 'oscillator': use rig\.oscillators"):
             _ = rig.engine
     with pytest.raises(ConfigError, match="not open"):

@@ -16,7 +16,7 @@ from labctl.devices import (
     LimitExceeded,
     WeightModulator,
 )
-from labctl.rig import Rig, load_rig
+from labctl.rig import Rig, check_rig, load_rig
 from labctl.rig.interlocks import MIN_LOOKS, InterlockConfig, Interlocks
 
 SAFETY = """
@@ -203,6 +203,14 @@ def test_a_rig_does_not_open_beside_a_bad_reading(tmp_path) -> None:
     assert rig.devices == {}
     with Rig(rig.config, overrides=["emitters-cool: x"]) as opened:
         assert list(opened.passed) == ["emitters-cool"]
+
+
+@pytest.mark.parametrize(("high", "ok"), [("high = 45.0", True), ("high = 10.0", False)])
+def test_check_looks_at_the_interlocks(tmp_path, high, ok) -> None:
+    config = load_rig(rig_file(tmp_path, **{"high = 45.0": high}))
+    found = [finding for finding in check_rig(config) if finding.test == "interlocks"]
+    assert [(one.ok, one.device) for one in found] == [(ok, "optical-twin")]
+    assert ("emitters-cool good" in found[0].found) is ok
 
 
 # order and watchdog

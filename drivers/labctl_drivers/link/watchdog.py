@@ -107,9 +107,9 @@ def _failed(why: str) -> DeviceUnavailable:
 
 
 def make_safe(devices: Sequence[Device]) -> list[str]:
-    """Open and close each, light first; what could not be done, in words."""
+    """Open and close each in turn; what could not be done, in words."""
     problems = []
-    for device in in_safe_order(devices):
+    for device in devices:
         try:
             device.open()
             device.close()
@@ -124,11 +124,11 @@ def main() -> int:
     """Watch over the process that started this one, until its word or its end."""
     parent = os.getppid()
     wards = [Ward(**ward) for ward in json.loads(sys.stdin.readline())]
-    devices = [ward.device() for ward in wards]
+    devices = in_safe_order(ward.device() for ward in wards)
     print(READY, flush=True)
     if _ended_well(parent):
         return 0
-    _tell(f"process {parent} went without a word: making safe {', '.join(ward.name for ward in wards)}")
+    _tell(f"process {parent} went without a word: making safe {', '.join(device.name for device in devices)}")
     problems = make_safe(devices)
     for problem in problems:
         _tell(problem)

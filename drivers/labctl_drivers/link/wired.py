@@ -20,7 +20,6 @@ from labctl.devices import (
     Device,
     DeviceError,
     DeviceFault,
-    DeviceStateError,
     DeviceTimeout,
     DeviceUnavailable,
     Identity,
@@ -168,13 +167,17 @@ class Wired(Device, Generic[W]):
         try:
             each_s = settings.open_timeout_s / settings.attempts
             patience = Patience(settings.attempts, each_s, each_s)
-            self._carried_out("open", lambda _wire, _deadline: None, patience)
+            who = self._carried_out("open", self._who, patience)
         except BaseException:
             self._let_go()
             raise
         close_at_exit(self)
+        return who
+
+    def _who(self, _wire: W, _deadline: Deadline) -> Identity:
+        """Who answered when the connection was made."""
         if self._known is None:
-            raise DeviceStateError("nobody answered", device=self.name, operation="open")
+            raise WireLost("nobody answered")
         return self._known
 
     def _do_close(self) -> None:
