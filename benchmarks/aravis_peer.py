@@ -19,7 +19,9 @@ from gi.repository import Aravis  # noqa: E402
 
 WAIT_US = 5_000_000
 BUFFERS = 64
-RETENTION_US = 1_000_000  # how long lost packets may take to come again: a busy core may stall the server
+# By default Aravis gives a frame up early, or once it has asked for a quarter of its packets again. A server that a
+# busy core stalls in the middle of a frame looks like that, and then a lost packet is not asked for.
+RETENTION_US, REQUEST_RATIO = 1_000_000, 2.0
 
 
 def put(camera, name, value):
@@ -50,6 +52,7 @@ def main():
         camera.set_integer("AcquisitionFrameCount", options.frames)
     stream = camera.create_stream(None, None)
     stream.set_property("frame-retention", RETENTION_US)
+    stream.set_property("packet-request-ratio", REQUEST_RATIO)
     if options.no_resend:
         stream.set_property("packet-resend", Aravis.GvStreamPacketResend.NEVER)
     for _ in range(BUFFERS):
