@@ -29,6 +29,7 @@ from labctl_drivers.serial_line import SerialLine
 A = TypeVar("A", bound=Message)
 RESENDS = 2  # of a question within its time
 FIRST_PAYLOAD = 64  # bytes of one frame, until the board has said how many it takes
+SHORT_ANSWER = 512  # bytes: no answer but a block's part is longer
 _WRITE_HEAD = 5  # of a Write's payload: region and offset
 
 
@@ -77,7 +78,8 @@ class BoardWire:
         version = 0 if isinstance(request, Hello) else session.version
         frame = Frame(version, request.KIND, session.id, number, request.encode()).encode()
         # a question may be lost, but not as long as it or its answer may still be on the line
-        wait_s = self._line.time_s(len(frame) + session.max_payload) + self._quiet_s / (1 + RESENDS)
+        answer_bytes = request.length if isinstance(request, Read) else SHORT_ANSWER
+        wait_s = self._line.time_s(len(frame) + answer_bytes) + self._quiet_s / (1 + RESENDS)
         rejected, strays, sent = self._reader.rejected, 0, 0
         heard_s, send_at_s = time.monotonic(), 0.0
         while True:

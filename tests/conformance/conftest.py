@@ -410,7 +410,7 @@ class SerialBoardSubject(BoardSubject):
         super().__init__(device, bench)
 
     def another(self, name, kind=None):
-        return (kind or SerialOscillatorBoard)(name, self._address)
+        return (kind or SerialOscillatorBoard)(name, self._address, timeout_s=5.0)
 
 
 class FirmwareSubject(Subject):
@@ -423,7 +423,9 @@ class FirmwareSubject(Subject):
         super().__init__(device)
 
     def another(self, name, kind=None):
-        return (kind or SerialOscillatorBoard)(name, self._board.address, open_timeout_s=1.0)
+        return (kind or SerialOscillatorBoard)(
+            name, self._board.address, attempts=1, timeout_s=3.0, open_timeout_s=3.0
+        )
 
     def probe(self):
         return {"clock_us": self._board.clock_us()}

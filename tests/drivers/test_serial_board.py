@@ -35,7 +35,7 @@ from labctl.devices.oscillator_wire.frames import Frame, FrameReader
 from labctl.rig import load_rig
 
 TWIN = load_rig("oscillator-twin")
-QUICK = {"timeout_s": 0.25, "open_timeout_s": 3.0, "lock_wait_s": 0.2}
+SETTINGS = {"timeout_s": 2.0, "open_timeout_s": 10.0, "lock_wait_s": 0.2}
 
 
 def twin(seed=1, overrides=None):
@@ -53,7 +53,7 @@ def on_line():
         device = device or twin()
         face = SerialBoardFace(device, threading.RLock(), baud=baud, faults=faults)
         wire = face.start()
-        driver = SerialOscillatorBoard("board", wire.address, **{**QUICK, **wire.settings, **settings})
+        driver = SerialOscillatorBoard("board", wire.address, **{**SETTINGS, **wire.settings, **settings})
         made.append((driver, face))
         return driver, face, device
 
@@ -171,7 +171,7 @@ def test_a_missing_library_is_named_with_its_extra(on_line, mocker):
 
 
 def test_a_line_where_nobody_answers_is_given_up_in_time(on_line):
-    driver, _, _ = on_line(faults=FaultLayer("silent", lasting=True, within=1))
+    driver, _, _ = on_line(faults=FaultLayer("silent", lasting=True, within=1), timeout_s=0.25)
     begun = time.monotonic()
     with pytest.raises(DeviceTimeout, match=r"^board: open: no answer to Hello"):
         driver.open()
@@ -367,13 +367,13 @@ def test_the_pace_of_the_line_is_its_baud_rate(on_line, image):
 
 
 def test_a_long_run_says_that_it_goes_on(on_line, image, mocker):
-    driver, _, behind = on_line()
+    driver, _, behind = on_line(timeout_s=0.4)
     driver.open()
     driver.load(image(driver.spec))
     do_run = behind._do_run
 
     def slow(codes, read_at_us):
-        time.sleep(1.0)  # four times what the driver would wait in silence
+        time.sleep(2.0)  # five times what the driver would wait in silence
         return do_run(codes, read_at_us)
 
     mocker.patch.object(behind, "_do_run", slow)

@@ -57,9 +57,10 @@ class SerialBoardFace:
 
     def replug(self) -> None:
         """The cable is pulled, and put in again at the same address."""
-        if self._line is not None:
-            self._line.unplug()
-            self._line.plug()
+        line = self._line
+        if line is not None:
+            line.unplug()
+            line.plug()
 
     def restart(self) -> None:
         """The board's controller is switched off and on: no session, no block and no answer is left."""
