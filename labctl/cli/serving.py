@@ -13,9 +13,9 @@ from labctl.devices import ConfigError
 from labctl.rig import ServedRig, load_rig
 
 
-def serve_twins(rig_name: str, file: Path | None) -> None:
+def serve_twins(rig_name: str, file: Path | None, modulator: str) -> None:
     """Serve, write the rig file, say what is where; returns only by KeyboardInterrupt."""
-    served = ServedRig(load_rig(rig_name))
+    served = ServedRig(load_rig(rig_name), modulator=modulator)
     try:
         config = served.start()
         path = file or Path(f"{Path(rig_name).stem}-wired.toml")
