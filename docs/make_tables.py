@@ -235,6 +235,22 @@ def scpi_errors() -> str:
     return markdown(("number", "text", "the driver"), rows)
 
 
+def scpi_instruments() -> str:
+    """Commands of other makers' bench instruments, and whose."""
+    from labctl_drivers.scpi.instruments import GENERATOR, LASER, METER, SCOPE
+
+    named = {
+        "scpi.laser": LASER, "scpi.power-meter": METER, "scpi.oscilloscope": SCOPE,
+        "scpi.signal-generator": GENERATOR,
+    }  # fmt: skip
+    rows = [
+        (f"`{driver}`", field.replace("_", " "), f"`{command}`", " ".join((table.__doc__ or "").split()))
+        for driver, table in named.items()
+        for field, command in vars(table).items()
+    ]
+    return markdown(("driver", "for", "command", "source"), rows)
+
+
 def wire_faults() -> str:
     """Misbehaviours of wires, and what a driver does about them."""
     from labctl_sim_devices.wires.faults import MISBEHAVIOURS
@@ -525,6 +541,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "wire faults": wire_faults,
     **{f"scpi {which}": partial(scpi, which) for which in SCPI_TABLES},
     "scpi errors": scpi_errors,
+    "scpi instruments": scpi_instruments,
     "schemes": schemes,
     "denoisers": denoisers,
     "oscillators": oscillators,

@@ -61,6 +61,12 @@ DRIVERS: dict[str, Entry] = {
         "electronics", "labctl_drivers.scpi.loop_electronics:ScpiLoopElectronics", None
     ),
     "scpi.input-drive": Entry("drive", "labctl_drivers.scpi.input_drive:ScpiInputDrive", None),
+    "scpi.laser": Entry("laser", "labctl_drivers.scpi.instruments:ScpiLaser", None),
+    "scpi.power-meter": Entry("power-meter", "labctl_drivers.scpi.instruments:ScpiPowerMeter", None),
+    "scpi.oscilloscope": Entry("oscilloscope", "labctl_drivers.scpi.instruments:ScpiOscilloscope", None),
+    "scpi.signal-generator": Entry(
+        "signal-generator", "labctl_drivers.scpi.instruments:ScpiSignalGenerator", None
+    ),
     "scpi.panel": Entry("modulator", "labctl_drivers.scpi.panel:ScpiPanel", None),
 }
 

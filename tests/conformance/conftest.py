@@ -40,6 +40,7 @@ from labctl_drivers.alp4.dmd import Alp4DMD
 from labctl_drivers.display.slm import DisplaySLM
 from labctl_drivers.dlpc900.dmd import Dlpc900DMD
 from labctl_drivers.scpi.input_drive import ScpiInputDrive
+from labctl_drivers.scpi.instruments import ScpiLaser, ScpiOscilloscope, ScpiPowerMeter, ScpiSignalGenerator
 from labctl_drivers.scpi.loop_electronics import ScpiLoopElectronics
 from labctl_drivers.scpi.panel import ScpiPanel
 from labctl_sim_devices import (
@@ -56,8 +57,21 @@ from labctl_sim_devices import (
     load_profile,
     oscillator_profile_names,
 )
+from labctl_sim_devices.instruments import (
+    GeneratorTwin,
+    InstrumentBench,
+    LaserTwin,
+    OscilloscopeTwin,
+    PowerMeterTwin,
+)
 from labctl_sim_devices.wires.dlpc900 import Dlpc900Face
 from labctl_sim_devices.wires.scpi.drive import ScpiDriveFace
+from labctl_sim_devices.wires.scpi.instruments import (
+    ScpiGeneratorFace,
+    ScpiLaserFace,
+    ScpiOscilloscopeFace,
+    ScpiPowerMeterFace,
+)
 from labctl_sim_devices.wires.scpi.loop import ScpiLoopFace
 from labctl_sim_devices.wires.scpi.panel import ScpiPanelFace
 from labctl_sim_devices.wires.screen import ScreenFace
@@ -73,6 +87,7 @@ from labctl.devices import (
     WeightModulator,
     king,
 )
+from labctl.devices.instruments import Laser, Oscilloscope, PowerMeter, SignalGenerator
 from labctl.engines import (
     CameraReadout,
     DigitalEngine,
@@ -94,6 +109,13 @@ SCPI = {
     WeightModulator: (PanelTwin, ScpiPanelFace, ScpiPanel),
     InputDrive: (EmitterTwin, ScpiDriveFace, ScpiInputDrive),
     LoopElectronics: (ElectronicsTwin, ScpiLoopFace, ScpiLoopElectronics),
+}
+
+INSTRUMENTS = {
+    Laser: (LaserTwin, ScpiLaserFace, ScpiLaser),
+    PowerMeter: (PowerMeterTwin, ScpiPowerMeterFace, ScpiPowerMeter),
+    Oscilloscope: (OscilloscopeTwin, ScpiOscilloscopeFace, ScpiOscilloscope),
+    SignalGenerator: (GeneratorTwin, ScpiGeneratorFace, ScpiSignalGenerator),
 }
 
 
@@ -316,6 +338,28 @@ class BoardSubject(Subject):
         return {"clock_us": self.bench.now_us}
 
 
+class InstrumentSubject(Subject):
+    """A bench instrument; the probe sees the light and the voltages that are there."""
+
+    def probe(self):
+        bench = self.bench
+        return {"clock_us": bench.now_us, "laser_mw": bench.laser_mw, "outputs": str(bench.outputs)}
+
+
+class ScpiInstrumentSubject(InstrumentSubject):
+    """A bench instrument behind SCPI. The wire ends with the device that stands on it."""
+
+    def __init__(self, twin, face, driver, bench):
+        served = face(twin("device-under-test", bench), threading.RLock())
+        self._driver, self._wire = driver, served.start()
+        device = self.another("device-under-test")
+        weakref.finalize(device, served.stop)
+        super().__init__(device, bench)
+
+    def another(self, name, kind=None):
+        return (kind or self._driver)(name, self._wire.address, timeout_s=0.6, open_timeout_s=1.8)
+
+
 class ScpiSubject(Subject):
     """A twin behind SCPI. The wire ends with the device that stands on it."""
 
@@ -358,6 +402,19 @@ def _scpi_case(profile, interface, medium):
 
     suffix = interface.__name__.lower()
     return Case(f"{suffix}-scpi-{medium}-{profile}", interface, driver, make, {"profile": profile})
+
+
+def _instrument_case(interface, *, wired):
+    twin, face, driver = INSTRUMENTS[interface]
+
+    def make(*, seed=0, noise_scale=0.0):
+        bench = InstrumentBench(seed=seed, noise_scale=noise_scale)
+        if wired:
+            return ScpiInstrumentSubject(twin, face, driver, bench)
+        return InstrumentSubject(twin("device-under-test", bench), bench)
+
+    name = f"{interface.__name__.lower()}-{'scpi' if wired else 'twin'}"
+    return Case(name, interface, driver if wired else twin, make, {"profile": "instruments"})
 
 
 def _foreign_bench(seed, noise_scale):
@@ -545,6 +602,9 @@ DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electron
 DEVICE_CASES += [
     _scpi_case("adm", interface, medium) for interface in SCPI for medium in ("socket", "hislip")
 ]
+DEVICE_CASES += [
+    _instrument_case(interface, wired=wired) for interface in INSTRUMENTS for wired in (False, True)
+]
 DEVICE_CASES.append(_scpi_case("ideal", LoopElectronics, "hislip"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
 DEVICE_CASES.append(_foreign_board_case())
@@ -575,6 +635,10 @@ FIXTURES = {
         ORDERED_CASE,
     ],
     "camera_case": [c for c in DEVICE_CASES if c.interface is Camera],
+    "laser_case": [c for c in DEVICE_CASES if c.interface is Laser],
+    "meter_case": [c for c in DEVICE_CASES if c.interface is PowerMeter],
+    "scope_case": [c for c in DEVICE_CASES if c.interface is Oscilloscope],
+    "generator_case": [c for c in DEVICE_CASES if c.interface is SignalGenerator],
     "board_case": [c for c in DEVICE_CASES if c.interface is OscillatorBoard],
     "engine_case": ENGINE_CASES,
 }

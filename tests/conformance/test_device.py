@@ -16,6 +16,7 @@ from labctl.devices import (
     RunCodes,
     WeightModulator,
 )
+from labctl.devices.instruments import Laser, Oscilloscope, PowerMeter, SignalGenerator, Wave
 
 UNIT_SUFFIXES = (
     "_us",
@@ -30,6 +31,7 @@ UNIT_SUFFIXES = (
     "_rad",
     "_um",
     "_nm",
+    "_mw",
     "_db",
     "_px",
 )
@@ -72,6 +74,26 @@ def operations(settle_codes, board_image):
                 "settings": lambda: device.settings,
                 "acquire": lambda: device.acquire(1),
                 "temperature_c": lambda: device.temperature_c(),
+            },
+            Laser: {
+                "set_power_mw": lambda: device.set_power_mw(1.0),
+                "power_mw": lambda: device.power_mw(),
+                "emit": lambda: device.emit(True),
+                "emitting": lambda: device.emitting(),
+            },
+            PowerMeter: {
+                "set_wavelength_nm": lambda: device.set_wavelength_nm(850.0),
+                "wavelength_nm": lambda: device.wavelength_nm(),
+                "read_mw": lambda: device.read_mw(),
+            },
+            Oscilloscope: {
+                "set_screen": lambda: device.set_screen(1, volts=1.0, seconds=1e-3),
+                "acquire": lambda: device.acquire(1),
+            },
+            SignalGenerator: {
+                "set_wave": lambda: device.set_wave(1, Wave("sine", 1e3, 1.0)),
+                "wave": lambda: device.wave(1),
+                "output": lambda: device.output(1, True),
             },
             OscillatorBoard: {
                 "load": lambda: device.load(from_spec(board_image)),

@@ -114,6 +114,9 @@ class Sealed(Wired[VisaWire]):
     def _make_safe(self, wire: VisaWire, deadline: Deadline) -> None:
         self._sealed("close", (b"SYST:SAFE",), wire, deadline)
 
+    def _command_safe(self, wire: VisaWire, deadline: Deadline) -> None:
+        wire.tell(b"SYST:SAFE\n", deadline)
+
     def _resync(self, wire: VisaWire, deadline: Deadline) -> None:
         if not wire.has_end:
             super()._resync(wire, deadline)  # on a socket nobody knows where the next answer begins
