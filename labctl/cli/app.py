@@ -362,6 +362,9 @@ def twin_serve(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The rig file to write; RIG-wired.toml.")
     ] = None,
+    modulator: Annotated[
+        str, typer.Option("--modulator", metavar="WIRE", help="The panel's wire: scpi, screen or dlpc900.")
+    ] = "scpi",
 ) -> None:
     """Put a whole simulated bench on local wires, and write the rig file that uses it.
 
@@ -372,7 +375,7 @@ def twin_serve(
     """
     from labctl.cli.serving import serve_twins
 
-    serve_twins(rig, out)
+    serve_twins(rig, out, modulator)
 
 
 @profile_app.command("import")

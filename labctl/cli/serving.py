@@ -15,9 +15,9 @@ from labctl.rig import ServedRig, load_rig
 EXAMPLES = {"loop": "sample_moons", "oscillator": "generate_digits"}  # a recipe of the rig's law
 
 
-def serve_twins(rig_name: str, file: Path | None) -> None:
+def serve_twins(rig_name: str, file: Path | None, modulator: str) -> None:
     """Serve, write the rig file, say what is where; returns only by KeyboardInterrupt."""
-    served = ServedRig(load_rig(rig_name))
+    served = ServedRig(load_rig(rig_name), modulator=modulator)
     try:
         config = served.start()
         path = file or Path(f"{Path(rig_name).stem}-wired.toml")

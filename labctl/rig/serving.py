@@ -10,7 +10,7 @@ from labctl.devices import ConfigError
 from labctl.rig.config import DeviceConfig, RigConfig
 from labctl.rig.rig import Rig
 from labctl.rig.served_world import described
-from labctl.rig.table import DRIVERS, FACES, WORLD_WIRE, load
+from labctl.rig.table import DRIVERS, FACES, MODULATOR_FACES, WORLD_LOCK, WORLD_WIRE, load
 
 
 class ServedRig:
@@ -18,17 +18,21 @@ class ServedRig:
 
     `config` is the rig that points real drivers at them, `refused` says of devices that have no wire why.
     Whoever opens that rig finds the bench as it is at its beginning, as a rig in his own process would.
-    Raises ConfigError for a rig that is no twin, or that cannot work without a device that has no wire.
+    modulator: the wire of the panel, a key of MODULATOR_FACES. Raises ConfigError for a rig that is no twin,
+    for one that cannot work without a device that has no wire, and for a panel that is none for its wire.
     """
 
-    def __init__(self, config: RigConfig) -> None:
+    def __init__(self, config: RigConfig, *, modulator: str = "scpi") -> None:
+        if modulator not in MODULATOR_FACES:
+            raise ConfigError(f"modulator is {modulator!r}; allowed: {', '.join(MODULATOR_FACES)}")
         if config.world is None or config.world.address:
             raise ConfigError(
                 f"rig {config.name} cannot be served: nothing here is simulated in this process"
             )
         self._own = config
         self._rig = Rig(config)
-        self._lock = threading.RLock()
+        self._modulator = modulator
+        self._lock = load(WORLD_LOCK)(threading.RLock())
         self._wires: list[Any] = []
         self.refused: dict[str, str] = {}
         self.config = config
@@ -69,13 +73,15 @@ class ServedRig:
 
     def _served(self, device: DeviceConfig) -> DeviceConfig | None:
         role = DRIVERS[device.driver].role
-        face = FACES.get(role)
+        face = MODULATOR_FACES[self._modulator] if role == "modulator" else FACES.get(role)
         if face is None:
             self.refused[device.name] = f"no wire for a twin of a {role} yet"
             return None
         wire = load(face)(self._rig.devices[device.name], self._lock)
         self._wires.append(wire)
         found = wire.start()
+        if hasattr(wire, "look"):  # a screen tells nobody what it shows: whoever uses light looks first
+            self._lock.screens.append(wire)
         return DeviceConfig(
             name=device.name, driver=found.driver, address=found.address, settings=dict(found.settings)
         )

@@ -89,6 +89,13 @@ DISCOVERIES: tuple[tuple[str, str, str], ...] = (
     ("displays", "labctl_drivers.discovery:displays", "display"),
     ("GigE Vision cameras", "labctl_drivers.discovery:cameras", "gige"),
 )
+# Other wires that a modulator's twin can be put on, by the name that `labctl twin serve --modulator` takes.
+MODULATOR_FACES: dict[str, str] = {
+    "scpi": FACES["modulator"],
+    "screen": "labctl_sim_devices.wires.screen:ScreenFace",
+    "dlpc900": "labctl_sim_devices.wires.dlpc900:Dlpc900Face",
+}
+WORLD_LOCK = "labctl_sim_devices.wires.screen:LookingLock"
 WORLD_WIRE = "labctl_sim_devices.wires.world:WorldWire"
 
 WORLDS: dict[str, World] = {

@@ -262,10 +262,10 @@ class LibrarySubject(Subject):
         def waited():  # the driver asks for the state after it has waited, and then alone
             bench.advance(self.twin.spec.settle_time_us)
 
-        # the library calls them as long as it is loaded
-        self.calls = (_ON_START(started), _ON_STATE(waited))
+        calls = (_ON_START(started), _ON_STATE(waited))
+        _alp_calls.append(calls)  # the library calls them as long as it is loaded: longer than this lives
         self.library = ctypes.CDLL(str(path))
-        self.library.stub_device(width, height, 7000 + seed, *self.calls)
+        self.library.stub_device(width, height, 7000 + seed, *calls)
         self.address = f"alp:{path}"
         self.settings = {
             "height_px": height, "width_px": width, "settle_us": self.twin.spec.settle_time_us,
@@ -283,6 +283,7 @@ class LibrarySubject(Subject):
 _ON_START = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint8))
 _ON_STATE = ctypes.CFUNCTYPE(None)
 _alp_copies = count()
+_alp_calls: list[tuple[Any, Any]] = []
 
 
 @cache

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from labctl_sim_devices import ElectronicsTwin, OpticalBench, PanelTwin, load_profile
+from labctl_sim_devices import OpticalBench, PanelTwin, load_profile
 from labctl_sim_devices.wires.screen import FrameMark, LookingLock, ScreenFace
 
 from labctl import load_protocol, run
@@ -27,8 +27,7 @@ from labctl.devices import (
     WeightModulator,
 )
 from labctl.devices.weight_modulator import frame_checksum
-from labctl.rig import load_rig
-from labctl.rig.rig import Rig
+from labctl.rig import ServedRig, load_rig, open_rig
 
 pygame = pytest.importorskip("pygame", reason="pygame is not installed")
 pytest.importorskip("mss", reason="mss is not installed")
@@ -292,33 +291,30 @@ def test_what_is_missing_or_wrong_is_said_in_words(wired, tmp_path, monkeypatch)
     refused(r"pygame is missing \(none here\); install analog-labctl\[display\]", DeviceUnavailable)
 
 
-def test_a_recipe_through_the_screen_gives_the_same_samples(wired, tmp_path):
-    """Panel on a screen, electronics in process: bit-equal to both in process."""
-    recipe = load_protocol("sample_moons").model_copy(update={"samples": 8, "steps": 2})
-    with Rig(load_rig("optical-twin")) as rig:
-        expected = run(recipe, rig, out=tmp_path / "here").samples
+def test_a_recipe_over_wires_with_the_panel_on_a_screen_gives_the_same_samples(tmp_path):
+    """Panel by display.slm, electronics by SCPI: samples and clock bit-equal to both in process, twice."""
+    recipe = load_protocol("sample_moons", {"samples": 8, "steps": 2, "audit": 2, "reference": 50})
     config = load_rig("optical-twin")
-    first = OpticalBench(load_profile(config.world.profile, dict(config.world.overrides)))
-    sheet, driver = wired(PanelTwin("panel", first), open_it=False)
-    panel = next(d for d in config.device if d.driver == "twin.lcos-panel")
-    on_screen = panel.model_copy(
-        update={"driver": "display.slm", "address": driver.address, "settings": driver.settings.model_dump()}
-    )
-    devices = tuple(on_screen if d is panel else d for d in config.device)
-    rig = Rig(config.model_copy(update={"device": devices}))
-    rig.build()
-    lock = LookingLock(threading.RLock())
-    face = ScreenFace(PanelTwin("panel", rig.world), lock, screen=sheet.screen)
-    face.start()
-    lock.screens.append(face)
-    electronics = next(d for d in rig.devices.values() if isinstance(d, ElectronicsTwin))
-    for name in ("probe", "settle", "run_chain"):
+    config = config.model_copy(update={"device": tuple(d for d in config.device if d.name != "camera")})
+    served = ServedRig(config, modulator="screen")
+    results = []
+    try:
+        wired = served.start()
+        assert "display.slm" in [device.driver for device in wired.device]
+        for rig_config in (config, wired, wired):
+            with open_rig(rig_config) as rig:
+                results.append((run(recipe, rig, out=tmp_path).samples, rig.world.now_us))
+    finally:
+        served.stop()
+    (here, clock_us), *there = results
+    for samples, wired_us in there:
+        np.testing.assert_array_equal(samples, here)
+        assert wired_us == clock_us
 
-        def looked(*args, _call=getattr(electronics, name), **kwargs):
-            with lock:
-                return _call(*args, **kwargs)
 
-        setattr(electronics, name, looked)
-    with rig:
-        got = run(recipe, rig, out=tmp_path / "there").samples
-    np.testing.assert_array_equal(got, expected)
+def test_a_wire_that_is_none_for_the_panel_is_refused():
+    with pytest.raises(ConfigError, match="modulator is 'hdmi'; allowed: scpi, screen, dlpc900"):
+        ServedRig(load_rig("optical-twin"), modulator="hdmi")
+    served = ServedRig(load_rig("optical-twin"), modulator="dlpc900")
+    with pytest.raises(ConfigError, match="is of kind lcos-intensity; a DLPC900 drives mirrors: dmd"):
+        served.start()

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import DeviceError, Scalar, WeightModulator
+from labctl.devices import ConfigError, DeviceError, Scalar, WeightModulator
 from labctl_sim_devices.wires.face import WireAddress
 from labctl_sim_devices.wires.listener import HOST, Listener
 from labctl_sim_devices.wires.mirror_image import BadImage, planes_of
@@ -180,6 +180,8 @@ class Dlpc900Face:
 
     def __init__(self, device: WeightModulator, lock: AbstractContextManager[object]) -> None:
         self._device, self._lock = device, lock
+        if device.spec.kind != "dmd":
+            raise ConfigError(f"{device.name} is of kind {device.spec.kind}; a DLPC900 drives mirrors: dmd")
         self._wire = _ReportWire(lambda: Dlpc900(device.spec.shape_px, self._shown))
 
     def start(self) -> WireAddress:

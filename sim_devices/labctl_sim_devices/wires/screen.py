@@ -17,11 +17,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import Scalar, WeightModulator
+from labctl.devices import ConfigError, Scalar, WeightModulator
 from labctl_sim_devices.wires.face import WireAddress
 from labctl_sim_devices.wires.virtual_screen import VirtualScreen
 
 DRIVER = "display.slm"
+LEVELS = 256
 NUMBERS = 1 << 16  # of a mark
 
 
@@ -76,6 +77,8 @@ class ScreenFace:
     ) -> None:
         self._device, self._lock, self._mark, self._margin_px = device, lock, mark, margin_px
         self._spec = device.spec
+        if self._spec.n_levels != LEVELS:
+            raise ConfigError(f"{device.name} has {self._spec.n_levels} levels; a screen shows {LEVELS}")
         self._borrowed = screen is not None
         self.screen = screen or VirtualScreen(self.screen_px, device=device.name)
         self._seen = NO_FRAME

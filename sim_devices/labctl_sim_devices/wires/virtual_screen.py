@@ -36,14 +36,14 @@ class VirtualScreen:
         return self._server is not None and self._server.poll() is None
 
     def start(self) -> None:
-        """Start the server; the display number is the first that is free."""
+        """Start the server on the first free display number; it ends with its last client: with us."""
         height, width = self.shape_px
         receiving, sending = os.pipe()
         try:
             self._server = subprocess.Popen(
                 [
                     "Xvfb", "-displayfd", str(sending), "-screen", "0", f"{width}x{height}x24",
-                    "-br", "-noreset", "-nolisten", "tcp",
+                    "-br", "-terminate", "-nolisten", "tcp",
                 ],
                 pass_fds=(sending,), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL, start_new_session=True,
