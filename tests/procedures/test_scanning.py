@@ -168,7 +168,7 @@ def test_models_that_do_not_fit_a_recipe_are_refused(rig, tmp_path) -> None:
     for suffix in ("safetensors", "json"):
         name = "mine3" if suffix == "safetensors" else "mine3.json"
         shutil.copy(zoo_folder() / f"digits8_oscillators-4bit.{suffix}", tmp_path / name)
-    with pytest.raises(ConfigError, match="segments is 3, but digits8_oscillators-4bit has 4"):
+    with pytest.raises(ConfigError, match="segments is 3, but digits8_oscillators-4bit has 8"):
         coded_generator(asked(model=str(tmp_path / "mine"), segments=3))
     wanted = re.escape("bits is 8, but the cells of rig oscillator-twin have 4; allowed: 1 to 4")
     with pytest.raises(ProgramError, match=wanted):

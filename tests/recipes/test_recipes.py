@@ -86,8 +86,9 @@ def test_every_network_a_recipe_names_is_in_the_zoo(name) -> None:
 
 @pytest.mark.parametrize("name", GENERATES)
 def test_every_generating_recipe_runs_on_its_twin(name, tmp_path) -> None:
-    with open_rig("oscillator-twin") as rig:
-        result = run(load_protocol(name, {"samples": 500}), rig, out=tmp_path)
+    protocol = load_protocol(name, {"samples": 500})
+    with open_rig(protocol.recipe.rig or "oscillator-twin") as rig:
+        result = run(protocol, rig, out=tmp_path)
     (panel,) = result.panels
     assert panel.metrics["frechet_star"] < 2
     assert panel.metrics["locked_share"] == 1

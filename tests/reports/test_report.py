@@ -283,7 +283,7 @@ def test_what_stands_beside_a_board_s_pictures_is_on_its_page(tmp_path: Path) ->
     with open_rig("oscillator-ideal") as rig:
         made = run_protocol(load_protocol("generate_digits", settings), rig, out=tmp_path)
     page = Page(report(made.file, tmp_path / "page"))
-    assert "perceptron, as many parameters 0.100 0.60 83.4%" in page.text
+    assert "perceptron, as many parameters 0.051 0.65 86.3%" in page.text
     assert "k-means, 100 centres 0.063 1.54 72.1%" in page.text
     assert "Drawn are the first 4 of 8 segments" in page.text
     assert imread(tmp_path / "page" / "controls.png").std() > 0.05

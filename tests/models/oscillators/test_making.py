@@ -222,7 +222,7 @@ def test_shipped_generators_are_what_their_cards_say(name: str) -> None:
     judge = PictureJudge.named_by(loaded.card)
     scores = judge.scores(lambda count, seed: loaded.generator.generate(count, seed=seed))
     assert scores.frechet_star == pytest.approx(loaded.card.metrics["frechet_star"], abs=0.02)
-    assert loaded.card.bits is None or path_size(loaded.path) < 30_000
+    assert loaded.card.bits is None or path_size(loaded.path) < 250 * loaded.card.side**2
 
 
 def path_size(path: Path) -> int:
