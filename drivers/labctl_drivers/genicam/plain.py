@@ -18,7 +18,9 @@ class PlainFeatures(ABC):
     facts: features that stay as they are. Images come as they are taken, and there is no trigger.
     """
 
-    def __init__(self, facts: Mapping[str, Value], exposure_range_us: tuple[float, float], log: WireLog) -> None:
+    def __init__(
+        self, facts: Mapping[str, Value], exposure_range_us: tuple[float, float], log: WireLog
+    ) -> None:
         self._facts = {"AcquisitionMode": "Continuous", **facts}
         self._exposure_range_us = exposure_range_us
         self._log = log
@@ -58,7 +60,8 @@ class PlainFeatures(ABC):
         raise Refused(f"{name}: this library has no such command")
 
     def enable_chunks(self, selectors: tuple[str, ...]) -> None:
-        """Nothing travels with an image."""
+        if selectors:
+            raise Refused("nothing travels with an image")
 
     @abstractmethod
     def start(self, n: int) -> None: ...

@@ -70,7 +70,7 @@ def checked(device: str, address: str, arguments: Mapping[str, Any]) -> None:
 def find(device: str, address: str, arguments: Mapping[str, Any], needs: tuple[str, ...]) -> Found:
     """The object at an address; a script is run once for all that is taken from it.
 
-    needs: attributes without which it is not what the driver takes. Raises DeviceUnavailable without slmsuite,
+    needs: attributes that the driver uses. Raises DeviceUnavailable without slmsuite,
     WireLost where there is no such thing or it cannot be made.
     """
     try:
@@ -81,7 +81,8 @@ def find(device: str, address: str, arguments: Mapping[str, Any], needs: tuple[s
         raise WireLost(f"{address}: {words(error)}") from error
     lacking = [name for name in needs if not hasattr(found.thing, name)]
     if lacking:
-        found.close() if hasattr(found.thing, "close") else None
+        if "close" not in lacking:
+            found.close()
         raise WireLost(f"{address} is a {type(found.thing).__name__} without {', '.join(lacking)}")
     return found
 

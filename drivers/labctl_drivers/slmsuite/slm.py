@@ -97,7 +97,11 @@ class SlmsuiteSLM(Wired[Found], WeightModulator):
 
     def _do_snapshot(self) -> Mapping[str, Scalar]:
         settle_us = self.spec.settle_time_us
-        return {"frame_id": self._frame_id, "frame_crc32": frame_checksum(self._frame), "settle_us": settle_us}
+        return {
+            "frame_id": self._frame_id,
+            "frame_crc32": frame_checksum(self._frame),
+            "settle_us": settle_us,
+        }
 
     def _do_show(self, levels: LevelArray, wait: bool) -> ShowReceipt:
         begun_s = time.perf_counter()
