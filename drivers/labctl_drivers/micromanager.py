@@ -25,6 +25,7 @@ ADDRESS = re.compile(r"(?P<config>.+\.cfg)(?:#(?P<label>.+))?|(?P<adapter>[^/#]+
 LABEL = "camera"  # of a device that is loaded without a configuration
 POLL_S = 0.001
 BUFFER_MB = 2**20
+SIMULATORS = ("DemoCamera", "SequenceTester")  # adapters without hardware
 FLOAT, INTEGER = 2, 3  # MM::PropertyType
 Mapped = Literal[
     "Gain", "BlackLevel", "TriggerMode", "TriggerSource", "TriggerDelay", "DeviceTemperature",
@@ -131,7 +132,7 @@ class MicroManagerWire(PlainFeatures):
             "SensorWidth": core.getImageWidth(), "SensorHeight": core.getImageHeight(),
             "PixelFormat": f"Mono{core.getImageBitDepth()}", "DeviceVendorName": core.getDeviceLibrary(label),
             "DeviceModelName": core.getDeviceName(label), "DeviceSerialNumber": label,
-            "DeviceManufacturerInfo": core.getDeviceDescription(label),
+            "DeviceManufacturerInfo": "simulated" if core.getDeviceLibrary(label) in SIMULATORS else "",
             "DeviceFirmwareVersion": core.getVersionInfo(),
         }  # fmt: skip
         super().__init__(facts, exposure_range(known_us, sheet.exposure_range_us), log)

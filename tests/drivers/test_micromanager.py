@@ -43,12 +43,12 @@ def demo():
 def test_it_says_who_it_is_and_reads_settings_back(demo):
     camera = demo(properties=MONO12)
     identity = camera.open()
-    assert (identity.vendor, identity.model, identity.simulated) == ("DemoCamera", "DCam", False)
+    assert (identity.vendor, identity.model, identity.simulated) == ("DemoCamera", "DCam", True)
     assert (camera.spec.shape_px, camera.spec.pixel_format) == ((512, 512), "Mono12")
     wanted = {"Width": 64, "Height": 48, "OffsetX": 10, "OffsetY": 20, "ExposureTime": 5000.0}
     read = camera.configure(wanted).features()
     assert {name: read[name] for name in wanted} == wanted
-    with pytest.raises(DeviceValueError, match=r"ExposureTime is 2e\+07; allowed: 0 to 1e\+07 us"):
+    with pytest.raises(DeviceValueError, match=r"ExposureTime is 20000000\.0; allowed: 0 to 1e\+07 us"):
         camera.configure({"ExposureTime": 2e7})
     with pytest.raises(DeviceValueError, match="TriggerMode = On: this library cannot set it"):
         camera.configure({"TriggerMode": "On"})

@@ -1,4 +1,4 @@
-"""slmsuite's objects: its own simulated SLM and camera where it is installed, plain ones of a script always."""
+"""slmsuite's objects: its own simulated SLM and camera where it is installed, plain ones always."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 # a set-up as a script makes it, of objects with the names and signatures that slmsuite 0.5.0 has
 PLAIN = """
 import numpy as np
-
-runs = globals().get("runs", 0) + 1
 
 class Panel:
     name, shape, bitdepth, dtype, settle_time_s = "panel", (6, 8), 10, np.uint16, 0.0
