@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -77,11 +77,11 @@ class MicroManagerDevice(SfncCamera):
         try:
             label = self._load(core)
             return MicroManagerWire(pymmcore, core, label, self._sheet, self.wire_log)
-        except Refused as error:
-            core.reset()
-            raise self._fault("open", str(error)) from error
-        except RuntimeError as error:
-            core.reset()
+        except (Refused, RuntimeError, WireLost) as error:
+            with suppress(RuntimeError):
+                core.reset()
+            if isinstance(error, Refused):
+                raise self._fault("open", str(error)) from error
             raise WireLost(_words(error)) from error
 
     def _load(self, core: Any) -> str:

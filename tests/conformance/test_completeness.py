@@ -19,7 +19,8 @@ from labctl.engines import FixedPointEngine
 
 WALKED = ("labctl_sim_devices", "labctl_drivers", "labctl.engines")
 # run on other makers' simulated devices, which have no bench behind them: tests/gige/test_vendors.py,
-# tests/drivers/test_slmsuite.py, test_micromanager.py. The cameras' logic is that of the camera over GigE Vision, which has its cases.
+# tests/drivers/test_slmsuite.py, test_micromanager.py. The cameras' logic is that of the
+# camera over GigE Vision, which has its cases.
 ELSEWHERE = {GentlCamera, PylonCamera, MicroManagerDevice, SlmsuiteCamera, SlmsuiteSLM}
 ENGINE_METHODS = {name for name in vars(FixedPointEngine) if not name.startswith("_")}
 

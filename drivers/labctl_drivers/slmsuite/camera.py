@@ -22,7 +22,7 @@ class SlmsuiteCameraSettings(CameraLinkSettings):
     no exposure_bounds_s.
     """
 
-    arguments: dict[str, Any] = finding.ARGUMENTS
+    arguments: dict[str, Any] = {}
     exposure_range_us: tuple[float, float] | None = None
     open_timeout_s: float = 60.0
 
@@ -47,7 +47,7 @@ class SlmsuiteCamera(SfncCamera):
     def _connect(self, deadline: Deadline) -> FeatureWire:
         found = finding.find(self.name, self.address, self._sheet.arguments, NEEDS)
         try:
-            return SlmsuiteWire(found, self._sheet.exposure_range_us, self.wire_log)
+            return SlmsuiteWire(found, self._sheet, self.wire_log)
         except Refused as error:
             found.close()
             raise self._fault("open", str(error)) from error
@@ -56,9 +56,9 @@ class SlmsuiteCamera(SfncCamera):
 class SlmsuiteWire(PlainFeatures):
     """An slmsuite camera object."""
 
-    def __init__(self, found: Found, told_us: tuple[float, float] | None, log: WireLog) -> None:
+    def __init__(self, found: Found, sheet: SlmsuiteCameraSettings, log: WireLog) -> None:
         self._found, self._camera = found, found.thing
-        self._block = 0
+        self._block, self._wait_s = 0, sheet.frame_wait_s
         camera, kind = self._camera, type(self._camera)
         if tuple(getattr(camera, "binning", (1, 1))) != (1, 1):
             raise Refused(f"the camera's binning is {camera.binning}; allowed: 1")
@@ -71,7 +71,7 @@ class SlmsuiteWire(PlainFeatures):
             "DeviceManufacturerInfo": kind.__module__, "DeviceSerialNumber": str(camera.name),
             "DeviceFirmwareVersion": finding.version(),
         }  # fmt: skip
-        super().__init__(facts, exposure_range(known_us, told_us), log)
+        super().__init__(facts, exposure_range(known_us, sheet.exposure_range_us), log)
 
     def start(self, n: int) -> None:
         self._block = 0
@@ -81,8 +81,9 @@ class SlmsuiteWire(PlainFeatures):
     def next(self, wait_s: float) -> Arrived | None:
         begun_us = 1e6 * time.perf_counter()
         with finding.refusals("get_image"):
-            # slmsuite adds the exposure to the wait
-            image = np.asarray(self._camera.get_image(timeout_s=wait_s, averaging=False, hdr=False))
+            # one that comes later is an error of slmsuite's, which adds the exposure to the wait
+            taken = self._camera.get_image(timeout_s=max(wait_s, self._wait_s), averaging=False, hdr=False)
+        image = np.asarray(taken)
         if not np.issubdtype(image.dtype, np.integer):
             raise Refused(f"get_image gives {image.dtype}; allowed: whole counts")
         self._block += 1

@@ -14,14 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from labctl.devices import ConfigError, DeviceUnavailable
 from labctl_drivers.genicam.features import Refused
 from labctl_drivers.link import WireLost
 
 EXTRA = "slmsuite is not installed; pip install 'analog-labctl[slmsuite]'"
-ARGUMENTS = Field(default_factory=dict)
 
 
 @dataclass
