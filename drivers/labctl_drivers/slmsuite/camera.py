@@ -6,6 +6,7 @@ import time
 from typing import Any, ClassVar, cast
 
 import numpy as np
+from pydantic import Field
 
 from labctl_drivers.genicam.camera import CameraLinkSettings, SfncCamera
 from labctl_drivers.genicam.features import Arrived, FeatureWire, Refused, Value
@@ -22,7 +23,7 @@ class SlmsuiteCameraSettings(CameraLinkSettings):
     no exposure_bounds_s.
     """
 
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     exposure_range_us: tuple[float, float] | None = None
     open_timeout_s: float = 60.0
 

@@ -36,7 +36,7 @@ class SlmSettings(LinkSettings):
     name. timeout_s: slmsuite cannot be interrupted; the next caller is told that it hangs.
     """
 
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     kind: Literal["lcos-phase", "lcos-intensity"] = "lcos-phase"
     settle_us: float | None = Field(default=None, ge=0)
     refresh_hz: float = Field(default=60.0, gt=0)
