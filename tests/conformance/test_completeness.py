@@ -9,15 +9,19 @@ import sys
 
 from labctl_drivers.genicam.gentl import GentlCamera
 from labctl_drivers.genicam.pylon import PylonCamera
+from labctl_drivers.micromanager import MicroManagerDevice
+from labctl_drivers.slmsuite.camera import SlmsuiteCamera
+from labctl_drivers.slmsuite.slm import SlmsuiteSLM
 from typing_extensions import is_protocol
 
 from labctl.devices import Device
 from labctl.engines import FixedPointEngine
 
 WALKED = ("labctl_sim_devices", "labctl_drivers", "labctl.engines")
-# run on other makers' simulated cameras, which have no bench behind them: tests/gige/test_vendors.py. Their
-# logic is that of the camera over GigE Vision, which has its cases.
-ELSEWHERE = {GentlCamera, PylonCamera}
+# run on other makers' simulated devices, which have no bench behind them: tests/gige/test_vendors.py,
+# tests/drivers/test_slmsuite.py, test_micromanager.py. The cameras' logic is that of the
+# camera over GigE Vision, which has its cases.
+ELSEWHERE = {GentlCamera, PylonCamera, MicroManagerDevice, SlmsuiteCamera, SlmsuiteSLM}
 ENGINE_METHODS = {name for name in vars(FixedPointEngine) if not name.startswith("_")}
 
 
