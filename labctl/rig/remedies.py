@@ -64,6 +64,9 @@ REMEDIES: tuple[Remedy, ...] = (
 )
 
 
+UNSERVED = re.compile(r"refused|no camera answers|[Nn]o such file")  # as each wire says that it has gone
+
+
 def remedy(rig: RigConfig, device: DeviceConfig, error: str) -> str:
     """One sentence; "" for a twin in this process, which has no cable."""
     if not device.address:
@@ -71,7 +74,7 @@ def remedy(rig: RigConfig, device: DeviceConfig, error: str) -> str:
     served = rig.world is not None and bool(rig.world.address)
     named = NETWORK.match(device.address)
     for row in REMEDIES:
-        at = served and "refused" in error if row.address == "served" else True
+        at = served and UNSERVED.search(error) is not None if row.address == "served" else True
         if row.address not in ("", "served"):
             at = device.address.upper().startswith(row.address)
         if at and re.search(row.sign, error):

@@ -18,7 +18,7 @@ import pytest
 from labctl import load_protocol, run
 from labctl.config_files import parse_toml, toml_text
 from labctl.devices import ConfigError, DeviceUnavailable, LoopElectronics
-from labctl.rig import Rig, RigConfig, ServedRig, load_rig, open_rig
+from labctl.rig import Rig, ServedRig, load_rig, open_rig
 
 SMALL = {"samples": 12, "audit": 4, "reference": 50}
 
@@ -34,11 +34,6 @@ def wired(tmp_path_factory):
     served.stop()
 
 
-def without_camera(name: str) -> RigConfig:
-    config = load_rig(name)
-    return config.model_copy(update={"device": tuple(d for d in config.device if d.name != "camera")})
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -51,7 +46,7 @@ def without_camera(name: str) -> RigConfig:
 def test_a_recipe_comes_out_bit_for_bit(wired, tmp_path, settings) -> None:
     protocol = load_protocol("sample_moons", {**SMALL, **settings})
     results = []
-    for rig_name in (without_camera("optical-twin"), wired, wired):  # and again: it begins anew
+    for rig_name in ("optical-twin", wired, wired):  # and again: it begins anew
         with open_rig(rig_name) as rig:
             assert rig.simulated
             results.append((run(protocol, rig, out=tmp_path), rig.world.now_us))
@@ -87,7 +82,7 @@ def test_two_hands_on_one_bench_are_one_too_many(wired) -> None:
 
 
 def test_raw_devices_are_the_twins(wired) -> None:
-    with open_rig(without_camera("optical-twin")) as here, open_rig(wired) as there:
+    with open_rig("optical-twin") as here, open_rig(wired) as there:
         one, other = here.device(LoopElectronics), there.device(LoopElectronics)
         assert one.spec == other.spec
         assert here.identities == there.identities
@@ -112,7 +107,7 @@ def test_another_world_is_not_mistaken_for_it(wired, tmp_path) -> None:
 
 
 def test_a_bench_that_is_no_longer_served_says_so(tmp_path) -> None:
-    served = ServedRig(without_camera("optical-twin"))
+    served = ServedRig(load_rig("optical-twin"))
     config = served.start()
     served.stop()
     served.stop()
@@ -134,8 +129,8 @@ def test_a_twin_cannot_live_in_a_served_world(wired, tmp_path) -> None:
         load_rig(path)
 
 
-def test_serving_says_what_has_no_wire(wired) -> None:
-    assert [d.name for d in load_rig(wired).device] == ["panel", "emitters", "electronics"]
+def test_every_device_of_a_bench_gets_a_wire(wired) -> None:
+    assert [d.name for d in load_rig(wired).device] == ["panel", "emitters", "electronics", "camera"]
 
 
 def test_a_bench_is_safe_after_its_process_was_told_to_end(tmp_path) -> None:

@@ -169,7 +169,7 @@ class ScreenFace:
 class LookingLock:
     """The lock of a world with screens: who takes it first has the frames on display brought up to date.
 
-    Given to the faces of every device on the bench in the place of the plain lock.
+    Given to the faces of every device on the bench in the place of the plain lock, whose methods it has.
     """
 
     def __init__(self, lock: threading.RLock) -> None:
@@ -177,22 +177,29 @@ class LookingLock:
         self.screens: list[ScreenFace] = []
 
     def __enter__(self) -> LookingLock:
-        self._lock.acquire()
+        self.acquire()
+        return self
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As an RLock's: whether it was had in time, s."""
+        if not self._lock.acquire(blocking, timeout):
+            return False
         self._depth += 1
         try:
             if self._depth == 1:
                 for screen in self.screens:
                     screen.look()
         except BaseException:
-            self._leave()
+            self.release()
             raise
-        return self
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave()
+        self.release()
 
-    def _leave(self) -> None:
+    def release(self) -> None:
+        """As an RLock's."""
         self._depth -= 1
         self._lock.release()
