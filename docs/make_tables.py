@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -200,6 +201,68 @@ def drivers() -> str:
 
     rows = [(f"`{name}`", entry.role, entry.world or "a real wire") for name, entry in DRIVERS.items()]
     return markdown(("driver", "role", "world"), rows)
+
+
+SCPI_TABLES = ("common", "system", "own", "loop", "drive", "panel")
+
+
+def scpi(which: str) -> str:
+    """Commands of our SCPI instruments: common, system, own, loop, drive, panel."""
+    from labctl.devices.wire import scpi_commands
+
+    rows = [
+        (f"`{command.header}`", command.takes, command.gives, command.does)
+        for command in getattr(scpi_commands, which.upper())
+    ]
+    return markdown(("command", "takes", "gives", "does"), rows)
+
+
+def scpi_errors() -> str:
+    """Numbers of the error queue, and what our drivers make of them."""
+    from labctl_drivers.scpi.sealed import BAD_BLOCK, BUSY, MEANINGS
+    from labctl_sim_devices.wires.scpi.arguments import ERRORS
+
+    again = {BUSY: "asked again until its time is over", BAD_BLOCK: "sent again"}
+    rows = [
+        (
+            str(number),
+            text,
+            again.get(number) or f"`{getattr(MEANINGS.get(number), '__name__', 'DeviceFault')}`",
+        )
+        for number, text in ERRORS.items()
+        if number
+    ]
+    return markdown(("number", "text", "the driver"), rows)
+
+
+def scpi_instruments() -> str:
+    """Commands of other makers' bench instruments, and whose."""
+    from labctl_drivers.scpi.instruments import GENERATOR, LASER, METER, SCOPE
+
+    named = {
+        "scpi.laser": LASER, "scpi.power-meter": METER, "scpi.oscilloscope": SCOPE,
+        "scpi.signal-generator": GENERATOR,
+    }  # fmt: skip
+    rows = [
+        (f"`{driver}`", field.replace("_", " "), f"`{command}`", " ".join((table.__doc__ or "").split()))
+        for driver, table in named.items()
+        for field, command in vars(table).items()
+    ]
+    return markdown(("driver", "for", "command", "source"), rows)
+
+
+def wire_faults() -> str:
+    """Misbehaviours of wires, and what a driver does about them."""
+    from labctl_sim_devices.wires.faults import MISBEHAVIOURS
+
+    def told(outcomes: Sequence[Any]) -> str:
+        words = (outcome if outcome == "answered" else f"`{outcome.__name__}`" for outcome in outcomes)
+        return " or ".join(words)
+
+    rows = [
+        (f"`{name}`", row.about, told(row.once), told(row.lasting)) for name, row in MISBEHAVIOURS.items()
+    ]
+    return markdown(("fault", "what happens", "once", "for ever"), rows)
 
 
 def schemes() -> str:
@@ -474,6 +537,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "ledger constants": ledger_constants,
     "ledger claims": ledger_claims,
     "drivers": drivers,
+    "wire faults": wire_faults,
+    **{f"scpi {which}": partial(scpi, which) for which in SCPI_TABLES},
+    "scpi errors": scpi_errors,
+    "scpi instruments": scpi_instruments,
     "schemes": schemes,
     "denoisers": denoisers,
     "oscillators": oscillators,

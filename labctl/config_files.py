@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -47,6 +48,35 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: not a JSON object")
     return content
+
+
+def toml_text(document: Mapping[str, Any]) -> str:
+    """A document as TOML: tables and lists of tables as sections, whatever is inside those in one line."""
+    lines, sections = [], []
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            sections += ["", f"[{_key(key)}]", *_lines(value)]
+        elif isinstance(value, list | tuple) and value and all(isinstance(v, Mapping) for v in value):
+            sections += [line for v in value for line in ("", f"[[{_key(key)}]]", *_lines(v))]
+        else:
+            lines.append(f"{_key(key)} = {_inline(value)}")
+    return "\n".join([*lines, *sections]) + "\n"
+
+
+def _lines(table: Mapping[str, Any]) -> list[str]:
+    return [f"{_key(key)} = {_inline(value)}" for key, value in table.items()]
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(_lines(value)) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_inline(entry) for entry in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:

@@ -60,7 +60,7 @@ app = typer.Typer(
     "one NeXus file.",
     epilog=f"Exit codes: {_CODES}",
 )
-twin_app = typer.Typer(help="Twins of benches: their profiles.", no_args_is_help=True)
+twin_app = typer.Typer(help="Twins of benches: on wires, and their profiles.", no_args_is_help=True)
 profile_app = typer.Typer(help="True parameters of simulated benches.", no_args_is_help=True)
 data_app = typer.Typer(help="List public data sets, or bring one here.", no_args_is_help=True)
 
@@ -75,6 +75,15 @@ RecordsOption = Annotated[
 ]
 CompensationOption = Annotated[
     bool, typer.Option(help="Work by the records of a bring-up, where there are any of this rig.")
+]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        metavar="REASON",
+        help='Let one software limit or interlock of the rig pass, as "NAME: REASON"; the run file keeps it. '
+        "Absolute limits let nothing pass. Repeatable.",
+    ),
 ]
 RunFile = Annotated[
     Path,
@@ -130,6 +139,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the file's path and nothing else.")] = False,
     records: RecordsOption = Path("calibrations"),
     compensation: CompensationOption = True,
+    overrides: OverrideOption = None,
 ) -> None:
     """Run a protocol on a rig and write one file; a ledger (ledger_compare) takes no rig.
 
@@ -141,7 +151,7 @@ def run(
 
     run_protocol(
         protocol, rig, settings or [], out, report=report, as_json=as_json, quiet=quiet,
-        records=records, compensated=compensation,
+        records=records, compensated=compensation, overrides=overrides or [],
     )  # fmt: skip
 
 
@@ -184,6 +194,20 @@ def validate(
     from labctl.cli.planning import validate_protocol
 
     validate_protocol(protocol, rig, settings or [], records=records, compensated=compensation)
+
+
+@app.command(rich_help_panel=LOOK)
+def discover() -> None:
+    """List what is attached, and what it answers.
+
+    VISA resources with their *IDN?, serial ports with vendor and product number, displays, GigE Vision
+    cameras. A part of labctl that is not installed is named with what installs it.
+
+    [dim]Example:[/dim] labctl discover
+    """
+    from labctl.cli.discovering import list_attached
+
+    list_attached()
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -330,6 +354,28 @@ def train(
 
 twin_app.add_typer(profile_app, name="profile")
 app.add_typer(twin_app, name="twin", rich_help_panel=OWN)
+
+
+@twin_app.command("serve")
+def twin_serve(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig of twins, or a rig file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The rig file to write; RIG-wired.toml.")
+    ] = None,
+    modulator: Annotated[
+        str, typer.Option("--modulator", metavar="WIRE", help="The panel's wire: scpi, screen or dlpc900.")
+    ] = "scpi",
+) -> None:
+    """Put a whole simulated bench on local wires, and write the rig file that uses it.
+
+    The file points the real drivers at this process; every protocol runs through them, stepped, and comes out
+    bit for bit as without wires. Ctrl-C ends it and leaves every device safe.
+
+    [dim]Example:[/dim] labctl twin serve optical-twin --out wired.toml
+    """
+    from labctl.cli.serving import serve_twins
+
+    serve_twins(rig, out, modulator)
 
 
 @profile_app.command("import")

@@ -29,6 +29,8 @@ def check_devices(rig_name: str, records: Path) -> None:
         console.print(
             Text.assemble((mark, style), where, (finding.found, "" if finding.ok else "red")), soft_wrap=True
         )
+        if finding.remedy:
+            console.print(Text.assemble(("  → ", "bold"), finding.remedy), soft_wrap=True)
         if not finding.ok:
             failed.append(f"{finding.device} ({finding.test})")
     if not config.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ def run_protocol(
     quiet: bool = False,
     records: Path | None = None,
     compensated: bool = True,
+    overrides: Sequence[str] = (),
 ) -> None:
     """Run, watch, write the report, print what became of it."""
     session().out = folder
@@ -54,7 +56,7 @@ def run_protocol(
     rig_name = rig_name or default_rig(protocol.recipe)
     with progress(quiet=quiet) as watcher:
         watcher.doing(f"opening {rig_name}")
-        with open_rig(rig_name, records=records, compensated=compensated) as rig:
+        with open_rig(rig_name, records=records, compensated=compensated, overrides=overrides) as rig:
             watcher.doing(f"compiling {protocol.name}")
             result = run(protocol, rig, out=folder, watcher=watcher)
         page = write_report(result.file) if report else None

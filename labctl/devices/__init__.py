@@ -1,7 +1,7 @@
 """Interfaces, specs, value types, errors and the calibration record. This room knows nobody."""
 
 from labctl.devices.camera import Camera, CameraSettings
-from labctl.devices.device import Device
+from labctl.devices.device import Device, in_safe_order
 from labctl.devices.errors import (
     Aborted,
     CalibrationMissing,
@@ -14,7 +14,9 @@ from labctl.devices.errors import (
     DeviceTimeout,
     DeviceUnavailable,
     DeviceValueError,
+    InterlockTripped,
     LabctlError,
+    LimitExceeded,
     ProgramError,
     ReplayDiffers,
     RunLogError,
@@ -22,6 +24,7 @@ from labctl.devices.errors import (
     UserError,
 )
 from labctl.devices.input_drive import InputDrive
+from labctl.devices.limits import LIMITS, Guard, Limits
 from labctl.devices.loop_chain import ChainCodes, ChainReadout, chain_part, joined_chains
 from labctl.devices.loop_electronics import LoopElectronics, SettleCodes
 from labctl.devices.oscillator_board import OscillatorBoard
@@ -62,6 +65,7 @@ from labctl.devices.values import (
 from labctl.devices.weight_modulator import WeightModulator, frame_checksum
 
 __all__ = [
+    "LIMITS",
     "Aborted",
     "BoardImage",
     "BoardSpec",
@@ -90,10 +94,14 @@ __all__ = [
     "Frames",
     "FrequencyCount",
     "GainScale",
+    "Guard",
     "Hold",
     "Identity",
     "InputDrive",
+    "InterlockTripped",
     "LabctlError",
+    "LimitExceeded",
+    "Limits",
     "LinkSpec",
     "LoadReceipt",
     "LoopElectronics",
@@ -119,6 +127,7 @@ __all__ = [
     "chain_part",
     "frame_checksum",
     "grid",
+    "in_safe_order",
     "joined_chains",
     "joined_phases",
     "joined_readouts",

@@ -123,6 +123,11 @@ class Camera(Device):
             )
         return frames
 
+    def triggers_seen(self) -> int:
+        """Hardware triggers since `arm`, those of lost frames included; 0 where the camera waits for none."""
+        self._require_open("triggers_seen")
+        return self._do_triggers_seen() if self._armed else 0
+
     def temperature_c(self) -> float:
         """Sensor temperature in degrees Celsius."""
         self._require_open("temperature_c")
@@ -186,6 +191,9 @@ class Camera(Device):
 
     @abstractmethod
     def _do_acquire(self, n: int) -> Frames: ...
+
+    @abstractmethod
+    def _do_triggers_seen(self) -> int: ...
 
     @abstractmethod
     def _do_temperature_c(self) -> float: ...

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,9 +14,22 @@ from labctl.devices.checks import integer_codes
 from labctl.devices.errors import DeviceStateError
 from labctl.devices.values import Identity, Scalar
 
+if TYPE_CHECKING:
+    from labctl.devices.limits import Guard
+
+Stage = Literal["light", "loop", "weights", "other"]
+_STAGES: tuple[Stage, ...] = ("light", "loop", "weights", "other")
+
 
 class Device(ABC):
-    """An instrument. Public methods validate, then call one `_do_*`; nothing is clipped silently."""
+    """An instrument. Public methods validate, then call one `_do_*`; nothing is clipped silently.
+
+    `safe_stage`: when it is closed among the devices of a bench: light goes first, then the loop, then the
+    weights, then everything else. `guard`: compares every command with the bench's limits, where it has any.
+    """
+
+    safe_stage: ClassVar[Stage] = "other"
+    guard: Guard | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -77,3 +90,9 @@ class Device(ABC):
 
     @abstractmethod
     def _do_snapshot(self) -> Mapping[str, Scalar]: ...
+
+
+def in_safe_order(devices: Iterable[Device]) -> list[Device]:
+    """The order in which a bench is closed; within a stage, the last one first."""
+    last_first = list(devices)[::-1]
+    return [device for stage in _STAGES for device in last_first if device.safe_stage == stage]

@@ -56,6 +56,10 @@ class DeviceValueError(DeviceError, ValueError):
     exit_code = 2
 
 
+class LimitExceeded(DeviceValueError):
+    """A command beyond a limit of the rig file; it was not sent."""
+
+
 class DeviceStateError(DeviceError):
     """The device is not open, or not in a state in which the operation makes sense."""
 
@@ -74,6 +78,12 @@ class DeviceFault(DeviceError):
 
 class UnsupportedFeature(DeviceError):
     """The device does not have this ability."""
+
+
+class InterlockTripped(LabctlError):
+    """A reading that must be good is bad, missing or frozen; the bench is brought to its safe state."""
+
+    exit_code = 3
 
 
 class CalibrationMissing(LabctlError):

@@ -17,6 +17,8 @@ from labctl.devices.values import DriveReceipt, Hold
 class InputDrive(Device):
     """Drives n emitters with currents; absolute limits are refused, never clipped."""
 
+    safe_stage = "light"
+
     @property
     @abstractmethod
     def spec(self) -> DriveSpec:
@@ -43,6 +45,8 @@ class InputDrive(Device):
         current_ma = checked * spec.ma_per_code
         self._refuse_over("channel current", float(current_ma.max()), spec.max_channel_ma)
         self._refuse_over("total current", float(current_ma.sum(axis=1).max()), spec.max_total_ma)
+        if self.guard is not None:
+            self.guard.current(self, "drive", current_ma)
         check_hold(hold, spec.max_hold_us, device=self.name, operation="drive", whose="these emitter drivers")
         if sample_id is None:
             return self._do_drive(checked, hold, int(step_id), None)

@@ -41,6 +41,8 @@ class SettleCodes:
 class LoopElectronics(Device):
     """The closed loop tau dz/dt = -leak z + gain y + bias, in codes; read-out in ADC counts."""
 
+    safe_stage = "loop"
+
     @property
     @abstractmethod
     def spec(self) -> LoopSpec:
@@ -84,6 +86,9 @@ class LoopElectronics(Device):
                 f"repeats is {repeats}; allowed: 1 or more", device=self.name, operation="probe"
             )
         self._check_hold("probe", hold)
+        if self.guard is not None:
+            compare = self.guard.drive if at == "emitter" else self.guard.phi
+            compare(self, "probe", checked * spec.probe_dac.units_per_code)
         return self._do_probe(checked, at, repeats, hold)
 
     def settle(
@@ -127,6 +132,8 @@ class LoopElectronics(Device):
                 f"wait_us is {wait_us}; allowed: 0 to 1e6", device=self.name, operation="settle"
             )
         self._check_hold("settle", hold)
+        if self.guard is not None:
+            self.guard.phi(self, "settle", np.ones((1, n)))
         return self._do_settle(checked, wait, trace, hold)
 
     def run_chain(self, codes: ChainCodes) -> ChainReadout:
@@ -135,9 +142,10 @@ class LoopElectronics(Device):
         Raises DeviceValueError where there is no sequencer, the chain is too deep, or a code is out of range.
         """
         self._require_open("run_chain")
-        return self._do_run_chain(
-            checked_chain(codes, self.spec, partial(self._codes, "run_chain"), self.name)
-        )
+        checked = checked_chain(codes, self.spec, partial(self._codes, "run_chain"), self.name)
+        if self.guard is not None:
+            self.guard.phi(self, "run_chain", np.ones((1, self.spec.n_channels)))
+        return self._do_run_chain(checked)
 
     def temperature_c(self) -> float:
         """Board temperature in degrees Celsius."""

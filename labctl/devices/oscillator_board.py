@@ -17,6 +17,8 @@ from labctl.devices.oscillator_values import BoardImage, Codes, FrequencyCount, 
 class OscillatorBoard(Device):
     """Coupled oscillators with a sequencer: shadow memory holds a program's segments, a queue runs them."""
 
+    safe_stage = "loop"
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._image: BoardImage | None = None
@@ -90,6 +92,8 @@ class OscillatorBoard(Device):
         if start is not None:
             start = self._codes("run", "start_phase", start, (batch, spec.n), 0, spec.max_start_code)
         checked = RunCodes(sample_id, int(codes.step_id), play, anchors[0], anchors[1], start)
+        if self.guard is not None:
+            self.guard.temperature(self, "run")
         return self._do_run(checked, self._read_times(read_at_us, image, play))
 
     def count_frequency(self, gate_us: float, detuning: ArrayLike | None = None) -> FrequencyCount:

@@ -24,6 +24,8 @@ def frame_checksum(levels: LevelArray) -> str:
 class WeightModulator(Device):
     """Shows frames of integer levels, shape (height, width)."""
 
+    safe_stage = "weights"
+
     @property
     @abstractmethod
     def spec(self) -> ModulatorSpec:
@@ -37,6 +39,8 @@ class WeightModulator(Device):
         self._require_open("show")
         spec = self.spec
         codes = self._codes("show", "levels", levels, spec.shape_px, 0, spec.n_levels - 1)
+        if self.guard is not None and spec.kind == "dmd":
+            self.guard.mirrors(self, "show", float(codes.mean()) / (spec.n_levels - 1))
         return self._do_show(codes.astype(np.uint16), wait)
 
     def show_sequence(self, planes: ArrayLike, durations_us: ArrayLike, *, wait: bool = True) -> ShowReceipt:
@@ -63,6 +67,9 @@ class WeightModulator(Device):
                 f"durations_us has {times_us.min():g}; allowed: {spec.min_plane_us:g} us or longer",
                 device=self.name, operation="show_sequence",
             )  # fmt: skip
+        if self.guard is not None and spec.kind == "dmd":
+            on = codes.mean(axis=(1, 2)) / (spec.n_levels - 1)
+            self.guard.mirrors(self, "show_sequence", float(np.average(on, weights=times_us)))
         return self._do_show_sequence(codes.astype(np.uint16), times_us, wait)
 
     @property

@@ -79,6 +79,7 @@ def header_of(protocol: Protocol, rig: Rig, parts: Sequence[Part], used_us: floa
         network=as_json_card({**first.card, **_class_names(parts)}),
         timing=timing,
         operator=os.environ.get("USER"),
+        overrides=rig.overrides,
         hostname=platform.node(),
     )
 

@@ -18,6 +18,7 @@ from labctl.procedures.chain_part import ChainPart
 from labctl.procedures.compensating import compensated
 from labctl.procedures.diffusing import diffusions_of
 from labctl.procedures.generating import generations_of
+from labctl.procedures.interlocked import Interlocked
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.parts import Part
 from labctl.procedures.plan import chains_of
@@ -54,6 +55,7 @@ def run(
 ) -> RunResult:
     """Run a protocol on an open rig and write one NeXus file into the folder `out`.
 
+    The rig's interlocks are looked at before, during and after; InterlockTripped ends it as an error does.
     Raises UserError or RunLogError before the first step when the protocol makes no sense on this rig or the
     folder cannot be written; the rig stays open. From the first step on, any error closes the file marked
     failed and Ctrl-C closes it marked aborted, with every finished step in it; the rig is closed, which
@@ -84,6 +86,8 @@ def one_thread() -> Iterator[None]:
 def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult:
     try:
         rig.require_open()  # refused now, not after a training
+        rig.interlocks.check("before the run")
+        watcher = Interlocked(watcher, rig.interlocks)
         used_us = 0.0 if rig.world is None else float(rig.world.now_us)
         check_folder(out)
         parts, device_us = _parts(protocol, rig, watcher), 0.0
@@ -167,6 +171,8 @@ def _written(
             if add_to_row(protocol.recipe, row, part.series, result.metrics):
                 with uninterrupted():
                     writer.scan_row(row)
+    rig.interlocks.check("after the run")
+    metrics |= {f"passed_{name}": words for name, words in rig.passed.items()}
     with uninterrupted():
         file = writer.finish(metrics=metrics)
     return RunResult(file, tuple(panels), metrics)

@@ -174,6 +174,7 @@ def _facts(run: RunReader, header: RunHeader) -> list[tuple[str, str]]:
         ("Operator", header.operator),
         ("Computer", header.hostname),
         ("Command", " ".join(header.command)),
+        ("Overrides", "; ".join(f"{name}: {why}" for name, why in header.overrides.items())),
         ("Commit", header.git_commit),
         ("Machine rows", header.n_channels),
         ("Dimensions", header.d),

@@ -10,8 +10,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
-from labctl.devices import ConfigError
-from labctl.rig.table import DRIVERS, WORLDS, Role, load
+from labctl.devices import ConfigError, Limits
+from labctl.rig.interlocks import InterlockConfig
+from labctl.rig.table import DRIVERS, WORLDS, Entry, Role, load
 
 NEEDED: dict[str, tuple[Role, ...]] = {
     "optical-loop": ("modulator", "electronics"),
@@ -32,6 +33,7 @@ class WorldConfig(BaseModel):
 
     kind: Literal["optical-bench", "oscillator-bench"] = "optical-bench"
     profile: str
+    address: str = ""
     seed: int = Field(default=0, ge=0)
     unit_seed: int | None = Field(default=None, ge=0)
     noise_scale: float = Field(default=1.0, ge=0, le=1000)
@@ -40,12 +42,32 @@ class WorldConfig(BaseModel):
 
 
 class DeviceConfig(BaseModel):
-    """One device: its name on this bench and its driver."""
+    """One device: its name on this bench, its driver, and for a real one where it is and how it is set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
     driver: str
+    address: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    def check_wire(self, entry: Entry) -> None:
+        """ValueError where a real device has no address or wrong settings, or a twin any."""
+        if entry.world is not None:
+            for key in ("address", "settings"):
+                if getattr(self, key):
+                    raise ValueError(
+                        f"device {self.name!r}: {self.driver} has no {key}: it is simulated here"
+                    )
+            return
+        if not self.address:
+            raise ValueError(f"device {self.name!r}: {self.driver} needs an address; it has none")
+        model: type[BaseModel] = load(entry.target).Settings
+        try:
+            model(**self.settings)
+        except ValidationError as error:
+            where = f"device {self.name!r}: settings of {self.driver}"
+            raise ValueError(str(first_problem(error, where, model))) from None
 
 
 class RigConfig(BaseModel):
@@ -64,6 +86,35 @@ class RigConfig(BaseModel):
     pulse_bits: int = Field(default=3, ge=1, le=8)
     world: WorldConfig | None = None
     device: tuple[DeviceConfig, ...] = ()
+    limits: Limits = Limits()
+    interlock: tuple[InterlockConfig, ...] = ()
+    watchdog: bool = True
+
+    @model_validator(mode="after")
+    def _safety_makes_sense(self) -> Self:
+        limited, names = self.limits.limited(), [interlock.name for interlock in self.interlock]
+        devices = [device.name for device in self.device]
+        for interlock in self.interlock:
+            if names.count(interlock.name) > 1 or interlock.name in limited:
+                raise ValueError(
+                    f"interlock {interlock.name!r} stands twice; allowed: each name once, no limit's"
+                )
+            if interlock.device not in devices:
+                raise ValueError(
+                    f"interlock {interlock.name!r}: device {interlock.device!r} is not on this rig"
+                    f"{nearest(interlock.device, devices)}; allowed: {', '.join(devices)}"
+                )
+        drivers = [DRIVERS[device.driver] for device in self.device if device.driver in DRIVERS]
+        if any(entry.role == "electronics" for entry in drivers):
+            for limit in sorted(self.limits.everything & {"channel_ma", "total_ma", "irradiance_w_cm2"}):
+                self.limits.need_light(limit, "ma_per_unit", "pedestal_units")
+        return self
+
+    @property
+    def overridable(self) -> tuple[str, ...]:
+        """Names of what `--override` may pass."""
+        soft = (interlock.name for interlock in self.interlock if not interlock.absolute)
+        return (*self.limits.limited(), *soft)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -82,6 +133,12 @@ class RigConfig(BaseModel):
                 raise ValueError(
                     f"device {device.name!r}: {device.driver} needs a [world] of kind {entry.world}"
                 )
+            if entry.world is not None and self.world is not None and self.world.address:
+                raise ValueError(
+                    f"device {device.name!r}: {device.driver} needs its world in this process; that of "
+                    f"this rig is served at {self.world.address}: allowed are drivers of real wires"
+                )
+            device.check_wire(entry)
         roles = [DRIVERS[d.driver].role for d in self.device]
         for role in NEEDED[self.engine]:
             if roles.count(role) != 1:

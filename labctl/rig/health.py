@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -23,6 +25,7 @@ from labctl.devices import (
     Device,
     DeviceError,
     InputDrive,
+    InterlockTripped,
     LoopElectronics,
     OscillatorBoard,
     ProgramError,
@@ -33,7 +36,8 @@ from labctl.devices import (
 from labctl.programs import encode_frame
 from labctl.rig.board_health import BOARD_TESTS
 from labctl.rig.checking import require
-from labctl.rig.config import RigConfig
+from labctl.rig.config import DeviceConfig, RigConfig
+from labctl.rig.remedies import remedy
 from labctl.rig.rig import Rig
 from labctl.rig.standing import Standing
 
@@ -43,13 +47,14 @@ MIN_WEIGHT, MAX_WEIGHT = 0.5, 1.5  # of a full-scale weight: less is a dead chan
 MAX_ERROR_PERCENT = 1.0  # of full scale, asked against read
 MAX_NOISE_PERCENT = 1.0  # of full scale, standard deviation of one read-out
 REPEATS = 64
+OPEN_S = 4.5  # for all devices on wires together, side by side
 
 
 @dataclass(frozen=True)
 class Finding:
     """One test: of which device, which test, what was found (or went wrong), and whether that is right.
 
-    note: nothing that could be wrong, only worth knowing.
+    note: nothing that could be wrong, only worth knowing. remedy: what to do about it.
     """
 
     device: str
@@ -57,11 +62,13 @@ class Finding:
     found: str
     ok: bool
     note: bool = False
+    remedy: str = ""
 
 
 def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator[Finding]:
-    """Open every device, ask each how it is, then test frame, emitters, light path and loop. With `records`,
-    say at the end whether they hold a bring-up of these devices.
+    """Open every device, ask each how it is, then test frame, emitters, light path and loop; interlocks are
+    looked at before anything is lit. With `records`, say at the end whether they hold a bring-up of these
+    devices.
 
     A device that fails is reported and the others are still tested; tests that need it are left out. The rig
     is closed at the end, however it ends. Raises UserError for a rig that cannot even be built.
@@ -69,11 +76,13 @@ def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator
     rig = Rig(config)
     try:
         sound: list[Device] = []
-        for device in rig.build().values():
-            findings = list(_opened(device))
+        rig.build()
+        for device, findings in _all_opened(rig):
             yield from findings
             if all(finding.ok for finding in findings):
                 sound.append(device)
+        if config.interlock:
+            yield _interlocks(rig)
         for device in sound:
             if isinstance(device, WeightModulator):
                 yield _tested(device, "frame", partial(_frame, device))
@@ -104,6 +113,50 @@ def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator
         rig.close()
 
 
+def _all_opened(rig: Rig) -> Iterator[tuple[Device, list[Finding]]]:
+    """Every device with what was found of it, in the rig's order; those on real wires open side by side."""
+    opening = {
+        device.name: _Opening(rig.config, device, rig.devices[device.name])
+        for device in rig.config.device
+        if device.address
+    }
+    by_s = time.monotonic() + OPEN_S
+    for name, device in rig.devices.items():
+        if name in opening:
+            yield device, opening[name].findings(by_s)
+        else:
+            yield device, list(_opened(device))
+
+
+class _Opening:
+    """A device on a wire that opens in a thread of its own, so that a dead one holds nobody up."""
+
+    def __init__(self, rig: RigConfig, config: DeviceConfig, device: Device) -> None:
+        self._rig, self._config, self._device = rig, config, device
+        self._found: list[Finding] = []
+        self._given_up = False
+        self._thread = threading.Thread(target=self._open, name=f"open {device.name}", daemon=True)
+        self._thread.start()
+
+    def findings(self, by_s: float) -> list[Finding]:
+        """What was found, at the latest at that moment (monotonic clock)."""
+        self._thread.join(max(0.0, by_s - time.monotonic()))
+        if self._thread.is_alive():
+            self._given_up = True
+            error = f"{self._device.name}: open: no answer in {OPEN_S:g} s ({self._config.address})"
+            return [self._advised(Finding(self._device.name, "open", error, False))]
+        return self._found
+
+    def _open(self) -> None:
+        self._found = [self._advised(finding) for finding in _opened(self._device)]
+        if self._given_up:
+            self._device.close()
+
+    def _advised(self, finding: Finding) -> Finding:
+        advice = "" if finding.ok else remedy(self._rig, self._config, finding.found)
+        return replace(finding, remedy=advice)
+
+
 def _opened(device: Device) -> Iterator[Finding]:
     try:
         who = device.open()
@@ -114,6 +167,16 @@ def _opened(device: Device) -> Iterator[Finding]:
         yield Finding(device.name, "health", settings, True)
     except DeviceError as error:
         yield Finding(device.name, error.operation, str(error), False)
+
+
+def _interlocks(rig: Rig) -> Finding:
+    """Every interlock as a run would find it now."""
+    try:
+        rig.interlocks.check("now")
+    except InterlockTripped as error:
+        return Finding(rig.name, "interlocks", str(error), False)
+    good = ", ".join(f"{interlock.name} good" for interlock in rig.config.interlock)
+    return Finding(rig.name, "interlocks", good, True)
 
 
 def _value(value: object) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from labctl_calibration import (
     LightCalibration,
@@ -19,12 +19,14 @@ from labctl_calibration.bench import LOAD_PROBES, Bench
 from labctl_calibration.nominal import SPOT_PITCH_PX
 from labctl_calibration.spots import KIND as SPOTS_KIND
 from labctl_calibration.store import RecordStore, Stored
+from labctl_drivers.link.watchdog import Ward, Watchdog
 
 from labctl.devices import (
     CalibrationRecord,
     Camera,
     ConfigError,
     Device,
+    Guard,
     Identity,
     InputDrive,
     LoopElectronics,
@@ -32,6 +34,7 @@ from labctl.devices import (
     OscillatorBoard,
     Scalar,
     WeightModulator,
+    in_safe_order,
 )
 from labctl.engines import (
     CameraReadout,
@@ -42,7 +45,9 @@ from labctl.engines import (
     WeightPanel,
 )
 from labctl.programs import plane_durations_us
-from labctl.rig.config import RigConfig, WorldConfig, load_rig
+from labctl.rig.config import DeviceConfig, RigConfig, WorldConfig, load_rig
+from labctl.rig.interlocks import Interlocks, overrides_of
+from labctl.rig.served_world import ServedWorld
 from labctl.rig.standing import Standing
 from labctl.rig.table import DRIVERS, WORLDS, load
 
@@ -57,7 +62,8 @@ class Rig:
 
     A twin's world is `world` (None on a real bench). `records` are a bring-up's: where they hold any of these
     devices, the engine works by the newest, or by those of `record_ids`, and `bench` is what they say;
-    `standing` is what there is of them. Where `compensated` is False, only the camera's read-out works by its
+    `standing` is what there is of them. `overrides` are software limits and interlocks to let pass, each
+    "NAME: REASON". Where `compensated` is False, only the camera's read-out works by its
     record: where it has the spots is no property of a program.
     """
 
@@ -68,14 +74,20 @@ class Rig:
         record_ids: tuple[str, ...] = (),
         *,
         compensated: bool = True,
+        overrides: Sequence[str] = (),
     ) -> None:
         self.config = config
+        self.overrides = overrides_of(overrides, config.overridable)
+        soft = {name: self.overrides[name] for name in config.limits.limited() if name in self.overrides}
+        self._guard = Guard(config.limits, soft)
+        self._watchdog: Watchdog | None = None
         self.records, self._asked_ids = records, record_ids
         self.compensated = compensated
         self.bench: Bench | None = None
         self.standing: Standing | None = None
         self._spots: Stored | None = None
         self.devices: dict[str, Device] = {}
+        self.interlocks = self._interlocks()
         self.identities: dict[str, Identity] = {}
         self.world: Any = None
         self._terms: dict[str, float] = {}
@@ -135,12 +147,15 @@ class Rig:
         if not self.devices:
             world = self.config.world
             self.world = None if world is None else self._build_world(world)
-            self._terms = {} if self.world is None else dict(self.world.terms)
             for device in self.config.device:
                 try:
-                    self.devices[device.name] = load(DRIVERS[device.driver].target)(device.name, self.world)
+                    self.devices[device.name] = self._build_device(device)
                 except ConfigError as error:
                     raise ConfigError(f"rig {self.name}: {error}") from None
+            if self.config.limits.everything:
+                for made in self.devices.values():
+                    made.guard = self._guard
+            self.interlocks = self._interlocks()
         return self.devices
 
     def open(self) -> Self:
@@ -148,8 +163,14 @@ class Rig:
         if self._engine is not None or self._oscillators is not None:
             return self
         try:
-            for name, device in self.build().items():
+            devices = self.build()
+            if isinstance(self.world, ServedWorld):
+                self.world.open()
+            self._terms = {} if self.world is None else dict(self.world.terms)
+            self._start_watchdog()
+            for name, device in devices.items():
                 self.identities[name] = device.open()
+            self.interlocks.check("on opening")
             if self.config.engine == "oscillator":
                 self._oscillators = OscillatorEngine(self.device(OscillatorBoard), name=self.name)
             else:
@@ -160,17 +181,47 @@ class Rig:
         return self
 
     def close(self) -> None:
-        """Close every device, last opened first; each leaves its own safe state."""
+        """Close every device: light first, then loop, then weights; each leaves its own safe state."""
         self._engine = self._oscillators = None
         problems = []
-        for name in reversed(list(self.devices)):
+        for device in in_safe_order(self.devices.values()):
             try:
-                self.devices.pop(name).close()
+                self.devices.pop(device.name).close()
             except Exception as error:  # noqa: BLE001 - every device must get its chance to become safe
                 problems.append(error)
         self.identities = {}
+        if isinstance(self.world, ServedWorld):
+            self.world.close()
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.stop()
         if problems:
             raise problems[0]
+
+    @property
+    def passed(self) -> dict[str, str]:
+        """What the overrides have let pass until now, in words by name."""
+        limits = {name: f"up to {value:.4g}" for name, value in self._guard.passed.items()}
+        return {**limits, **self.interlocks.passed}
+
+    def _interlocks(self) -> Interlocks:
+        names = {interlock.name for interlock in self.config.interlock}
+        overridden = {name: why for name, why in self.overrides.items() if name in names}
+        return Interlocks(self.config.interlock, self.devices, overridden, alive=self._watchdog_trouble)
+
+    def _start_watchdog(self) -> None:
+        """Over light, loop and weights on real wires; the twins of this process end with it."""
+        wards = [
+            Ward(device.name, DRIVERS[device.driver].target, device.address, device.settings)
+            for device in self.config.device
+            if DRIVERS[device.driver].world is None and self.devices[device.name].safe_stage != "other"
+        ]
+        if wards and self.config.watchdog:
+            self._watchdog = Watchdog(wards)
+            self._watchdog.start()
+
+    def _watchdog_trouble(self) -> str:
+        return "" if self._watchdog is None else self._watchdog.trouble
 
     def set_noise_scale(self, scale: float) -> None:
         """Scale a twin's noise (1 = the profile's). ConfigError on a bench whose noise is real."""
@@ -309,7 +360,18 @@ class Rig:
                 return device
         raise ConfigError(f"rig {self.name} has no {role.__name__}")
 
+    def _build_device(self, device: DeviceConfig) -> Device:
+        entry = DRIVERS[device.driver]
+        make = load(entry.target)
+        on_wire = entry.world is None
+        made = (
+            make(device.name, device.address, **device.settings) if on_wire else make(device.name, self.world)
+        )
+        return cast(Device, made)
+
     def _build_world(self, world: WorldConfig) -> Any:
+        if world.address:
+            return ServedWorld(world)
         kind = WORLDS[world.kind]
         try:
             profile = load(kind.profiles).load(world.profile, dict(world.overrides))
@@ -378,13 +440,17 @@ class Rig:
 
 
 def open_rig(
-    name_or_path: str | Path | RigConfig, *, records: str | Path | None = None, compensated: bool = True
+    name_or_path: str | Path | RigConfig,
+    *,
+    records: str | Path | None = None,
+    compensated: bool = True,
+    overrides: Sequence[str] = (),
 ) -> Rig:
     """A rig, opened: a shipped name, a rig file or a configuration. Close it, or use `with`.
 
     records: folder of a bring-up's records, which the engine then works by; where not `compensated`, the
-    camera's read-out alone.
+    camera's read-out alone. overrides: software limits and interlocks to let pass, each "NAME: REASON".
     """
     config = name_or_path if isinstance(name_or_path, RigConfig) else load_rig(name_or_path)
     store = None if records is None else RecordStore(records)
-    return Rig(config, store, compensated=compensated).open()
+    return Rig(config, store, compensated=compensated, overrides=overrides).open()

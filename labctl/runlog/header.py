@@ -66,7 +66,8 @@ class RunHeader(_Frozen):
 
     `protocol` and `rig` are fully resolved, so that they with `seed`, `versions` and `numerics` (threads,
     dtype, batching) make the same run again. `n_channels` is the number of machine rows n; `n_classes` is 0
-    for an unconditional network. `network` is the model card. Times are ISO 8601 with a zone.
+    for an unconditional network. `network` is the model card. `overrides`: software limits and interlocks
+    that were let pass, and why. Times are ISO 8601 with a zone.
     """
 
     title: str
@@ -88,6 +89,7 @@ class RunHeader(_Frozen):
     operator: str | None = None
     hostname: str | None = None
     command: tuple[str, ...] = ()
+    overrides: dict[str, str] = Field(default_factory=dict)
 
     @property
     def simulated(self) -> bool:

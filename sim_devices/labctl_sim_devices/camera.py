@@ -181,6 +181,10 @@ class CameraTwin(Camera):
         self._taken, self._missed, self._expected = [], 0, 0
         self._ids, self._seen = [], 0
 
+    def _do_triggers_seen(self) -> int:
+        self._require_bench("triggers_seen")
+        return self._seen
+
     def _do_acquire(self, n: int) -> Frames:
         self._require_bench("acquire")
         bench, s = self._bench, self._settings

@@ -108,7 +108,7 @@ def test_devices_are_closed_whatever_was_found(labctl, monkeypatch) -> None:
         monkeypatch.setattr(kind, "_do_close", close)
     monkeypatch.setattr(PanelTwin, "_do_shown", lambda self: self._frame[::-1].copy())
     assert labctl("check", "optical-twin").code == 3
-    assert closed == ["camera", "electronics", "emitters", "panel"]
+    assert closed == ["emitters", "electronics", "panel", "camera"]
 
 
 def test_data_list_says_what_is_here(labctl, tmp_path, monkeypatch) -> None:

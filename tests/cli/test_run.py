@@ -207,3 +207,19 @@ def test_a_host_loop_refuses_what_needs_loop_electronics(labctl) -> None:
         assert ended.code == 2
         assert setting.partition("=")[0] in ended.err
         assert "optical-host" in ended.err
+
+
+def test_an_override_on_the_command_line(labctl, quick, tmp_path) -> None:
+    shipped = Path(__file__).parents[2] / "protocols/labctl_recipes/rigs/optical-twin.toml"
+    limits = "\n[limits]\ntotal_ma = 400.0\n[limits.light]\nma_per_unit = 4.0\npedestal_units = 1.1\n"
+    bench = tmp_path / "bench.toml"
+    bench.write_text(shipped.read_text("utf-8") + limits, encoding="utf-8")
+    common = ("run", "sample_moons", "--rig", bench, *quick, "--out", tmp_path / "runs")
+    refused = labctl(*common)
+    assert refused.code == 2
+    assert 'limit total_ma: 400 mA, labctl run --override "total_ma: REASON" passes it' in refused.err
+    assert labctl(*common, "--override", "bright: why").code == 2
+    passed = labctl(*common, "--override", "total_ma: the supply was changed", "--no-report")
+    assert passed.code == 0, passed.err
+    assert "passed total ma" in passed.out
+    assert "up to 403.2" in passed.out

@@ -8,14 +8,26 @@ did not.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import math
+import shutil
+import subprocess
+import tempfile
+import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from firmware_board import FirmwareBoard, missing
 from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, perfect_unit
 from foreign_board import WaveformBoard, WaveformWorld
 from labctl_calibration import (
@@ -25,6 +37,15 @@ from labctl_calibration import (
     nominal_panel_record,
     nominal_spot_record,
 )
+from labctl_drivers.alp4.dmd import Alp4DMD
+from labctl_drivers.display.slm import DisplaySLM
+from labctl_drivers.dlpc900.dmd import Dlpc900DMD
+from labctl_drivers.genicam.gige import GenICamCamera
+from labctl_drivers.scpi.input_drive import ScpiInputDrive
+from labctl_drivers.scpi.instruments import ScpiLaser, ScpiOscilloscope, ScpiPowerMeter, ScpiSignalGenerator
+from labctl_drivers.scpi.loop_electronics import ScpiLoopElectronics
+from labctl_drivers.scpi.panel import ScpiPanel
+from labctl_drivers.serial_board import SerialOscillatorBoard
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
@@ -39,6 +60,27 @@ from labctl_sim_devices import (
     load_profile,
     oscillator_profile_names,
 )
+from labctl_sim_devices.instruments import (
+    GeneratorTwin,
+    InstrumentBench,
+    LaserTwin,
+    OscilloscopeTwin,
+    PowerMeterTwin,
+)
+from labctl_sim_devices.wires.dlpc900 import Dlpc900Face
+from labctl_sim_devices.wires.gige import GigeFace
+from labctl_sim_devices.wires.scpi.drive import ScpiDriveFace
+from labctl_sim_devices.wires.scpi.instruments import (
+    ScpiGeneratorFace,
+    ScpiLaserFace,
+    ScpiOscilloscopeFace,
+    ScpiPowerMeterFace,
+)
+from labctl_sim_devices.wires.scpi.loop import ScpiLoopFace
+from labctl_sim_devices.wires.scpi.panel import ScpiPanelFace
+from labctl_sim_devices.wires.screen import ScreenFace
+from labctl_sim_devices.wires.serial_board import SerialBoardFace
+from labctl_sim_devices.wires.virtual_screen import VirtualScreen
 
 from labctl.devices import (
     BoardImage,
@@ -50,6 +92,7 @@ from labctl.devices import (
     WeightModulator,
     king,
 )
+from labctl.devices.instruments import Laser, Oscilloscope, PowerMeter, SignalGenerator
 from labctl.engines import (
     CameraReadout,
     DigitalEngine,
@@ -61,7 +104,24 @@ from labctl.engines import (
 )
 from labctl.engines.channel_order import OrderedElectronics
 
+SCREEN_NEEDS = {
+    "Xvfb": shutil.which("Xvfb") is None,
+    "pygame": find_spec("pygame") is None,
+    "mss": find_spec("mss") is None,
+}
 PROFILES = ("ideal", "adm", "nature2025")
+SCPI = {
+    WeightModulator: (PanelTwin, ScpiPanelFace, ScpiPanel),
+    InputDrive: (EmitterTwin, ScpiDriveFace, ScpiInputDrive),
+    LoopElectronics: (ElectronicsTwin, ScpiLoopFace, ScpiLoopElectronics),
+}
+
+INSTRUMENTS = {
+    Laser: (LaserTwin, ScpiLaserFace, ScpiLaser),
+    PowerMeter: (PowerMeterTwin, ScpiPowerMeterFace, ScpiPowerMeter),
+    Oscilloscope: (OscilloscopeTwin, ScpiOscilloscopeFace, ScpiOscilloscope),
+    SignalGenerator: (GeneratorTwin, ScpiGeneratorFace, ScpiSignalGenerator),
+}
 
 
 @dataclass
@@ -85,6 +145,10 @@ class Subject:
             "emitted": bench.emitted_units.copy(),
             "clock_us": bench.now_us,
         }
+
+    def another(self, name, kind=None):
+        """A second device at the same place, unopened; of a kind derived from the first one's."""
+        return (kind or type(self.device))(name, self.bench)
 
     def unplug(self) -> None:
         """The cable is pulled."""
@@ -128,11 +192,247 @@ class ForeignSubject(Subject):
         self.bench.advance(self.bench.profile.panel_settle_us)
 
 
+class ScreenSubject(Subject):
+    """A panel that is a screen: whoever lets time pass or looks at its light looks at the screen first."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = ScreenFace(PanelTwin("panel", bench), threading.RLock(), screen=_screen_of(bench.profile))
+        wire = self.face.start()
+        # short times: an unplugged screen is waited for
+        self.settings = {**wire.settings, "open_timeout_s": 2.5, "timeout_s": 2.5, "attempts": 1}
+        self.address = wire.address
+        super().__init__(self.another("device-under-test"), bench)
+        advance = bench.advance
+        seen = []  # the face's own looking lets time pass, too
+
+        def looked_at(duration_us):
+            if not seen:
+                seen.append(True)
+                self.face.look()
+                seen.clear()
+            advance(duration_us)
+
+        bench.advance = looked_at
+
+    def another(self, name, kind=None):
+        return (kind or DisplaySLM)(name, self.address, **self.settings)
+
+    def probe(self):
+        self.face.look()
+        return super().probe()
+
+    def unplug(self):
+        self.face.screen.stop()
+
+
+class ReportSubject(Subject):
+    """Mirrors behind a controller that takes HID reports."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = Dlpc900Face(DmdTwin("mirrors", bench), threading.RLock())
+        wire = self.face.start()
+        self.address = wire.address
+        # short times: an unplugged controller is waited for
+        self.settings = {**wire.settings, "open_timeout_s": 0.5, "timeout_s": 10.0, "attempts": 1}
+        super().__init__(self.another("device-under-test"), bench)
+
+    def another(self, name, kind=None):
+        return (kind or Dlpc900DMD)(name, self.address, **self.settings)
+
+    def unplug(self):
+        self.face.stop()
+
+
+class LibrarySubject(Subject):
+    """Mirrors behind a vendor's library, in whose place stands one of our own."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.twin = DmdTwin("mirrors", bench)
+        self.twin.open()
+        height, width = self.twin.spec.shape_px
+        path = alp_stub()
+
+        def started(pixels):
+            seen = np.ctypeslib.as_array(pixels, (height, width))
+            self.twin.show((seen >= 128).astype(np.uint16), wait=False)
+
+        def waited():  # the driver asks for the state after it has waited, and then alone
+            bench.advance(self.twin.spec.settle_time_us)
+
+        calls = (_ON_START(started), _ON_STATE(waited))
+        _alp_calls.append(calls)  # the library calls them as long as it is loaded: longer than this lives
+        self.library = ctypes.CDLL(str(path))
+        self.library.stub_device(width, height, 7000 + seed, *calls)
+        self.address = f"alp:{path}"
+        self.settings = {
+            "height_px": height, "width_px": width, "settle_us": self.twin.spec.settle_time_us,
+            "simulated": True, "open_timeout_s": 0.5, "attempts": 1,
+        }  # fmt: skip
+        super().__init__(self.another("device-under-test"), bench)
+
+    def another(self, name, kind=None):
+        return (kind or Alp4DMD)(name, self.address, **self.settings)
+
+    def unplug(self):
+        self.library.stub_unplug()
+
+
+_ON_START = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint8))
+_ON_STATE = ctypes.CFUNCTYPE(None)
+_alp_copies = count()
+_alp_calls: list[tuple[Any, Any]] = []
+
+
+@cache
+def _alp_folder():
+    folder = Path(tempfile.mkdtemp(prefix="labctl-alp-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    source = Path(__file__).with_name("alp_stub.c")
+    command = [
+        "gcc",
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-o",
+        folder / "alp.so",
+        source,
+    ]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def alp_stub():
+    """A library of its own for each device: loaded from another file, it has another memory."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    folder = _alp_folder()
+    path = folder / f"alp{next(_alp_copies)}.so"
+    shutil.copy(folder / "alp.so", path)
+    return path
+
+
+_screens: dict[tuple[int, int], VirtualScreen] = {}
+
+
+def _screen_of(profile):
+    """A virtual screen for panel and mark: one for all cases, a new one after an unplugging."""
+    height, width = profile.panel_shape_px
+    shape = height + 8, width
+    if shape not in _screens or not _screens[shape].runs:
+        _screens[shape] = VirtualScreen(shape, device="screen")
+        _screens[shape].start()
+    return _screens[shape]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _screens_put_away():
+    yield
+    for screen in _screens.values():
+        screen.stop()
+
+
 class BoardSubject(Subject):
     """An oscillator board; nothing but its clock can be seen from outside."""
 
     def probe(self):
         return {"clock_us": self.bench.now_us}
+
+
+class GigeSubject(Subject):
+    """A camera twin behind GigE Vision. The wire ends with the device that stands on it."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = GigeFace(CameraTwin("device-under-test", bench), threading.RLock())
+        wire = self.face.start()
+        # short times: an unplugged camera is waited for
+        self._wire = wire.address, {**wire.settings, "discovery_s": 0.2, "open_timeout_s": 0.5}
+        super().__init__(self.another("device-under-test"), bench)
+        weakref.finalize(self.device, self.face.stop)
+
+    def another(self, name, kind=None):
+        address, settings = self._wire
+        return (kind or GenICamCamera)(name, address, **settings)
+
+    def unplug(self):
+        self.face.unplug()
+
+
+class InstrumentSubject(Subject):
+    """A bench instrument; the probe sees the light and the voltages that are there."""
+
+    def probe(self):
+        bench = self.bench
+        return {"clock_us": bench.now_us, "laser_mw": bench.laser_mw, "outputs": str(bench.outputs)}
+
+
+class ScpiInstrumentSubject(InstrumentSubject):
+    """A bench instrument behind SCPI. The wire ends with the device that stands on it."""
+
+    def __init__(self, twin, face, driver, bench):
+        served = face(twin("device-under-test", bench), threading.RLock())
+        self._driver, self._wire = driver, served.start()
+        device = self.another("device-under-test")
+        weakref.finalize(device, served.stop)
+        super().__init__(device, bench)
+
+    def another(self, name, kind=None):
+        return (kind or self._driver)(name, self._wire.address, timeout_s=0.6, open_timeout_s=1.8)
+
+
+class ScpiSubject(Subject):
+    """A twin behind SCPI. The wire ends with the device that stands on it."""
+
+    def __init__(self, twin, face, driver, medium, bench):
+        served = face(twin("device-under-test", bench), threading.RLock(), medium=medium)
+        self._driver, self._wire = driver, served.start()
+        device = self.another("device-under-test")
+        weakref.finalize(device, served.stop)
+        super().__init__(device, bench)
+
+    def another(self, name, kind=None):
+        return (kind or self._driver)(name, self._wire.address)
+
+
+class SerialBoardSubject(BoardSubject):
+    """A twin behind a serial line, unpaced. The line ends with the device that stands on it."""
+
+    def __init__(self, bench):
+        face = SerialBoardFace(OscillatorBoardTwin("device-under-test", bench), threading.RLock())
+        self._address = face.start().address
+        device = self.another("device-under-test")
+        weakref.finalize(device, face.stop)
+        super().__init__(device, bench)
+
+    def another(self, name, kind=None):
+        return (kind or SerialOscillatorBoard)(name, self._address, timeout_s=5.0)
+
+
+class FirmwareSubject(Subject):
+    """The reference firmware on an emulated microcontroller; its clock is looked up in its memory."""
+
+    def __init__(self, seed):
+        self._board = FirmwareBoard(serial_number=1 + seed)
+        device = self.another("device-under-test")
+        weakref.finalize(device, self._board.stop)
+        super().__init__(device)
+
+    def another(self, name, kind=None):
+        return (kind or SerialOscillatorBoard)(
+            name, self._board.address, attempts=1, timeout_s=3.0, open_timeout_s=3.0
+        )
+
+    def probe(self):
+        return {"clock_us": self._board.clock_us()}
+
+    def unplug(self):
+        self._board.stop()
 
 
 @dataclass(frozen=True)
@@ -152,6 +452,39 @@ def _device_case(profile, interface, implementation, suffix):
         return Subject(implementation("device-under-test", bench), bench)
 
     return Case(f"{suffix}-twin-{profile}", interface, implementation, make, {"profile": profile})
+
+
+def _gige_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        if find_spec("viva_genicam") is None:
+            pytest.skip("viva-genicam is not installed")
+        return GigeSubject(profile, seed, noise_scale)
+
+    return Case(f"camera-gige-{profile}", Camera, GenICamCamera, make, {"profile": profile})
+
+
+def _scpi_case(profile, interface, medium):
+    twin, face, driver = SCPI[interface]
+
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        return ScpiSubject(twin, face, driver, medium, bench)
+
+    suffix = interface.__name__.lower()
+    return Case(f"{suffix}-scpi-{medium}-{profile}", interface, driver, make, {"profile": profile})
+
+
+def _instrument_case(interface, *, wired):
+    twin, face, driver = INSTRUMENTS[interface]
+
+    def make(*, seed=0, noise_scale=0.0):
+        bench = InstrumentBench(seed=seed, noise_scale=noise_scale)
+        if wired:
+            return ScpiInstrumentSubject(twin, face, driver, bench)
+        return InstrumentSubject(twin("device-under-test", bench), bench)
+
+    name = f"{interface.__name__.lower()}-{'scpi' if wired else 'twin'}"
+    return Case(name, interface, driver if wired else twin, make, {"profile": "instruments"})
 
 
 def _foreign_bench(seed, noise_scale):
@@ -178,6 +511,30 @@ def _foreign_bench(seed, noise_scale):
     return bench
 
 
+def _screen_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        for needed, absent in SCREEN_NEEDS.items():
+            if absent:
+                pytest.skip(f"{needed} is not installed")
+        return ScreenSubject(profile, seed, noise_scale)
+
+    return Case(f"panel-on-screen-{profile}", WeightModulator, DisplaySLM, make, {"profile": profile})
+
+
+def _report_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return ReportSubject("dmd", seed, noise_scale)
+
+    return Case("mirrors-on-reports", WeightModulator, Dlpc900DMD, make, {"profile": "dmd"})
+
+
+def _library_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return LibrarySubject("dmd", seed, noise_scale)
+
+    return Case("mirrors-by-library", WeightModulator, Alp4DMD, make, {"profile": "dmd"})
+
+
 def _foreign_case(interface, implementation, suffix):
     def make(*, seed=0, noise_scale=0.0):
         bench = _foreign_bench(seed, noise_scale)
@@ -194,6 +551,21 @@ def _board_case(profile):
         return BoardSubject(OscillatorBoardTwin("device-under-test", bench), bench)
 
     return Case(f"board-twin-{profile}", OscillatorBoard, OscillatorBoardTwin, make, {"profile": profile})
+
+
+def _serial_board_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        bench = OscillatorBench(load_oscillator_profile(profile), seed=seed, noise_scale=noise_scale)
+        return SerialBoardSubject(bench)
+
+    return Case(f"board-serial-{profile}", OscillatorBoard, SerialOscillatorBoard, make, {"profile": profile})
+
+
+def _firmware_case():
+    def make(*, seed=0, noise_scale=0.0):
+        return FirmwareSubject(seed)
+
+    return Case("board-firmware", OscillatorBoard, SerialOscillatorBoard, make, {"profile": "firmware"})
 
 
 def _foreign_board_case():
@@ -307,9 +679,23 @@ DEVICE_CASES = [
 ]
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
+DEVICE_CASES.append(_screen_case("adm"))
+DEVICE_CASES.append(_report_case())
+DEVICE_CASES.append(_library_case())
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
+DEVICE_CASES += [_gige_case(profile) for profile in ("ideal", "adm")]
+DEVICE_CASES += [
+    _scpi_case("adm", interface, medium) for interface in SCPI for medium in ("socket", "hislip")
+]
+DEVICE_CASES += [
+    _instrument_case(interface, wired=wired) for interface in INSTRUMENTS for wired in (False, True)
+]
+DEVICE_CASES.append(_scpi_case("ideal", LoopElectronics, "hislip"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
+DEVICE_CASES += [_serial_board_case(profile) for profile in ("board50", "chip1ghz", "ideal")]
+if not missing():  # tests/firmware says so in words where it is
+    DEVICE_CASES.append(_firmware_case())
 DEVICE_CASES.append(_foreign_board_case())
 ORDERED_CASE = _ordered_case("adm")  # of the interface, but built around a device, not on a bench
 # Waits of 40 tau and more: what a shipped wait leaves is tested elsewhere. quiet, noisy: largest error of a
@@ -338,6 +724,10 @@ FIXTURES = {
         ORDERED_CASE,
     ],
     "camera_case": [c for c in DEVICE_CASES if c.interface is Camera],
+    "laser_case": [c for c in DEVICE_CASES if c.interface is Laser],
+    "meter_case": [c for c in DEVICE_CASES if c.interface is PowerMeter],
+    "scope_case": [c for c in DEVICE_CASES if c.interface is Oscilloscope],
+    "generator_case": [c for c in DEVICE_CASES if c.interface is SignalGenerator],
     "board_case": [c for c in DEVICE_CASES if c.interface is OscillatorBoard],
     "engine_case": ENGINE_CASES,
 }

@@ -104,7 +104,7 @@ def test_the_channel_limit_is_refused_not_clipped(drive_case, unchanged):
             return replace(super().spec, max_channel_ma=5.0)
 
     subject = drive_case.make()
-    with Delicate("delicate", subject.bench) as device:
+    with subject.another("delicate", Delicate) as device:
         limit = int(5.0 / device.spec.ma_per_code)
         codes = np.zeros((1, device.spec.n_channels), np.int64)
         codes[0, 3] = limit
@@ -203,5 +203,5 @@ def test_drivers_without_a_trigger_output_say_so(drive_case):
 
     subject = drive_case.make()
     told = pytest.raises(UnsupportedFeature, match="no trigger output")
-    with Plain("plain", subject.bench) as device, told:
+    with subject.another("plain", Plain) as device, told:
         device.drive(patterns(device.spec), hold=Hold(1.0, 1.0))

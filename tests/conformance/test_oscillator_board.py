@@ -254,7 +254,8 @@ def test_any_codes_in_range_load_and_any_beyond_are_refused(board_case, board_im
 @given(data=st.data())
 @QUICK
 def test_the_crc_sees_any_single_change(board_case, board_image, data):
-    spec = board_case.make().device.spec
+    with board_case.make().device as device:  # one on a wire tells its data sheet when it is opened
+        spec = device.spec
     image = board_image(spec, seed=data.draw(st.integers(0, 2**32)))
     field = data.draw(st.sampled_from(["coupling", "scale", "ticks", "detuning", "start_phase"]))
     table = getattr(image, field).copy()

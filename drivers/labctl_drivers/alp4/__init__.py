@@ -1,0 +1,1 @@
+"""Micromirror devices behind a ViALUX ALP controller, by the vendor's own library."""

@@ -1,0 +1,1 @@
+"""Micromirror devices behind a TI DLPC900 controller, over USB HID."""

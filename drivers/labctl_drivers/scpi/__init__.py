@@ -1,0 +1,1 @@
+"""Drivers of SCPI instruments, over any VISA resource: sockets, HiSLIP, USB, serial ports."""

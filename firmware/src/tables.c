@@ -1,0 +1,3 @@
+/* The one copy of the tables. */
+#define DEFINE_TABLES
+#include "board_tables.h"
