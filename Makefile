@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs
 
-.PHONY: demo test slow lint bench setup data clean
+.PHONY: demo test slow peers lint bench setup data clean
 
 setup: $(VENV)/.dev-ready
 
@@ -19,6 +19,10 @@ $(VENV)/.dev-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.ready
 
+$(VENV)/.peers-ready: pyproject.toml constraints.txt | $(VENV)/.dev-ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev,peers]"
+	touch $@
+
 demo: $(VENV)/.ready  ## the main job on the embedded twin
 	$(BIN)/labctl demo --out $(OUT)
 
@@ -32,6 +36,10 @@ test: data  ## the everyday tests
 
 slow: data  ## what is too long for every day
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+peers: $(VENV)/.peers-ready  ## our drivers at other makers' SDKs, simulators and drivers
+	$(BIN)/python -m pytest -rs -n auto --dist loadfile tests/conformance tests/gige/test_vendors.py tests/drivers \
+	  tests/scpi/test_dialogues.py -k "pylon or gentl or micromanager or slmsuite or alp4 or pymeasure"
 
 lint: $(VENV)/.dev-ready  ## style, types, layers
 	$(BIN)/ruff check .

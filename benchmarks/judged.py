@@ -57,15 +57,15 @@ class Lines:
         self.lines.append(line(what, found, note))
         return found
 
-    def known(self, what: str, figures: ControlFigures) -> dict[str, float]:
-        """A line of figures that ship with a model; the same figures."""
+    def known(self, what: str, figures: ControlFigures, note: str = "") -> dict[str, float]:
+        """A line of figures that ship with a model; the same figures. `note`: of those that were trained."""
         found = {
             "star": figures.frechet_star,
             "error": figures.frechet_star_standard_error,
             "density": figures.density,
             "coverage": figures.coverage,
         }
-        self.lines.append(line(what, found, "float" if figures.parameters else ""))
+        self.lines.append(line(what, found, f"float{note}" if figures.parameters else ""))
         return found
 
 

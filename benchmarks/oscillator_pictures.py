@@ -8,6 +8,7 @@ data are not here is left out. `--grids DIR` draws what is judged.
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -115,7 +116,7 @@ def shipped_rows(rows: Lines, name: str, floats: LoadedGenerator, codes: LoadedG
     of(floats, f"float, {REFINED}x the steps", made(floats.generator, refine=REFINED))
     drawn = codes.generator
     four = of(
-        codes, f"oscillators, {BITS} bit", made(drawn), f"bar {reach:g}, aim {aim:g}" if name in BARS else ""
+        codes, f"oscillators, {BITS} bit", made(drawn), f"bar {reach:g}, aim {aim:g}" if aim > 0 else ""
     )
     fine = of(codes, f"{BITS} bit, {REFINED}x the steps", made(drawn, refine=REFINED))
     noisy = of(codes, f"{BITS} bit, phase noise D = {NOISE.diffusion:g}", made(drawn, errors=NOISE))
@@ -131,8 +132,10 @@ def control_rows(
 ) -> dict[str, dict[str, float]]:
     """What stands beside: trained ones by their names, whose figures come back, and those of pixels."""
     shipped = controls_beside(card)
-    if shipped is not None and shipped.card.generator.name == card.name:
-        return {one.name: rows.known(one.what, one) for one in shipped.card.controls}
+    if shipped is not None and not train:
+        owner = shipped.card.generator.name
+        note = "" if owner == card.name else f", trained as {owner}"
+        return {one.name: rows.known(one.what, one, note) for one in shipped.card.controls}
     key = {
         "train": recipe.train.model_dump_json(),
         "shape": recipe.shape.model_dump_json(),
@@ -151,7 +154,7 @@ def control_rows(
 
 def bars_of(name: str) -> tuple[float, float]:
     """FD* of a set's 4-bit model to reach, and to aim at; nan where no bar is set."""
-    return BARS.get(name, (float("nan"), float("nan")))
+    return BARS.get(name.removesuffix("_wgan"), (float("nan"), float("nan")))
 
 
 def verdicts(
@@ -175,7 +178,7 @@ def verdicts(
             f"{verdict(ratio >= PLAIN_RATIO)}."
         )
     quality = f"- 4-bit FD* at fine steps {fine:.3f}, no bar set."
-    if name in BARS:
+    if not math.isnan(reach):
         quality = f"- 4-bit FD* at fine steps {fine:.3f}, bar {reach:g}: {verdict(max(four, fine) <= reach)}."
     return [
         quality,

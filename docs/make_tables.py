@@ -265,6 +265,40 @@ def wire_faults() -> str:
     return markdown(("fault", "what happens", "once", "for ever"), rows)
 
 
+def wire_statements() -> str:
+    """What is otherwise on each wire, and its safe state."""
+    from labctl_sim_devices.wires.faults import MISBEHAVIOURS
+    from labctl_sim_devices.wires.stated import HOWS, WIRES, words_of
+
+    words = {"once": "once", "lasting": "for ever"}
+    rows = []
+    for name, wire in WIRES.items():
+        otherwise: dict[str, list[str]] = {}
+        for fault in MISBEHAVIOURS:
+            for how in HOWS:
+                if (fault, how) in wire.otherwise:
+                    told = " or ".join(
+                        word if word == "answered" else f"`{word}`"
+                        for word in words_of(wire.stated(fault, how))
+                    )
+                    otherwise.setdefault(told, []).append(f"`{fault}` {words[how]}")
+        reasons: dict[str, list[str]] = {}
+        for fault, why in wire.not_here.items():
+            reasons.setdefault(why, []).append(f"`{fault}`")
+        everything = len(wire.not_here) == len(MISBEHAVIOURS)
+        lines = [f"{', '.join(faults)}: {told}" for told, faults in otherwise.items()]
+        missing = [
+            f"{'none of them' if everything else ', '.join(faults)}: {why}" for why, faults in reasons.items()
+        ]
+        cells = ("; ".join(lines) or "nothing", "; ".join(missing) or "none")
+        swapped = "cannot happen" if "other-box" in wire.not_here else wire.gone or "out of reach"
+        believed = wire.believed or f"not applicable: {wire.unbelieved}"
+        rows.append((name, wire.about, *cells, believed, wire.safe or "the control channel's", swapped))
+    heads = ("wire", "is", "otherwise than above", "cannot happen", "a dangerous number", "safe state",
+             "after `other-box` the first box")  # fmt: skip
+    return markdown(heads, rows)
+
+
 def schemes() -> str:
     """Schemes of the sampler."""
     from labctl.sampling import SCHEMES
@@ -307,7 +341,7 @@ def terms() -> str:
     from labctl_sim_devices.distributions import UnitDistribution
     from labctl_sim_devices.profile import PROFILES
 
-    return _terms(PROFILES.document, UnitDistribution, ("unit", "dmd"))
+    return _terms(PROFILES.document, UnitDistribution, ("unit", "dmd", "unit-ageing"))
 
 
 def oscillator_terms() -> str:
@@ -319,10 +353,13 @@ def oscillator_terms() -> str:
 
 
 def _terms(document: Callable[[str], dict[str, Any]], model: type[BaseModel], names: Sequence[str]) -> str:
-    rows = []
+    rows, known = [], dict[str, Any]()
     for name in names:
         found = document(name)
         for term, numbers in found["unit"].items():
+            if known.get(term) == numbers:
+                continue  # its base's
+            known[term] = numbers
             table = _models_in(model.model_fields[term].annotation)
             told = " ".join((table.__doc__ or "").split())
             values = ", ".join(f"`{key}` {_toml(value)}" for key, value in numbers.items())
@@ -438,6 +475,53 @@ def _trained(card: dict[str, Any]) -> str:
     )
 
 
+# -- calibration -----------------------------------------------------------------------------------------
+
+
+def calibration_procedures(which: str) -> str:
+    """Procedures of a kind of bench: optical, oscillators."""
+    found = _calibration()[which]
+    names = {one.kind: one.name for one in found}
+    rows = [
+        (
+            f"`{one.name}`",
+            one.title,
+            ", ".join(names[kind] for kind in one.needs),
+            _for_how_long(one.validity_s),
+            "; ".join(one.notices),
+        )
+        for one in found
+    ]
+    return markdown(("name", "measures", "rests on", "valid for", "must notice"), rows)
+
+
+def calibration_models() -> str:
+    """What modules with one procedure say of it: model, estimator, uncertainty."""
+    every = [one for found in _calibration().values() for one in found]
+    modules = [one.measure.__module__ for one in every]
+    rows = [
+        (f"`{one.name}`", " ".join((import_module(module).__doc__ or "").split()))
+        for one, module in zip(every, modules, strict=True)
+        if modules.count(module) == 1
+    ]
+    return markdown(("name", ""), rows)
+
+
+def _calibration() -> dict[str, Sequence[Any]]:
+    from labctl_calibration.optical import OPTICAL
+    from labctl_calibration.oscillators import OSCILLATOR_PROCEDURES
+    from labctl_calibration.planning import in_order
+
+    return {"optical": in_order(OPTICAL), "oscillators": in_order(OSCILLATOR_PROCEDURES)}
+
+
+def _for_how_long(seconds: float) -> str:
+    """A time in hours or days."""
+    if seconds == float("inf"):
+        return "ever"
+    return f"{seconds / 3600:g} h" if seconds <= 86400 else f"{seconds / 86400:g} days"
+
+
 # -- run file, outcomes, command line --------------------------------------------------------------------
 
 
@@ -538,6 +622,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ledger claims": ledger_claims,
     "drivers": drivers,
     "wire faults": wire_faults,
+    "wire statements": wire_statements,
     **{f"scpi {which}": partial(scpi, which) for which in SCPI_TABLES},
     "scpi errors": scpi_errors,
     "scpi instruments": scpi_instruments,
@@ -551,6 +636,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "oscillator profiles": oscillator_profiles,
     "oscillator terms": oscillator_terms,
     "run file columns": columns,
+    **{
+        f"calibration procedures {which}": partial(calibration_procedures, which)
+        for which in ("optical", "oscillators")
+    },
+    "calibration models": calibration_models,
     "outcomes": outcomes,
     "exit codes": exit_codes,
     "commands": commands,

@@ -12,8 +12,7 @@ from labctl.devices import (
     LoopElectronics,
     WeightModulator,
 )
-from labctl_calibration.nominal import nominal_spot_record
-from labctl_calibration.spots import find_spots
+from labctl_calibration.spots import find_spots, spots_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +36,5 @@ def bring_up_camera(
         found = find_spots(modulator, electronics, camera, panel_record)
     except (DeviceFault, ConfigError) as error:
         return CameraBringUp(None, f"the camera's spots are not registered: {error}")
-    down, right = found.shift_px(nominal_spot_record(camera.spec, electronics.spec.n_channels, "design"))
-    words = (
-        f"{camera.name}: {found.found}; places are good to {found.error_px:.3f} px; the image lies "
-        f"{down:+.2f} px down and {right:+.2f} px right of its design"
-    )
-    cells = round(down / found.pitch_px), round(right / found.pitch_px)
-    if any(cells):
-        words += (
-            f": {cells[0]:+d} and {cells[1]:+d} spots, so that by the design outputs would be taken for "
-            "others"
-        )
+    words = spots_words(camera, found, electronics.spec.n_channels)
     return CameraBringUp(found.record(camera.open().serial), words)

@@ -24,6 +24,7 @@ from labctl_calibration.effective_map import EffectiveMap
 
 FloatArray = NDArray[np.float64]
 OFFSET_REPEATS = 32
+OPEN_BIAS = 0.7  # of the range, without gain
 EQUILIBRIA = 1536
 BIAS_UNITS = 2.6  # largest random bias: states reach well into saturation
 LOOP_GAIN = 0.5  # of the gain at which the linear loop would begin to oscillate or lock
@@ -40,7 +41,8 @@ MOST_SLOPE = 0.05  # of the curve beyond its knee
 class Rows:
     """What the rows are beside what was set [n]; f of every channel; rms residual of the fit [n] (units).
 
-    light_offset is P_0: an offset in front of the gain that only the closed loop shows.
+    light_offset is P_0: an offset in front of the gain that only the closed loop shows. open_error [3, n]:
+    standard errors of leak_scale, leak_offset and offset_units; None where they are not known.
     """
 
     leak_scale: FloatArray
@@ -50,17 +52,22 @@ class Rows:
     light_offset: FloatArray
     curve: FittedCurve
     residual: FloatArray
+    open_error: FloatArray | None = None
 
 
 def measure_rows(electronics: LoopElectronics, light: EffectiveMap, *, seed: int = 0) -> Rows:
     """Fit the electronics around the frame on display. Raises DeviceFault for rows that do not answer."""
-    scale, constant, offset = _open_rows(electronics)
+    (scale, constant, offset), open_error = _open_rows(electronics)
     gains, biases, z = equilibria(electronics, light, seed=seed, count=EQUILIBRIA)
     wanted = torch.from_numpy((scale + constant) * z - biases - offset)
     powers, limit = torch.from_numpy(light.powers), electronics.spec.adc.range_units
     fitted = _fit(powers, torch.from_numpy(z), wanted, torch.from_numpy(gains), limit)
     curve, gain_scale, light_offset, residual = fitted
-    return Rows(scale, constant, offset, gain_scale, light_offset, curve, residual)
+    # mains is slower than the settles without gain, and scatters those with gain: what is left of their
+    # equations tells how far an offset moves from one look to the next, and a leak by its share of the bias
+    slow = np.array([1 / (OPEN_BIAS * electronics.spec.dac.range_units)] * 2 + [1.0])[:, None] * residual
+    open_error = np.hypot(open_error, slow)
+    return Rows(scale, constant, offset, gain_scale, light_offset, curve, residual, open_error)
 
 
 def loop_constant(
@@ -109,11 +116,13 @@ def loop_constant(
     return np.asarray(np.where(good, left, 0.0).sum(axis=0) / good.sum(axis=0))
 
 
-def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """leak_scale, leak_offset and offset of every row, without gain: two biases at three leaks."""
+def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray]:
+    """leak_scale, leak_offset and offset of every row [3, n], without gain: two biases at three leaks; and
+    their standard errors.
+    """
     spec = electronics.spec
     n, top = spec.n_channels, spec.dac.max_code
-    asked = np.array([[s * 0.7 * leak, leak] for leak in (1.0, 0.6, 0.3) for s in (1, -1)])
+    asked = np.array([[s * OPEN_BIAS * leak, leak] for leak in (1.0, 0.6, 0.3) for s in (1, -1)])
     rows = np.repeat(asked, OFFSET_REPEATS, axis=0)
     bias = np.rint(rows[:, :1] * top).astype(np.int64).repeat(n, axis=1)
     leak = np.rint(rows[:, 1:] * spec.max_leak_code).astype(np.int64).repeat(n, axis=1)
@@ -123,7 +132,11 @@ def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, Fl
     design = np.stack([weight * z, z, -np.ones_like(z)], axis=2).transpose(1, 0, 2)  # [n, B, 3]
     normal = design.transpose(0, 2, 1) @ design
     right = (design.transpose(0, 2, 1) @ b.T[:, :, None])[:, :, 0]
-    scale, constant, offset = np.linalg.solve(normal, right[:, :, None])[:, :, 0].T
+    found = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+    scale = found[:, 0]
+    left = b.T - (design @ found[:, :, None])[:, :, 0]
+    variance = (left**2).sum(axis=1) / (len(b) - 3)
+    error = np.sqrt(variance[:, None] * np.diagonal(np.linalg.inv(normal), axis1=1, axis2=2))
     low, high = WORST_LEAK
     bad = np.flatnonzero(~((scale > low) & (scale < high)))
     if len(bad):
@@ -132,7 +145,7 @@ def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray, Fl
             f"times what was set; allowed: {low:g} to {high:g}",
             device=electronics.name, operation="measure_rows",
         )  # fmt: skip
-    return scale, constant, offset
+    return found.T.copy(), error.T.copy()
 
 
 def equilibria(

@@ -10,9 +10,6 @@ say of every row corrects the map. Then, with the codes frozen, biases and gains
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,30 +22,14 @@ from labctl.models.measured import MeasuredNetwork
 from labctl.models.network import RowTableNetwork
 from labctl.models.points import PointTable
 from labctl.models.reference import converged_samples, start_noise
-from labctl.models.training import TrainSettings, optimise
 from labctl.physics import FittedCurve, FittedMap
 from labctl.programs import CodedMatrix, PlacedWeights, encode, search_codes
 from labctl.sampling import placed
 from labctl_calibration.bench import Bench
 from labctl_calibration.operating import OPERATING, corrected, operated
+from labctl_calibration.stages import FREE_BITS, SAMPLES_PER_LEVEL, SIGMA_RANGE, Fitting, Stage, Tell
 
-FloatArray = NDArray[np.float64]
-Tell = Callable[[str, int, int], None]
 OWN_SAMPLES = 8192  # of the network itself, where its data are not at hand
-SAMPLES_PER_LEVEL = 8
-SIGMA_RANGE = (0.05, 12.0)  # uniform in ln sigma: low levels, where gains are highest, count like others
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One of the trainings: its length and learning rate."""
-
-    what: str
-    iterations: int
-    rate: float
-
-
-FREE_BITS = 9  # of weights that move far: the rounding of the codes to come would drown the gradient
 FREE = Stage("adapting the weights", 1000, 5e-3)
 CODING = Stage("nearing the codes", 500, 1e-3)
 TRIAL = Stage("choosing the codes", 300, 1e-2)
@@ -101,7 +82,7 @@ def compensate(
     order = channel_order(weights, bench.channels)
     engine.use_order(order)
     limit = engine.electronics.spec.hidden_gain.high * bench.full_scale_units
-    fitting = _Fitting(data, teacher or network, limit * bench.trims.gain_scale[order], tell)
+    fitting = Fitting(data, teacher or network, limit * bench.trims.gain_scale[order], tell)
     engine.show(weights)
     light = bench.map_of(engine.electronics, order, probes=probes // 3)
     scale = input_scale(light.curve, weights.placement.state)
@@ -128,50 +109,8 @@ def input_scale(curve: FittedCurve, state: slice) -> float:
     return float(minimize_scalar(missed, bounds=SCALE_RANGE, method="bounded").x)
 
 
-@dataclass(frozen=True, eq=False)
-class _Fitting:
-    """What the trainings of a network have in common; gain_limit [n] is the machine's, with row scales."""
-
-    data: DataSource
-    teacher: RowTableNetwork
-    gain_limit: FloatArray
-    tell: Tell
-
-    def through(
-        self, network: RowTableNetwork, weights: PlacedWeights, light: FittedMap, bits: int = FREE_BITS
-    ) -> MeasuredNetwork:
-        """The network as the machine would compute it."""
-        return MeasuredNetwork(network, weights, light, bits=bits, gain_limit=self.gain_limit)
-
-    def trained(
-        self,
-        stage: Stage,
-        network: RowTableNetwork,
-        weights: PlacedWeights,
-        light: FittedMap,
-        bits: int = FREE_BITS,
-    ) -> MeasuredNetwork:
-        """The same, trained."""
-        through = self.through(network, weights, light, bits)
-        self.improve(stage, through)
-        return through
-
-    def improve(self, stage: Stage, through: MeasuredNetwork) -> float:
-        """Train a network in place; the mean loss of its last iterations."""
-        settings = TrainSettings(
-            objective=self.teacher.preconditioning.kind, iterations=stage.iterations,
-            samples_per_level=SAMPLES_PER_LEVEL, sigma_law="loguniform", sigma_low=SIGMA_RANGE[0],
-            sigma_high=SIGMA_RANGE[1], learning_rate=stage.rate, warmup=100,
-        )  # fmt: skip
-        losses = optimise(
-            through, self.data, settings, seeds=(0,), teacher=self.teacher,
-            progress=lambda event: self.tell(stage.what, event.done, event.total),
-        )  # fmt: skip
-        return float(losses[-1, 0])
-
-
 def _coded(
-    fitting: _Fitting, free: MeasuredNetwork, weights: PlacedWeights, light: FittedMap, bits: int
+    fitting: Fitting, free: MeasuredNetwork, weights: PlacedWeights, light: FittedMap, bits: int
 ) -> RowTableNetwork:
     """The free network in codes of `bits`; weights and light are of the frame that was measured."""
     nearing = fitting.trained(CODING, free.plain(), weights, light, bits).plain()

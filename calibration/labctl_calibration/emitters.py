@@ -33,6 +33,7 @@ class Emitters:
     """
 
     slope_units: FloatArray
+    slope_error_units: FloatArray
     quadratic: FloatArray
     cubic: FloatArray
     quadratic_error: FloatArray
@@ -89,6 +90,7 @@ def measure_emitters(probing: Probing, linearity: Linearity, sides: tuple[int, i
     safe = np.where(np.isin(np.arange(n), lives), slope, np.inf)
     return Emitters(
         slope_units=slope,
+        slope_error_units=errors[:, 0],
         quadratic=fitted[:, 1] / safe,
         cubic=fitted[:, 2] / safe,
         quadratic_error=errors[:, 1] / safe,

@@ -20,6 +20,7 @@ from labctl.devices import (
     DeviceFault,
     Identity,
     LoopElectronics,
+    Scalar,
     SettleCodes,
     WeightModulator,
 )
@@ -93,22 +94,50 @@ class GainMargin:
             f"{self.reached:.2f}; safe maximum {self.safe:.2f}, {MARGIN_DB:g} dB below"
         )
 
+    @property
+    def arrays(self) -> dict[str, FloatArray]:
+        """As a record holds it; `margin_of` reads it back."""
+        return {
+            "onset_loop_gain": np.array([self.onset]),
+            "onset_error": np.array([self.onset_error]),
+            "safe_loop_gain": np.array([self.safe]),
+            "reached_loop_gain": np.array([self.reached]),
+            "frequency_mhz": np.array([self.frequency_mhz]),
+            "step_loop_gain": np.array([step.loop_gain for step in self.steps]),
+            "step_decay_per_tau": np.array([step.decay for step in self.steps]),
+            "step_frequency_mhz": np.array([step.frequency_mhz for step in self.steps]),
+            "step_quiet": np.array([float(step.quiet) for step in self.steps]),
+        }
+
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        """What goes with them."""
+        return {"oscillated": self.oscillated, "margin_db": MARGIN_DB, "ring": RING}
+
     def record(self, electronics: Identity) -> CalibrationRecord:
         """As a record."""
         return CalibrationRecord(
             kind=KIND,
             device_serial=electronics.serial,
             taken_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            arrays={
-                "onset_loop_gain": np.array([self.onset]),
-                "onset_error": np.array([self.onset_error]),
-                "safe_loop_gain": np.array([self.safe]),
-                "step_loop_gain": np.array([step.loop_gain for step in self.steps]),
-                "step_decay_per_tau": np.array([step.decay for step in self.steps]),
-                "step_frequency_mhz": np.array([step.frequency_mhz for step in self.steps]),
-            },
-            settings={"oscillated": self.oscillated, "margin_db": MARGIN_DB, "ring": RING},
+            arrays=self.arrays,
+            settings=self.settings,
         )
+
+
+def margin_of(record: CalibrationRecord) -> GainMargin:
+    """Back."""
+    names = ("step_loop_gain", "step_decay_per_tau", "step_frequency_mhz", "step_quiet")
+    columns = zip(*(record.array(name).tolist() for name in names), strict=True)
+    return GainMargin(
+        onset=float(record.array("onset_loop_gain")[0]),
+        onset_error=float(record.array("onset_error")[0]),
+        safe=float(record.array("safe_loop_gain")[0]),
+        reached=float(record.array("reached_loop_gain")[0]),
+        frequency_mhz=float(record.array("frequency_mhz")[0]),
+        oscillated=bool(record.settings["oscillated"]),
+        steps=tuple(Step(gain, decay, mhz, bool(quiet)) for gain, decay, mhz, quiet in columns),
+    )
 
 
 def ramp_gain(

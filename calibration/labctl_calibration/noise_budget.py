@@ -15,7 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.devices import CalibrationRecord, Identity, LoopElectronics, SettleCodes, WeightModulator
+from labctl.devices import (
+    CalibrationRecord,
+    Identity,
+    LoopElectronics,
+    Scalar,
+    SettleCodes,
+    WeightModulator,
+)
 from labctl_calibration.closed_loop import LOOP_GAIN, STEP_ID, Rows
 from labctl_calibration.effective_map import EffectiveMap
 from labctl_calibration.light_noise import STEADY, WINDOWS, measure_light_noise
@@ -31,6 +38,7 @@ from labctl_calibration.series import (
 FloatArray = NDArray[np.float64]
 KIND = "noise budget"
 SETTLES, WAIT_US = 2048, 40.0  # of a series of states, one queue: 95 ms at usual windows, down to 26 Hz
+_SEPARATOR = " | "
 SURE = 2.0  # standard errors: what is less than so many is "below", not measured
 
 
@@ -73,27 +81,59 @@ class NoiseBudget:
     def findings(self) -> tuple[str, ...]:
         """One line a source, for print."""
         head = f"noise of a settled state, % of full scale, every row at gain {self.gain:.3f}:"
-        return (head, *(source.line for source in (*self.sources, self.total, self.seen)))
+        return (head, *(source.line for source in self.all_sources))
+
+    @property
+    def all_sources(self) -> tuple[Source, ...]:
+        """Sources, total, and last what was seen."""
+        return (*self.sources, self.total, self.seen)
+
+    @property
+    def arrays(self) -> dict[str, FloatArray]:
+        """As a record holds it: percent and error by source, in order of `settings["sources"]`."""
+        return {
+            "noise_percent": np.array([s.percent for s in self.all_sources]),
+            "noise_error_percent": np.array([s.error for s in self.all_sources]),
+            "measured": np.array([float(s.measured) for s in self.all_sources]),
+            "lines_hz": np.array(self.lines_hz),
+        }
+
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        """What goes with them; `how` in words, source by source."""
+        return {
+            "sources": ", ".join(s.name for s in self.all_sources),
+            "how": _SEPARATOR.join(s.how for s in self.all_sources),
+            "gain": self.gain,
+            "full_scale_is": "the ADC's range",
+        }
 
     def record(self, electronics: Identity) -> CalibrationRecord:
-        """As a record: percent and error by source, in order of `settings["sources"]`; "seen" is the last."""
-        all_sources = (*self.sources, self.total, self.seen)
+        """As a record."""
         return CalibrationRecord(
             kind=KIND,
             device_serial=electronics.serial,
             taken_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            arrays={
-                "noise_percent": np.array([s.percent for s in all_sources]),
-                "noise_error_percent": np.array([s.error for s in all_sources]),
-                "measured": np.array([float(s.measured) for s in all_sources]),
-                "lines_hz": np.array(self.lines_hz),
-            },
-            settings={
-                "sources": ", ".join(s.name for s in all_sources),
-                "gain": self.gain,
-                "full_scale_is": "the ADC's range",
-            },
+            arrays=self.arrays,
+            settings=self.settings,
         )
+
+
+def budget_of(record: CalibrationRecord) -> NoiseBudget:
+    """Back."""
+    names, hows = str(record.settings["sources"]).split(", "), str(record.settings["how"]).split(_SEPARATOR)
+    columns = [record.array(name).tolist() for name in ("noise_percent", "noise_error_percent", "measured")]
+    sources = [
+        Source(name, percent, error, how, bool(measured))
+        for name, how, percent, error, measured in zip(names, hows, *columns, strict=True)
+    ]
+    return NoiseBudget(
+        gain=float(record.settings["gain"]),
+        sources=tuple(sources[:-2]),
+        total=sources[-2],
+        seen=sources[-1],
+        lines_hz=tuple(record.array("lines_hz").tolist()),
+    )
 
 
 def measure_noise(

@@ -18,6 +18,7 @@ from labctl.engines import Batch, OpticalLoopEngine
 from labctl.models.datasets import DataSource
 from labctl.models.network import RowTableNetwork
 from labctl.physics import FittedMap
+from labctl.programs import LoopProgram, LoopSegment
 from labctl.sampling import Sampler, compile_program, scheme, sigmas
 from labctl_calibration.closed_loop import CLEAR_OF_RANGE
 
@@ -59,16 +60,8 @@ def operated(
     rng = np.random.Generator(np.random.Philox(key=404))
     seen, state = [], program.placement.state
     for k, segment in enumerate(program.segments):
-        points, labels = source.draw(share, rng)
-        x = points + segment.sigma * rng.standard_normal(points.shape)
-        inject = x
-        if segment.kind == "implicit":
-            c_skip = network.preconditioning.coefficients(segment.sigma)[0]
-            g = (1 - float(segment.leak[state][0])) / c_skip  # rows u of a step have leak 1 - g c_skip
-            inject = x - g * _denoised(teacher, x, segment.sigma, labels)
-        start = np.zeros((share, engine.n_channels))
-        start[:, state] = segment.inject_scale * x
-        batch = Batch(inject, start, labels, np.arange(share), k)
+        _, batch = rooted(program, k, teacher, source, np.arange(share), rng)
+        inject, labels = batch.inject, batch.labels
         result = engine.solve(segment, batch, wait_us=WAIT_TAU * engine.electronics.spec.tau_us)
         gain, leak = np.asarray(result.applied.gain), np.asarray(result.applied.leak)
         if len(gain) > 1:
@@ -82,6 +75,34 @@ def operated(
         seen.append((result.z, y, np.where(counts, gain, 0.0)))
     z, y, weight = (np.concatenate(parts) for parts in zip(*seen, strict=True))
     return Operated(z, y, weight)
+
+
+def rooted(
+    program: LoopProgram,
+    k: int,
+    teacher: RowTableNetwork,
+    source: DataSource,
+    sample_id: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> tuple[FloatArray, Batch]:
+    """Noised data x [B, d] at the level of segment k, and the batch that poses them: a step is injected what
+    would put its root at x if the machine computed the teacher's F.
+    """
+    segment, state = program.segments[k], program.placement.state
+    points, labels = source.draw(len(sample_id), rng)
+    x = points + segment.sigma * rng.standard_normal(points.shape)
+    inject = x
+    if segment.kind == "implicit":
+        inject = x - step_share(segment, teacher, state) * _denoised(teacher, x, segment.sigma, labels)
+    start = np.zeros((len(x), program.placement.n_channels))
+    start[:, state] = segment.inject_scale * x
+    return x, Batch(inject, start, labels, sample_id, k)
+
+
+def step_share(segment: LoopSegment, network: RowTableNetwork, state: slice) -> float:
+    """g of an implicit segment: rows u of a step have leak 1 - g c_skip."""
+    c_skip = network.preconditioning.coefficients(segment.sigma)[0]
+    return float((1 - segment.leak[state][0]) / c_skip)
 
 
 def corrected(light: FittedMap, seen: Operated) -> FittedMap:

@@ -3,26 +3,43 @@ by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from labctl.devices import CalibrationRecord, LoopElectronics, WeightModulator
-from labctl_calibration.darks import Darks, measure_darks
-from labctl_calibration.emitters import Emitters, measure_emitters
-from labctl_calibration.levels import Levels, measure_levels
-from labctl_calibration.light_check import check_light
-from labctl_calibration.linearity import Linearity, measure_linearity
-from labctl_calibration.panel_record import measured_panel_record
-from labctl_calibration.probing import DeviceTime, Probing
-from labctl_calibration.registration import Registration, register
+from labctl_calibration.darks import Darks
+from labctl_calibration.emitters import Emitters
+from labctl_calibration.levels import Levels
+from labctl_calibration.linearity import Linearity
+from labctl_calibration.optical.found import (
+    darks_of,
+    emitters_of,
+    levels_of,
+    linearity_of,
+    registration_of,
+)
+from labctl_calibration.optical.panel_procedures import (
+    DARKS,
+    EMITTERS,
+    LINEARITY,
+    PANEL,
+    REGISTRATION,
+)
+from labctl_calibration.panel_record import KIND
+from labctl_calibration.probing import DeviceTime
+from labctl_calibration.procedure import Devices, Tell
+from labctl_calibration.registration import Registration
+from labctl_calibration.taking import Taken, silent, take_all
 
-Tell = Callable[[str, int, int], None]
-STEPS = ("dark levels", "light", "linearity", "emitters", "registration", "levels")
+STEPS = tuple(procedure.title for procedure in PANEL)
 
 
 @dataclass(frozen=True, eq=False)
 class PanelBringUp:
-    """What was measured, the record of it, findings in words, and the devices' time that it took."""
+    """What was measured, the record of it, findings in words, and the devices' time that it took.
+
+    The record's full scale is what nearly every cell reaches.
+    """
 
     darks: Darks
     linearity: Linearity
@@ -32,6 +49,27 @@ class PanelBringUp:
     record: CalibrationRecord
     findings: tuple[str, ...]
     used: DeviceTime
+
+    @classmethod
+    def of(cls, found: Mapping[str, Taken]) -> PanelBringUp:
+        """From what the panel's procedures left."""
+        panel = found[KIND].record
+        steps = [found[procedure.kind].measured for procedure in PANEL]
+        reached = panel.array("reached_full_scale_units")
+        return cls(
+            darks=darks_of(found[DARKS].record),
+            linearity=linearity_of(found[LINEARITY].record),
+            emitters=emitters_of(found[EMITTERS].record),
+            registration=registration_of(found[REGISTRATION].record),
+            levels=levels_of(panel),
+            record=replace(panel, arrays={**panel.arrays, "full_scale_units": reached}),
+            findings=tuple(line for measured in steps for line in measured.findings),
+            used=DeviceTime(
+                frames=sum(int(measured.settings["frames"]) for measured in steps),
+                probes=sum(int(measured.settings["probes"]) for measured in steps),
+                modelled_s=sum(float(measured.settings["device_s"]) for measured in steps),
+            ),
+        )
 
 
 def bring_up_panel(
@@ -43,40 +81,5 @@ def bring_up_panel(
     device and what is allowed, for: no light, a blank panel, too little light, too many dead channels, cells
     that no map fits. Mirrored and swapped planes are found and corrected, not refused.
     """
-
-    def say(done: int) -> None:
-        if tell is not None:
-            tell(STEPS[done] if done < len(STEPS) else "done", done, len(STEPS))
-
-    probing = Probing(modulator, electronics)
-    say(0)
-    darks = measure_darks(probing)
-    say(1)
-    light = check_light(probing, darks)
-    say(2)
-    linearity = measure_linearity(probing, light.sides)
-    say(3)
-    emitters = measure_emitters(probing, linearity, light.sides)
-    say(4)
-    registration = register(probing)
-    say(5)
-    levels = measure_levels(probing, darks, emitters, registration)
-    probing.show_half(0, 0)
-    say(6)
-    return PanelBringUp(
-        darks=darks,
-        linearity=linearity,
-        emitters=emitters,
-        registration=registration,
-        levels=levels,
-        record=measured_panel_record(modulator.open(), darks, linearity, emitters, registration, levels),
-        findings=(
-            darks.found,
-            light.found,
-            linearity.found,
-            emitters.found,
-            *registration.found,
-            levels.found,
-        ),
-        used=probing.used,
-    )
+    devices = Devices({WeightModulator: modulator, LoopElectronics: electronics})
+    return PanelBringUp.of(take_all(PANEL, devices, tell or silent)[0])

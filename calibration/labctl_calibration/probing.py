@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from labctl.devices import DeviceFault, LoopElectronics, LoopSpec, ModulatorSpec, WeightModulator
 
 FloatArray = NDArray[np.float64]
+MOST_RAW_BYTES = 4_000_000  # of one procedure
 ROUNDS = 8  # 48 emitters take 2.5 ms: a period or more of what panels flicker by
 
 
@@ -31,6 +32,7 @@ class Probing:
     def __init__(self, modulator: WeightModulator, electronics: LoopElectronics) -> None:
         self.modulator, self.electronics = modulator, electronics
         self._frames, self._probes, self._time_us = 0, 0, 0.0
+        self._readings: list[FloatArray] = []
         electronics.set_offset_null(np.zeros(electronics.spec.n_channels, np.int64))
 
     @property
@@ -47,6 +49,13 @@ class Probing:
     def used(self) -> DeviceTime:
         """Frames, probes and device time so far."""
         return DeviceTime(self._frames, self._probes, self._time_us * 1e-6)
+
+    @property
+    def raw(self) -> dict[str, FloatArray]:
+        """Counts [B, n] of all probes so far, in their order; nothing where they are large."""
+        if not self._readings or sum(part.nbytes for part in self._readings) > MOST_RAW_BYTES:
+            return {}
+        return {"probe_counts": np.concatenate(self._readings)}
 
     def show(self, levels: NDArray[np.integer]) -> None:
         """Display a frame [height, width] and wait until the panel has settled."""
@@ -78,6 +87,7 @@ class Probing:
             parts.append(read.counts)
             self._time_us += read.duration_us * len(read.counts)
         self._probes += len(codes)
+        self._readings += parts
         return np.concatenate(parts) * self.spec.offset_dac.units_per_code
 
     def one_hot(self, *, rounds: int = ROUNDS) -> FloatArray:

@@ -28,6 +28,7 @@ from labctl.devices import (
 from labctl.programs import encode_frame
 from labctl_calibration.flat_fields import require_light
 from labctl_calibration.lamps import Lamps
+from labctl_calibration.nominal import nominal_spot_record
 
 FloatArray = NDArray[np.float64]
 KIND = "spots (measured)"
@@ -161,6 +162,22 @@ def find_spots(
     lit = _light(part, centres[0]) > BRIGHT * _light(flat, centres[0])
     _require_in_order(lit, centres, camera)
     return _gridded(np.stack(centres), exposure_us, code)
+
+
+def spots_words(camera: Camera, found: SpotRegistration, n_channels: int) -> str:
+    """What was found, and how far from its design the image lies."""
+    down, right = found.shift_px(nominal_spot_record(camera.spec, n_channels, "design"))
+    words = (
+        f"{camera.name}: {found.found}; places are good to {found.error_px:.3f} px; the image lies "
+        f"{down:+.2f} px down and {right:+.2f} px right of its design"
+    )
+    cells = round(down / found.pitch_px), round(right / found.pitch_px)
+    if any(cells):
+        words += (
+            f": {cells[0]:+d} and {cells[1]:+d} spots, so that by the design outputs would be taken for "
+            "others"
+        )
+    return words
 
 
 def _require_in_order(lit: NDArray[np.bool_], centres: list[FloatArray], camera: Camera) -> None:

@@ -107,6 +107,14 @@ class BoardWire:
                 else:
                     strays += 1
 
+    def tell(self, request: Message) -> None:
+        """A request whose answer is not waited for."""
+        session = self.session
+        payload = request.encode()
+        self._line.write(
+            Frame(session.version, request.KIND, session.id, session.next_number(), payload).encode()
+        )
+
     def drain(self) -> None:
         """Drop what has come and nobody waits for."""
         while self._reader.feed(self._line.read()):

@@ -1,6 +1,7 @@
-"""A camera through a Micro-Manager device adapter (pymmcore 12.5.1.75.0, device interface 75, was tried).
+"""A camera through a Micro-Manager device adapter, by pymmcore-plus (BSD-3).
 
-https://pypi.org/project/pymmcore/ Adapters have properties, not standard features: the rig file says which
+https://github.com/pymmcore-plus/pymmcore-plus (tried: 0.17.3 with pymmcore 12.5.1.75.0, device interface 75).
+Adapters have properties, not standard features: the rig file says which
 property is which feature, where there is one; exposure and region are Micro-Manager's own.
 """
 
@@ -34,10 +35,10 @@ Mapped = Literal[
 
 
 class MicroManagerSettings(CameraLinkSettings):
-    """adapter_paths: folders of Micro-Manager's adapters (none: the library's own search). properties: of the
-    adapter, set at open, before initialising where it wants that. features: the adapter's property for a
-    standard feature, where it has its meaning and unit (dB, us, codes, C). exposure_range_us: where the
-    adapter gives no limits.
+    """adapter_paths: folders of Micro-Manager's adapters (none: pymmcore-plus's own search, as `mmcore list`
+    prints it). properties: of the adapter, set at open, before initialising where it wants that. features:
+    the adapter's property for a standard feature, where it has its meaning and unit (dB, us, codes, C).
+    exposure_range_us: where the adapter gives no limits.
     """
 
     adapter_paths: tuple[str, ...] = ()
@@ -70,14 +71,14 @@ class MicroManagerDevice(SfncCamera):
 
     def _connect(self, deadline: Deadline) -> FeatureWire:
         try:
-            import pymmcore
+            import pymmcore_plus
         except ImportError as error:
             raise DeviceUnavailable(EXTRA, device=self.name, operation="open") from error
-        core = pymmcore.CMMCore()
+        core = pymmcore_plus.CMMCorePlus()
         try:
             label = self._load(core)
-            return MicroManagerWire(pymmcore, core, label, self._sheet, self.wire_log)
-        except (Refused, RuntimeError, WireLost) as error:
+            return MicroManagerWire(pymmcore_plus, core, label, self._sheet, self.wire_log)
+        except (Refused, RuntimeError, FileNotFoundError, WireLost) as error:
             with suppress(RuntimeError):
                 core.reset()
             if isinstance(error, Refused):

@@ -7,6 +7,7 @@ connect a board.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -78,6 +79,7 @@ from labctl_drivers.serial_line import SerialLine, pyserial
 T = TypeVar("T")
 A = TypeVar("A", bound=Message)
 OLDEST_FIRMWARE = "1"
+AGAIN_S = 0.1
 # what the board's own refusals are here; the others are faults of the protocol
 REFUSALS: dict[int, type[DeviceError]] = {
     ErrorCode.VERSION: DeviceUnavailable,
@@ -136,9 +138,8 @@ class SerialOscillatorBoard(Wired[BoardWire], OscillatorBoard):
     def _connect(self, deadline: Deadline) -> BoardWire:
         library = pyserial()
         if library is None:
-            raise DeviceUnavailable(
-                "needs pyserial; pip install 'analog-labctl[serial]'", device=self.name, operation="open"
-            )
+            message = "pyserial is not installed; pip install 'analog-labctl[serial]'"
+            raise DeviceUnavailable(message, device=self.name, operation="open")
         settings = self.settings
         line = SerialLine(library, self.address, settings.baud, self.wire_log, MAX_ENCODED)
         return BoardWire(line, settings.timeout_s, self._session or Session(0))
@@ -195,6 +196,18 @@ class SerialOscillatorBoard(Wired[BoardWire], OscillatorBoard):
     def _make_safe(self, wire: BoardWire, deadline: Deadline) -> None:
         with self._told("close"):
             wire.ask(Close(), Empty, deadline)
+
+    def _command_safe(self, wire: BoardWire, deadline: Deadline) -> None:
+        if self._session is None:
+            raise WireLost("no session is open in which the board could be told to close")
+        wire.tell(Close())
+
+    def command_unanswered(self) -> str:
+        """As for any wire, and once more: a line that is plugged in again loses what was on it."""
+        first = super().command_unanswered()
+        time.sleep(AGAIN_S)
+        second = super().command_unanswered()
+        return first if first.startswith("was") else second
 
     def _do_close(self) -> None:
         try:

@@ -60,6 +60,23 @@ app = typer.Typer(
     "one NeXus file.",
     epilog=f"Exit codes: {_CODES}",
 )
+
+
+class Records(TyperGroup):
+    """`labctl calibrations [RIG]` lists: what is no command of the group goes to `list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `list` in front where no command is named."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+calibrations_app = typer.Typer(
+    cls=Records,
+    help="List calibration records, and say how they stand: labctl calibrations [RIG].",
+    epilog="[dim]Example:[/dim] labctl calibrations optical-unit",
+)
 twin_app = typer.Typer(help="Twins of benches: on wires, and their profiles.", no_args_is_help=True)
 profile_app = typer.Typer(help="True parameters of simulated benches.", no_args_is_help=True)
 data_app = typer.Typer(help="List public data sets, or bring one here.", no_args_is_help=True)
@@ -81,8 +98,8 @@ OverrideOption = Annotated[
     typer.Option(
         "--override",
         metavar="REASON",
-        help='Let one software limit or interlock of the rig pass, as "NAME: REASON"; the run file keeps it. '
-        "Absolute limits let nothing pass. Repeatable.",
+        help="Let one software limit or interlock of the rig pass, or its records that are out of range, as "
+        '"NAME: REASON"; the run file keeps it. Absolute limits let nothing pass. Repeatable.',
     ),
 ]
 RunFile = Annotated[
@@ -140,6 +157,15 @@ def run(
     records: RecordsOption = Path("calibrations"),
     compensation: CompensationOption = True,
     overrides: OverrideOption = None,
+    on_drift: Annotated[
+        str | None,
+        typer.Option(
+            "--on-drift",
+            metavar="POLICY",
+            help="Look for drift between batches and, where there is any: warn, refit-biases, recalibrate or "
+            "stop. Without it, as the rig file's [watch] says.",
+        ),
+    ] = None,
 ) -> None:
     """Run a protocol on a rig and write one file; a ledger (ledger_compare) takes no rig.
 
@@ -151,7 +177,7 @@ def run(
 
     run_protocol(
         protocol, rig, settings or [], out, report=report, as_json=as_json, quiet=quiet,
-        records=records, compensated=compensation, overrides=overrides or [],
+        records=records, compensated=compensation, overrides=overrides or [], on_drift=on_drift,
     )  # fmt: skip
 
 
@@ -197,17 +223,22 @@ def validate(
 
 
 @app.command(rich_help_panel=LOOK)
-def discover() -> None:
+def discover(
+    ask: Annotated[
+        bool, typer.Option("--ask/--no-ask", help="Send anything; otherwise list what the system knows.")
+    ] = True,
+) -> None:
     """List what is attached, and what it answers.
 
-    VISA resources with their *IDN?, serial ports with vendor and product number, displays, GigE Vision
-    cameras. A part of labctl that is not installed is named with what installs it.
+    VISA resources with their *IDN?; serial ports, and whether an oscillator board speaks at their end (a
+    free port is opened for that, which resets some boards; one in use is left alone and its holder named);
+    displays by their EDID; GigE Vision cameras. What is not installed is named with what installs it.
 
-    [dim]Example:[/dim] labctl discover
+    [dim]Example:[/dim] labctl discover --no-ask
     """
     from labctl.cli.discovering import list_attached
 
-    list_attached()
+    list_attached(ask)
 
 
 @app.command(rich_help_panel=BEFORE)
@@ -217,9 +248,9 @@ def check(
 ) -> None:
     """Open every device of a rig and test it.
 
-    Identity and health of each; then a frame is shown and read back, the light path probed channel by
-    channel, and the read noise measured. Says whether the rig was brought up. Exit code 3 where anything
-    failed.
+    Identity and health of each; then a frame is shown and read back, triggers are sent and counted at the
+    camera, the light path is probed channel by channel, and the read noise measured. Says whether the rig
+    was brought up. Exit code 3 where anything failed.
 
     [dim]Example:[/dim] labctl check optical-twin
     """
@@ -243,6 +274,176 @@ def bringup(
     from labctl.cli.bringing_up import bring_up_rig
 
     bring_up_rig(rig, records)
+
+
+@app.command(rich_help_panel=BEFORE)
+def calibrate(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="NAME", help="This procedure alone, if it is due.")
+    ] = None,
+    again: Annotated[
+        str | None, typer.Option("--again", metavar="NAME", help="This procedure, due or not.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is due and how long it takes; measure nothing.")
+    ] = False,
+    records: RecordsOption = Path("calibrations"),
+    raw: Annotated[
+        str,
+        typer.Option(
+            "--raw",
+            metavar="none|last|all",
+            help="Whether to keep raw readings, where a procedure returns them. Those of older records stay "
+            "until labctl calibrations gc removes them.",
+        ),
+    ] = "last",
+    operator: Annotated[str, typer.Option("--operator", metavar="WHO", help="Kept in every record.")] = "",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--override",
+            metavar="REASON",
+            help="Go on with a stale or not accepted record, or let a software limit or interlock of the rig "
+            'pass, as "NAME: REASON"; records keep it. Absolute limits let nothing pass. Repeatable.',
+        ),
+    ] = None,
+) -> None:
+    """Measure what is missing or stale of a rig, in order, and say what it can do today.
+
+    Each value stands with its uncertainty and its change since last time; a page with plots is written beside
+    the records. What agrees with what it rests on is left alone. Ctrl-C keeps what was measured.
+
+    [dim]Example:[/dim] labctl calibrate optical-unit
+    """
+    from labctl.cli.calibrating import Asked, calibrate_rig
+
+    calibrate_rig(Asked(rig, records, only, again, dry_run, operator, tuple(overrides or ()), raw))
+
+
+@app.command(rich_help_panel=BEFORE)
+def morning(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],
+    records: RecordsOption = Path("calibrations"),
+    operator: Annotated[str, typer.Option("--operator", metavar="WHO", help="Kept in the record.")] = "",
+    again: Annotated[
+        bool, typer.Option("--learn", help="Learn anew what is usual; today is what later days are like.")
+    ] = False,
+    overrides: OverrideOption = None,
+) -> None:
+    """Check a rig before the day's work: green, or what is wrong and what to recalibrate.
+
+    Dark, flat, golden vector, settle trace and golden sample against control charts that the records keep;
+    the first check learns what is usual. Takes seconds of device time. Exit code 3 where it is not green.
+
+    [dim]Example:[/dim] labctl morning optical-unit
+    """
+    from labctl.cli.morning import Asked, check_rig_today
+
+    check_rig_today(Asked(rig, records, operator, again, tuple(overrides or ())))
+
+
+app.add_typer(calibrations_app, name="calibrations", rich_help_panel=LOOK)
+OldRecord = Annotated[str, typer.Argument(metavar="OLD", help="A record's id, or its beginning.")]
+NewRecord = Annotated[str, typer.Argument(metavar="NEW", help="Another of the same kind.")]
+RigArgument = Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")]
+
+
+@calibrations_app.command("list")
+def calibrations_list(
+    rig: Annotated[
+        str | None, typer.Argument(metavar="[RIG]", help="Records of this rig's devices alone.")
+    ] = None,
+    records: RecordsOption = Path("calibrations"),
+) -> None:
+    """List records, oldest first: kind, device, age, validity, in use or stale and why.
+
+    [dim]Example:[/dim] labctl calibrations list optical-unit
+    """
+    from labctl.cli.calibrations import list_records
+
+    list_records(records, rig)
+
+
+@calibrations_app.command("explain")
+def calibrations_explain(rig: RigArgument, records: RecordsOption = Path("calibrations")) -> None:
+    """Say how each record that a rig needs stands, and why.
+
+    Opens the rig's devices, and measures nothing.
+
+    [dim]Example:[/dim] labctl calibrations explain optical-unit
+    """
+    from labctl.cli.calibrations import explain_rig
+
+    explain_rig(records, rig)
+
+
+@calibrations_app.command("compare")
+def calibrations_compare(
+    old: OldRecord, new: NewRecord, records: RecordsOption = Path("calibrations")
+) -> None:
+    """Show two records side by side, changes in units of their combined uncertainty.
+
+    [dim]Example:[/dim] labctl calibrations compare 3fa1 9c20
+    """
+    from labctl.cli.calibrations import compare_records
+
+    compare_records(records, old, new)
+
+
+@calibrations_app.command("gc")
+def calibrations_gc(
+    records: RecordsOption = Path("calibrations"),
+    runs: Annotated[
+        Path | None, typer.Option("--runs", metavar="DIR", help="Keep what the runs of a folder worked by.")
+    ] = None,
+    raw: Annotated[
+        str, typer.Option("--raw", metavar="WHICH", help="Raw readings that stay: none, last or all.")
+    ] = "last",
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is listed.")] = False,
+) -> None:
+    """List what is neither in use nor upstream of what is; remove it with --delete.
+
+    [dim]Example:[/dim] labctl calibrations gc --runs runs
+    """
+    from labctl.cli.calibrations import collect_records
+
+    collect_records(records, runs, raw, delete=delete)
+
+
+@calibrations_app.command("export")
+def calibrations_export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new zip file.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECORD]...", help="Ids; without them, all in use.")
+    ] = None,
+    records: RecordsOption = Path("calibrations"),
+) -> None:
+    """Write records, with all that they rest on, into one file.
+
+    [dim]Example:[/dim] labctl calibrations export today.zip
+    """
+    from labctl.cli.calibrations import export_to
+
+    export_to(records, file, names or [])
+
+
+@calibrations_app.command("import")
+def calibrations_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of `labctl calibrations export`.")],
+    rig: RigArgument,
+    another: Annotated[
+        bool, typer.Option("--another-rig", help="Let records of other devices in; the rig is not opened.")
+    ] = False,
+    records: RecordsOption = Path("calibrations"),
+) -> None:
+    """Bring records of a rig's devices here; every hash is checked first.
+
+    [dim]Example:[/dim] labctl calibrations import today.zip optical-unit
+    """
+    from labctl.cli.calibrations import import_from
+
+    import_from(records, file, rig, another=another)
 
 
 @app.command(rich_help_panel=BEFORE)

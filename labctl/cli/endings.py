@@ -33,12 +33,12 @@ EXIT_CODES = {
 
 def end_with(error: BaseException, session: Session) -> int:
     """Report an error as the session wants it; returns the exit code."""
-    from labctl.devices import Aborted, LabctlError  # numpy comes with it: not for --help
+    from labctl.devices import Aborted, DriftStop, LabctlError  # numpy comes with it: not for --help
 
     usage = getattr(error, "format_message", None)  # typer's complaint about the command line
     stopped = isinstance(error, Aborted | KeyboardInterrupt)
     notes = list(getattr(error, "__notes__", []))
-    if stopped:
+    if stopped and not isinstance(error, DriftStop):
         code = 128 + (session.stopped_by or signal.SIGINT)
         message = str(error).removeprefix("stopped; ") or _stopped_where(session)
     elif isinstance(error, LabctlError):

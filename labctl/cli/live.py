@@ -19,6 +19,7 @@ from labctl.cli.board import Board
 from labctl.cli.console import err
 from labctl.procedures import SettleReport
 from labctl.reports.words import duration, settle_us
+from labctl.runlog import DriftRecord
 
 BAR_WIDTH, MAX_TITLE = 20, 24
 FIXED_WIDTH = 1 + 6 + 10 + 5 * 2  # the board's narrow columns and the gaps
@@ -85,6 +86,10 @@ class Lines(Silent):
             + ("" if math.isnan(left) else f", {words.clock(left)} left")
         )
 
+    def drifted(self, event: DriftRecord) -> None:
+        """One line."""
+        self._say(f"drift: {event.words}; {event.policy}: {event.done}")
+
 
 class LiveBoard(Silent):
     """A calm table that redraws itself: a bar per panel, settle time if any, outcomes, time left."""
@@ -124,6 +129,11 @@ class LiveBoard(Silent):
     def expecting(self, device_us: float) -> None:
         """Say how long it will take, in a line that stays above the board."""
         self._live.console.print(Text(_expected(device_us), "dim"))
+
+    def drifted(self, event: DriftRecord) -> None:
+        """Say what the watch saw, in a line that stays above the board."""
+        words_of = f"drift: {event.words}; {event.policy}: {event.done}"
+        self._live.console.print(Text(words_of, "yellow"), soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._board(options.max_width, options.max_height) if self.rows else self._preparation()

@@ -49,7 +49,7 @@ def validate_protocol(
         return
     rig_name = rig_name or default_rig(protocol.recipe)
     if isinstance(protocol.recipe, GenerateRecipe):
-        with open_rig(rig_name) as rig:
+        with open_rig(rig_name, records=records, compensated=compensated) as rig:
             _print_generations(out(), protocol, generations_of(protocol, protocol.recipe, rig), rig)
         return
     if isinstance(protocol.recipe, DiffuseRecipe):
@@ -71,6 +71,7 @@ def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: 
     if rig.standing is not None:
         words = rig.standing.words(compensated=rig.compensated)
         console.print(Text(f"{rig.name} was {words}" if rig.standing.pair else words, "dim"), soft_wrap=True)
+    _print_trust(console, rig)
     whole = chains if len(chains) <= WHOLE_PLANS else chains[:1]
     for chain in whole:
         console.print()
@@ -86,6 +87,13 @@ def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: 
     total = sum(chain.device_us(rig) for chain in chains)
     cost = f"{duration(total)} of modelled device time" if total else "computed on the host"
     console.print(Text.assemble(("valid", "green"), f": {settles} settles, {cost}"))
+
+
+def _print_trust(console: Console, rig: Rig) -> None:
+    """What speaks against the records that the rig works by."""
+    for words, what in (*((w, "a run will be refused: ") for w in rig.trust.wrong),
+                        *((w, "warning: ") for w in rig.trust.stale)):  # fmt: skip
+        console.print(Text(what + words, "yellow"), soft_wrap=True)
 
 
 def _print_generations(console: Console, protocol: Protocol, generations: list[Generation], rig: Rig) -> None:
@@ -108,6 +116,9 @@ def _print_programs(
 ) -> None:
     console.print(Text(protocol.recipe.title, "bold"))
     console.print(Text(f"{_kind(protocol, len(parts), what)} on {rig.name}", "dim"))
+    if rig.board_standing:
+        console.print(Text(f"{rig.name} was {rig.board_standing}", "dim"), soft_wrap=True)
+    _print_trust(console, rig)
     shown = len(parts) if len(parts) <= WHOLE_PLANS else 1
     for part, facts in zip(parts[:shown], tables, strict=False):
         console.print()

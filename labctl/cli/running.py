@@ -34,17 +34,21 @@ def run_protocol(
     records: Path | None = None,
     compensated: bool = True,
     overrides: Sequence[str] = (),
+    on_drift: str | None = None,
 ) -> None:
     """Run, watch, write the report, print what became of it."""
     session().out = folder
     began = time.monotonic()
     with _loading(quiet or as_json):
+        from rich.text import Text
+
         from labctl.cli.live import progress
         from labctl.cli.sheet import head, print_path, print_pictures, print_sheet
         from labctl.procedures import LedgerRecipe, load_protocol, run, settings_of
         from labctl.reports import report as write_report
         from labctl.reports import summary
-        from labctl.rig import open_rig
+        from labctl.rig import load_rig, open_rig
+        from labctl.rig.config import watched
         from labctl.runlog import RunReader
 
     protocol = load_protocol(name, settings_of(settings))
@@ -56,7 +60,10 @@ def run_protocol(
     rig_name = rig_name or default_rig(protocol.recipe)
     with progress(quiet=quiet) as watcher:
         watcher.doing(f"opening {rig_name}")
-        with open_rig(rig_name, records=records, compensated=compensated, overrides=overrides) as rig:
+        config = watched(load_rig(rig_name), on_drift)
+        with open_rig(config, records=records, compensated=compensated, overrides=overrides) as rig:
+            for words in rig.trust.stale:
+                err().print(Text(f"warning: {words}", "yellow"), soft_wrap=True)
             watcher.doing(f"compiling {protocol.name}")
             result = run(protocol, rig, out=folder, watcher=watcher)
         page = write_report(result.file) if report else None

@@ -17,6 +17,7 @@ from labctl.reports import ledger_totals, report, step_statistics
 from labctl.reports.classes import class_rows, worst_in_words
 from labctl.reports.controls import NO_CONTROLS, controls_in_words
 from labctl.reports.meanings import legend, notes, said
+from labctl.reports.watching import drift_in_words, watch_in_words
 from labctl.reports.words import STATUS_WORDS, duration, microseconds, share
 from labctl.runlog import OscillatorRecord, PanelReader, RunHeader, RunReader
 
@@ -103,7 +104,19 @@ def print_sheet(console: Console, run: RunReader) -> None:
         console.print()
         for line in (*legend(_columns(measured)), *notes(measured)):
             console.print(Text(line, "dim"))
+    _print_watch(console, run)
     console.print()
+
+
+def _print_watch(console: Console, run: RunReader) -> None:
+    """What the watch on drift cost and saw; nothing where there was none."""
+    said_first = watch_in_words(run)
+    if not said_first:
+        return
+    console.print()
+    console.print(Text.assemble(("drift     ", "dim"), said_first))
+    for event in run.drift_events:
+        console.print(Text.assemble(("  ✗ ", "bold yellow"), drift_in_words(event)), soft_wrap=True)
 
 
 def steps_table(panel: PanelReader) -> Table:

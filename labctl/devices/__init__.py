@@ -14,6 +14,7 @@ from labctl.devices.errors import (
     DeviceTimeout,
     DeviceUnavailable,
     DeviceValueError,
+    DriftStop,
     InterlockTripped,
     LabctlError,
     LimitExceeded,
@@ -23,6 +24,7 @@ from labctl.devices.errors import (
     UnsupportedFeature,
     UserError,
 )
+from labctl.devices.flat_field import FlatField, FlatFieldSpec
 from labctl.devices.input_drive import InputDrive
 from labctl.devices.limits import LIMITS, Guard, Limits
 from labctl.devices.loop_chain import ChainCodes, ChainReadout, chain_part, joined_chains
@@ -89,8 +91,11 @@ __all__ = [
     "DeviceTimeout",
     "DeviceUnavailable",
     "DeviceValueError",
+    "DriftStop",
     "DriveReceipt",
     "DriveSpec",
+    "FlatField",
+    "FlatFieldSpec",
     "Frames",
     "FrequencyCount",
     "GainScale",

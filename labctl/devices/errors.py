@@ -106,3 +106,9 @@ class Aborted(LabctlError):
     """A person stopped the run; the rig is safe and the file is whole."""
 
     exit_code = 130
+
+
+class DriftStop(Aborted):
+    """A watch on drift stopped the run, as its policy says; the rig is safe and the file is whole."""
+
+    exit_code = 3

@@ -46,11 +46,14 @@ class OscilloscopeSpec:
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """Output channels 1 .. n_channels; the highest frequency, and the largest voltage either way."""
+    """Output channels 1 .. n_channels; the highest frequency, the largest voltage either way, and the
+    smallest peak-to-peak voltage of what is no "dc".
+    """
 
     n_channels: int
     max_hz: float
     max_volts: float
+    min_volts_pp: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -242,7 +245,8 @@ class SignalGenerator(_Instrument):
                 operation=operation,
             )
         self._in_range(operation, "hz", wave.hz, 0.0, spec.max_hz, "Hz")
-        self._in_range(operation, "volts_pp", wave.volts_pp, 0.0, 2 * spec.max_volts, "V")
+        least = 0.0 if wave.shape == "dc" else spec.min_volts_pp
+        self._in_range(operation, "volts_pp", wave.volts_pp, least, 2 * spec.max_volts, "V")
         peak = abs(wave.offset_volts) + wave.volts_pp / 2
         self._in_range(operation, "offset_volts with half of volts_pp", peak, 0.0, spec.max_volts, "V")
         self._do_set_wave(number, wave)

@@ -4,7 +4,7 @@ from labctl.engines.digital import DigitalEngine
 from labctl.engines.host_model import contraction, law_of
 from labctl.engines.optical_host import OpticalHostLoopEngine
 from labctl.engines.optical_loop import OpticalLoopEngine
-from labctl.engines.oscillator import OscillatorEngine, OscillatorResult
+from labctl.engines.oscillator import FittedCodes, OscillatorEngine, OscillatorResult
 from labctl.engines.readout import CameraRead, CameraReadout, NoiseBudget
 from labctl.engines.result import (
     AppliedKnobs,
@@ -24,6 +24,7 @@ __all__ = [
     "CameraReadout",
     "ChainEngine",
     "DigitalEngine",
+    "FittedCodes",
     "FixedPointEngine",
     "FixedPointResult",
     "Ledger",

@@ -74,6 +74,16 @@ class Display:
         self._channel_trims, self._light_of = trims, light_of
         self.use_order(self._order)
 
+    def use_trims(self, trims: RowTrims) -> None:
+        """Take the channels' errors as measured anew, from the next frame on."""
+        self._channel_trims = trims
+        self.trims = trims.on(self._order)
+
+    @property
+    def channel_trims(self) -> RowTrims | None:
+        """Errors of the channels, in their own order; None where the bench was not brought up."""
+        return self._channel_trims
+
     def use_order(self, order: NDArray[np.int64]) -> None:
         """Put a program's row i on channel order[i], from the next frame on."""
         self._order = order
@@ -100,6 +110,12 @@ class Display:
         duration_us = self._modulator.show(shown.frame.levels).duration_us
         self.electronics.set_offset_null(shown.record.array("null_codes").astype(np.int64))
         return duration_us
+
+    def null_of(self, shown: Shown) -> FloatArray:
+        """Codes of a matrix's offset null [n], in the channels' own order."""
+        codes = np.zeros(len(self._order))
+        codes[self._order] = shown.record.array("null_codes")
+        return codes
 
     def _frame_of(self, fractions: FloatArray) -> EncodedFrame:
         """The frame for fractions [n, n] in the program's rows."""

@@ -156,6 +156,25 @@ class OpticalLoopEngine:
                     self.read_noise[segment.kind] = self._measure_read_noise(program, segment)
         self._show(program.segments[0].matrix)
 
+    @property
+    def null_codes(self) -> FloatArray:
+        """The offset null in force [n], in the channels' own order."""
+        self._loaded()
+        return self._display.null_of(self._matrices[self._shown])
+
+    @property
+    def channel_trims(self) -> RowTrims | None:
+        """Errors of the channels, in their own order; None where the bench was not brought up."""
+        return self._display.channel_trims
+
+    def reload(self, trims: RowTrims | None = None) -> None:
+        """Show and measure the loaded program anew, by new errors of the channels where `trims` are given:
+        a bench that drifted.
+        """
+        if trims is not None:
+            self._display.use_trims(trims)
+        self.load(self._loaded())
+
     def use_bench(self, trims: RowTrims, light_of: LightOf) -> None:
         """Work by a bring-up from the next load on: `Display.use_bench`."""
         self._display.use_bench(trims, light_of)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.devices import (
+    BoardImage,
     BoardSpec,
     Coercion,
     LoadReceipt,
@@ -46,6 +47,19 @@ class OscillatorResult:
     coercions: tuple[Coercion, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class FittedCodes:
+    """A program as one board was measured to need it.
+
+    image: the codes instead of the program's own; coercions: what they could not give. true_phases: phases
+    [..., n] of phases as that board reads them, rad.
+    """
+
+    image: BoardImage
+    coercions: tuple[Coercion, ...]
+    true_phases: Callable[[FloatArray], FloatArray]
+
+
 class OscillatorEngine:
     """Runs oscillator programs on a board: one class for twin and hardware (twins replace devices).
 
@@ -58,6 +72,7 @@ class OscillatorEngine:
         self._program: OscillatorProgram | None = None
         self._notes: tuple[Coercion, ...] = ()
         self._receipt: LoadReceipt | None = None
+        self._fitted: FittedCodes | None = None
         self._ticks: NDArray[np.int64] = np.empty(0, np.int64)
         self._reload_us = 0.0
 
@@ -74,6 +89,11 @@ class OscillatorEngine:
         return self._program
 
     @property
+    def compensated(self) -> bool:
+        """Whether what is loaded are codes for this one board."""
+        return self._program is not None and self._fitted is not None
+
+    @property
     def ends(self) -> FloatArray:
         """Ends of the loaded program's segments [K] after the release, units, on the board's ticks."""
         return np.asarray(np.cumsum(self._ticks) * (self.spec.tick_us / self.spec.unit_us))
@@ -81,18 +101,28 @@ class OscillatorEngine:
     def _nothing_loaded(self) -> ProgramError:
         return ProgramError(f"{self.name}: no program is loaded; allowed: after load(program)")
 
-    def load(self, program: OscillatorProgram, *, beyond_averaging: bool = False) -> LoadReceipt:
+    def load(
+        self,
+        program: OscillatorProgram,
+        *,
+        beyond_averaging: bool = False,
+        fitted: FittedCodes | None = None,
+    ) -> LoadReceipt:
         """Write the program into the board's memory; the board's CRC must be that of what was sent.
 
-        Its time is in the next run's ledger. Raises ProgramError for what this board cannot hold or what the
-        phase-averaged law is not trusted with (unless `beyond_averaging`), DeviceFault for a wrong CRC.
+        fitted: codes for this board instead of the program's own. Its time is in the next run's ledger.
+        Raises ProgramError for what this board cannot hold or what the phase-averaged law is not trusted with
+        (unless `beyond_averaging`), DeviceFault for a wrong CRC.
         """
-        image, notes = board_image(program, self.spec, beyond_averaging=beyond_averaging)
-        if self._receipt is not None and self._holds(program):
+        if fitted is None:
+            image, notes = board_image(program, self.spec, beyond_averaging=beyond_averaging)
+        else:
+            image, notes = fitted.image, fitted.coercions
+        if self._receipt is not None and self._holds(program) and self._receipt.crc == image.crc:
             return self._receipt
         self._program = None  # a load that fails leaves nothing to run
         receipt = self.board.load(image)
-        self._program, self._notes, self._receipt = program, notes, receipt
+        self._program, self._notes, self._receipt, self._fitted = program, notes, receipt, fitted
         self._ticks = image.ticks
         self._reload_us += receipt.duration_us
         return receipt
@@ -139,6 +169,8 @@ class OscillatorEngine:
         outcome = np.where(phases.locked, Outcome.TIME_ELAPSED, Outcome.DIVERGED).astype(np.uint8)
         ledger = self._ledger(codes, phases, len(parts))
         rad = spec.read_rad(phases.codes)
+        if self._fitted is not None:
+            rad = np.asarray((self._fitted.true_phases(rad) + np.pi) % (2 * np.pi) - np.pi)
         host = Ledger(host_s=time.perf_counter() - begun)
         self._reload_us = 0.0
         return OscillatorResult(

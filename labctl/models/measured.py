@@ -22,7 +22,7 @@ from torch import Tensor
 
 from labctl.devices.errors import ProgramError
 from labctl.models.network import RowTableNetwork, coefficients, for_samples
-from labctl.physics import CurveTable, FittedMap, summed
+from labctl.physics import CurveTable, FittedMap, carried, summed
 from labctl.programs import PlacedWeights, full_scale_code
 
 SIGN_VECTORS: Final = 4
@@ -64,11 +64,7 @@ class MeasuredNetwork(RowTableNetwork):
         )
         limit = np.full(weights.placement.n_channels, np.inf) if gain_limit is None else gain_limit
         self._gain_limit = torch.as_tensor(limit, dtype=torch.float32)
-        # what each power of a channel's light carries of its weights: the same for any frame
-        size = self._shown.square().sum(dim=0)
-        along = (self._measured * self._shown).sum(dim=1) / size.clamp_min(1e-12)
-        typical = along[:, size > 0].median(dim=1, keepdim=True).values
-        self._carried = torch.where(size > 0.05, along, typical)
+        self._carried = carried(self._measured, self._shown)
 
     def _powers(self) -> Tensor:
         """P_k [K, n, n] of the frame that the present weights would be shown as."""
@@ -80,6 +76,10 @@ class MeasuredNetwork(RowTableNetwork):
             rounded = torch.round(exact * self._top) / self._top
             fractions[rows, columns] = exact + (rounded - exact).detach()
         return self._measured + (fractions - self._shown) * self._carried[:, None, :]
+
+    def _machine(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Powers [K, n, n] and offset [n] of the light, and what is added to the rows' biases [n]."""
+        return self._powers(), self._offset, torch.zeros_like(self._offset)
 
     def _raw_groups(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         c_skip, c_out, _ = (c[..., None, None] for c in coefficients(self.preconditioning, sigma))
@@ -97,7 +97,7 @@ class MeasuredNetwork(RowTableNetwork):
             for_samples(self._reached(layer, gain), labels) for layer, gain in enumerate(gains)
         ]
         row_biases: Sequence[Tensor] = [for_samples(bias, labels) for bias in biases]
-        placement, powers = self._placement, self._powers()
+        placement, (powers, offset, shift) = self._placement, self._machine()
         unused = placement.n_channels - sum(placement.sizes)
         blocks = [
             c_in * x,
@@ -108,7 +108,7 @@ class MeasuredNetwork(RowTableNetwork):
         def row_light(layer: int) -> Tensor:
             rows = placement.block(layer)
             phi = self._curve(torch.cat([*blocks, rest], dim=-1))
-            return (summed(powers[:, rows], phi) + self._offset[rows]) * self._scale_out[rows]
+            return (summed(powers[:, rows], phi) + offset[rows]) * self._scale_out[rows]
 
         lights: list[Tensor] = []
         last = len(placement.sizes) - 1
@@ -116,7 +116,8 @@ class MeasuredNetwork(RowTableNetwork):
             lights = []
             for layer in range(1, last + 1):
                 lights.append(row_light(layer))
-                blocks[layer] = row_gains[layer - 1] * lights[-1] + row_biases[layer - 1]
+                moved = row_biases[layer - 1] + shift[placement.block(layer)]
+                blocks[layer] = row_gains[layer - 1] * lights[-1] + moved
         lights.append(row_light(0))
         raw = row_gains[-1] * lights[-1] + row_biases[-1]
         return raw, torch.cat([*blocks, rest], dim=-1), lights

@@ -9,9 +9,9 @@ What they say; `picture_making` does it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labctl.config_files import first_problem
 from labctl.devices.errors import ConfigError
@@ -135,6 +135,11 @@ class ChainRecipe(JudgedRecipe):
     kind: Literal["oscillator-chain"]
     shape: DiffuserShape = DiffuserShape()
     train: DiffuserTraining = DiffuserTraining()
+
+    @model_validator(mode="after")
+    def _codes_train_alike(self) -> Self:
+        self.coded.training(self.train)  # refuses errors of the board that a chain cannot train with
+        return self
 
 
 PictureRecipe = (

@@ -1,9 +1,19 @@
 """The equations of the machines: batched, differentiable, parameters passed in."""
 
+from labctl.physics.at_rest import at_rest
 from labctl.physics.bench import BenchLaw, LightPath, LoopErrors
 from labctl.physics.curve import ElectronicsCurve
-from labctl.physics.fitted import CurveTable, FittedCurve, FittedMap, summed
-from labctl.physics.loop import ExponentialStep, LoopLaw, delayed_map, saturate, settle_fast, trajectory
+from labctl.physics.fitted import CurveTable, FittedCurve, FittedMap, carried, summed
+from labctl.physics.fitted_loop import FittedLaw, FittedLoop
+from labctl.physics.loop import (
+    ExponentialStep,
+    Forced,
+    LoopLaw,
+    delayed_map,
+    saturate,
+    settle_fast,
+    trajectory,
+)
 from labctl.physics.noise import LoopNoise
 from labctl.physics.philox import Stream
 from labctl.physics.settling import Settling, cycling, row_peaks, settle_times
@@ -14,13 +24,18 @@ __all__ = [
     "ElectronicsCurve",
     "ExponentialStep",
     "FittedCurve",
+    "FittedLaw",
+    "FittedLoop",
     "FittedMap",
+    "Forced",
     "LightPath",
     "LoopErrors",
     "LoopLaw",
     "LoopNoise",
     "Settling",
     "Stream",
+    "at_rest",
+    "carried",
     "cycling",
     "delayed_map",
     "row_peaks",

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from labctl.physics.kernels import interpolate_rows
 
+LEAST_SHOWN = 0.05  # sum of squared weights of a channel, from which it tells what it carries
+
 
 @dataclass(frozen=True, eq=False)
 class FittedCurve:
@@ -118,6 +120,31 @@ class FittedMap:
     def __call__(self, z: Tensor) -> Tensor:
         """y [..., n] of states z [..., n], with the offset that only the closed loop has."""
         return self.light(self.curve(z)) + self.offset
+
+    def slope(self, z: Tensor) -> Tensor:
+        """dy/dz [B, n, n] at states z [B, n]; no gradient."""
+        at = z.detach().requires_grad_()
+        with torch.enable_grad():
+            phi = self.curve(at)
+            (rise,) = torch.autograd.grad(phi.sum(), at)
+        phi, powers = phi.detach(), self.powers.detach()
+        out, raised = powers[0].expand(len(z), -1, -1), torch.ones_like(phi)
+        for k, power in enumerate(powers[1:], start=2):
+            raised = raised * phi
+            out = out + k * power * raised[:, None, :]
+        return out * rise[:, None, :]
+
+
+def carried(powers: Tensor, fractions: Tensor) -> Tensor:
+    """What each power of a channel's light carries of its weights, the same for any frame [K, n].
+
+    powers [K, n, n] were measured with weights `fractions` [n, n] shown; channels that were shown next to
+    nothing get what the others typically have.
+    """
+    size = fractions.square().sum(dim=0)
+    along = (powers * fractions).sum(dim=1) / size.clamp_min(1e-12)
+    typical = along[:, size > 0].median(dim=1, keepdim=True).values
+    return torch.where(size > LEAST_SHOWN, along, typical)
 
 
 def summed(powers: Tensor, phi: Tensor) -> Tensor:

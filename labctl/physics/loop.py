@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -58,6 +58,19 @@ class LoopLaw:
     def map(self, z: Tensor) -> Tensor:
         """F(z) = (1 - leak) z + gain W phi(z) + bias: same fixed points; the delayed-map machine's step."""
         return z + self.slope(z)
+
+
+class Forced(Protocol):
+    """What a trajectory needs of a law: tau dz/dt = forcing(z) - leak z."""
+
+    @property
+    def leak(self) -> Tensor:
+        """[G, n]."""
+        ...
+
+    def forcing(self, z: Tensor) -> Tensor:
+        """All that is not the leak [B, n]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,7 @@ class ExponentialStep:
 
 
 def trajectory(
-    law: LoopLaw, z: Tensor, *, dt: float, steps: int, method: Method = "ab2", trip: float = 0.0
+    law: Forced, z: Tensor, *, dt: float, steps: int, method: Method = "ab2", trip: float = 0.0
 ) -> Iterator[Tensor]:
     """States after each of `steps` steps of `dt` (tau), noise-free and differentiable."""
     step = ExponentialStep.of(law.leak, dt, method=method, trip=trip)

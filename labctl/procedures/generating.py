@@ -9,8 +9,9 @@ from typing import Self
 import numpy as np
 
 from labctl.devices import Coercion, ProgramError
-from labctl.engines import Ledger, OscillatorResult
+from labctl.engines import Ledger, OscillatorEngine, OscillatorResult
 from labctl.models.oscillators.control_set import ControlSet, controls_beside
+from labctl.procedures.board_compensating import fitted_codes, require_one_board
 from labctl.procedures.board_part import SHOWN, BoardPart, step_ledger
 from labctl.procedures.board_program import check_wiring, judge_of
 from labctl.procedures.coding import coded_generator
@@ -60,6 +61,7 @@ class Generation(BoardPart):
         """Load it; of a scan, where each is loaded in its turn, check it. Raises what no board can hold."""
         if self.row is None:
             return super().ready(rig)
+        require_one_board(self.recipe, rig, scanned=True)
         self.set_up(rig)
         self.coercions(rig)
         return self
@@ -77,9 +79,19 @@ class Generation(BoardPart):
         each = spec.setup_us + self.duration * spec.unit_us
         return self.n_samples * (each + self.settles * spec.read_us)
 
+    def load(self, rig: Rig) -> OscillatorEngine:
+        """Set the twin up and write the program into the board, in its own codes where it was measured."""
+        require_one_board(self.recipe, rig, scanned=self.row is not None)
+        self.set_up(rig)
+        beyond = self.recipe.beyond_averaging
+        fitted = fitted_codes(self.program, rig, beyond_averaging=beyond)
+        rig.oscillators.load(self.program, beyond_averaging=beyond, fitted=fitted)
+        return rig.oscillators
+
     def coercions(self, rig: Rig) -> tuple[Coercion, ...]:
         """What coding clipped, and what the board's converters apply differently."""
-        return (*self.clipped, *super().coercions(rig))
+        fitted = fitted_codes(self.program, rig, beyond_averaging=self.recipe.beyond_averaging)
+        return (*self.clipped, *(super().coercions(rig) if fitted is None else fitted.coercions))
 
     def panel(self, rig: Rig) -> PanelPlan:
         """Its place in the file, with what stands beside."""
@@ -178,6 +190,7 @@ def _beside(controls: ControlSet | None) -> tuple[ControlRecord, ...]:
                 "density": one.density,
                 "coverage": one.coverage,
                 "judged_pictures": controls.card.judged_pictures,
+                "trained_as": controls.card.generator.name,
             },
             pictures=controls.pictures[one.name],
         )

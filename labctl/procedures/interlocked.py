@@ -8,6 +8,7 @@ from pathlib import Path
 from labctl.procedures.parts import Part
 from labctl.procedures.watching import PanelResult, SettleReport, Watcher
 from labctl.rig.interlocks import Interlocks
+from labctl.runlog import DriftRecord
 
 DURING = "during the run"
 
@@ -44,3 +45,7 @@ class Interlocked(Watcher):
         """Passed on before a look."""
         self._inner.panel_done(panel)
         self._interlocks.check_now_and_then(DURING)
+
+    def drifted(self, event: DriftRecord) -> None:
+        """Passed on."""
+        self._inner.drifted(event)

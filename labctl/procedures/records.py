@@ -93,11 +93,11 @@ def _class_names(parts: Sequence[Part]) -> dict[str, Any]:
 def plan_of(protocol: Protocol, rig: Rig, parts: Sequence[Part]) -> RunPlan:
     """The shape of the run file."""
     recipe = protocol.recipe
-    panels = tuple(part.panel(rig) for part in parts)
+    panels, watched = tuple(part.panel(rig) for part in parts), rig.config.watch is not None
     if isinstance(recipe, Scan):
-        return RunPlan(panels=panels, scan=scan_plan(recipe, recipe.title))
+        return RunPlan(panels=panels, scan=scan_plan(recipe, recipe.title), watched=watched)
     default = next((p.name for p in panels if p.name), None) if isinstance(recipe, TourRecipe) else None
-    return RunPlan(panels=panels, default=default)
+    return RunPlan(panels=panels, default=default, watched=watched)
 
 
 def chain_panel(chain: Chain, rig: Rig) -> PanelPlan:

@@ -17,6 +17,7 @@ from labctl.devices import Aborted, RunLogError, Scalar, UserError
 from labctl.procedures.chain_part import ChainPart
 from labctl.procedures.compensating import compensated
 from labctl.procedures.diffusing import diffusions_of
+from labctl.procedures.drifting import DriftWatcher, require_watchable
 from labctl.procedures.generating import generations_of
 from labctl.procedures.interlocked import Interlocked
 from labctl.procedures.interrupts import uninterrupted
@@ -86,8 +87,12 @@ def one_thread() -> Iterator[None]:
 def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult:
     try:
         rig.require_open()  # refused now, not after a training
+        rig.require_trusted()
         rig.interlocks.check("before the run")
+        require_watchable(rig)
         watcher = Interlocked(watcher, rig.interlocks)
+        if rig.config.watch is not None:
+            watcher = DriftWatcher(watcher, rig, rig.config.watch)
         used_us = 0.0 if rig.world is None else float(rig.world.now_us)
         check_folder(out)
         parts, device_us = _parts(protocol, rig, watcher), 0.0
@@ -136,6 +141,8 @@ def _recorded(
     try:
         with uninterrupted():
             writer = _created(out, protocol.name, header, plan)
+            if isinstance(watcher, DriftWatcher):
+                watcher.writes_to(writer)
         return _written(protocol, rig, parts, writer, watcher)
     except BaseException as error:
         with uninterrupted():
@@ -172,6 +179,8 @@ def _written(
                 with uninterrupted():
                     writer.scan_row(row)
     rig.interlocks.check("after the run")
+    if isinstance(watcher, DriftWatcher):
+        metrics |= watcher.metrics()
     metrics |= {f"passed_{name}": words for name, words in rig.passed.items()}
     with uninterrupted():
         file = writer.finish(metrics=metrics)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.devices import Outcome, Scalar
+from labctl.runlog import DriftRecord
 
 if TYPE_CHECKING:
     from labctl.procedures.parts import Part
@@ -65,6 +66,9 @@ class Watcher:
 
     def panel_done(self, panel: PanelResult) -> None:
         """One panel is done."""
+
+    def drifted(self, event: DriftRecord) -> None:
+        """The watch on drift saw something, and did about it what its policy says."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ from labctl.reports.style import LIGHT, Theme, bare, drawing
 from labctl.runlog import ControlRecord
 
 NO_CONTROLS = (
-    "no controls stand beside: none are shipped that the same nets have judged; the training "
-    "recipe digits8_controls makes such"
+    "no controls stand beside: none are shipped that the same nets have judged; training recipes as "
+    "digits8_controls make such"
 )
 _COLUMNS, _ROWS = 10, 2
 
@@ -23,9 +23,10 @@ def controls_in_words(controls: Sequence[ControlRecord]) -> str:
     """What the controls' figures are of, in a sentence or two."""
     judged = {int(one.figures["judged_pictures"]) for one in controls}
     counts = " or ".join(f"{count:,}" for count in sorted(judged))
+    models = " or ".join(sorted({str(one.figures.get("trained_as", "this model")) for one in controls}))
     return (
         f"controls: in floats, without a board, measured when they were made over {counts} pictures; trained "
-        "ones with this model's objective, data and number of steps"
+        f"ones with the objective, data and number of steps of {models}"
     )
 
 

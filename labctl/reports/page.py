@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from matplotlib.figure import Figure
 
 from labctl.devices import Outcome, RunLogError
 from labctl.reports import words
@@ -18,10 +14,11 @@ from labctl.reports.classes import worst_in_words
 from labctl.reports.controls import NO_CONTROLS, controls_in_words
 from labctl.reports.couplings import SEGMENTS_DRAWN
 from labctl.reports.drawings import drawings
+from labctl.reports.inlined import drawn, pages
 from labctl.reports.meanings import LEGEND, legend, notes
-from labctl.reports.sections import Picture, Section, section_of
+from labctl.reports.sections import Section, section_of
 from labctl.reports.steps import scan_figure
-from labctl.reports.style import DARK, LIGHT, Theme, to_png
+from labctl.reports.watching import drift_in_words, watch_in_words
 from labctl.runlog import RunHeader, RunReader
 
 PAGE = "report.html"
@@ -53,12 +50,12 @@ def _render(run: RunReader, folder: Path) -> str:
     for section in sections[:_PANELS_WITH_PICTURES]:
         prefix = f"{section.name}_" if section.name else ""
         for one in drawings(section, header, brief=len(sections) > _PANELS_IN_FULL):
-            section.pictures[one.name] = _picture(prefix + one.name, one.alt, one.figure, folder)
+            section.pictures[one.name] = drawn(prefix + one.name, one.alt, one.figure, folder)
     scan = run.scan
     scan_picture = None
     if scan is not None and run.scan_axis is not None:
         axis, signal = run.scan_axis
-        scan_picture = _picture(
+        scan_picture = drawn(
             "scan",
             f"{signal} and the other columns of the scan against {axis}",
             lambda theme: scan_figure(
@@ -66,13 +63,7 @@ def _render(run: RunReader, folder: Path) -> str:
             ),
             folder,
         )
-    environment = Environment(
-        loader=PackageLoader("labctl.reports", "."),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages()
     environment.globals.update(
         words=words,
         worst_in_words=worst_in_words,
@@ -93,28 +84,12 @@ def _render(run: RunReader, folder: Path) -> str:
         scan_legend=_scan_legend(run),
         scan_notes=notes(run.panels.values()),
         facts=_facts(run, header),
+        watched=watch_in_words(run),
+        drifted=[drift_in_words(event) for event in run.drift_events],
         lead=_lead(sections, header, scanned=scan is not None),
         varied=_varied(sections),
         outcome_words=words.OUTCOME_WORDS,
     )
-
-
-def _picture(name: str, alt: str, draw: Callable[[Theme], Figure], folder: Path) -> Picture:
-    """Draw in both themes; the light one is also written as a PNG file, for papers and talks."""
-    light = draw(LIGHT)
-    png = to_png(light, LIGHT)
-    (folder / f"{name}.png").write_bytes(png)
-    return Picture(
-        name=name,
-        alt=alt,
-        light=_inline(png),
-        dark=_inline(to_png(draw(DARK), DARK)),
-        width=round(light.get_figwidth() * 112),
-    )
-
-
-def _inline(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _scan_legend(run: RunReader) -> list[str]:

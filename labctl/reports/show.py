@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import JsonValue
@@ -35,6 +36,8 @@ def summary(run: RunReader) -> dict[str, JsonValue]:
         "metrics": dict(run.metrics),
         "panels": [_panel(panel, header) for panel in run.panels.values()],
     }
+    if run.watch_looks:
+        found["drift_events"] = [asdict(event) for event in run.drift_events]
     scan = run.scan
     if scan is not None:
         found["scan"] = {name: values.tolist() for name, values in scan.items()}

@@ -74,6 +74,19 @@ def number(value: float) -> str:
     return f"{value:.2e}"
 
 
+def uncertain(value: float, sd: float, unit: str = "") -> str:
+    """A value with its standard uncertainty to two digits, or alone where none is stated (NaN or 0)."""
+    told = number(value)
+    if math.isfinite(value) and math.isfinite(sd) and sd > 0:
+        decimals = 1 - math.floor(math.log10(float(f"{sd:.1e}")))
+        if -3 <= decimals <= 7:
+            shown = max(decimals, 0)
+            told = f"{round(value, decimals):.{shown}f} ± {round(sd, decimals):.{shown}f}"
+        else:
+            told = f"{value:.3e} ± {sd:.1e}"
+    return f"{told} {unit}".rstrip() if unit != "%" else f"{told}%"
+
+
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 

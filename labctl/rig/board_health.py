@@ -52,13 +52,19 @@ def _memory(board: OscillatorBoard) -> str:
     )
 
 
-def _frequencies(board: OscillatorBoard) -> str:
-    """Count every oscillator: its detuning must be within what the trim can take back."""
+def _counted(board: OscillatorBoard) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Every oscillator's frequency (Hz) and detuning (units), and the gate of the count (us)."""
     spec = board.spec
     low, high = spec.gate_range_us
     gate_us = min(max(GATE_PERIODS * spec.period_us, low), high)
-    counted = board.count_frequency(gate_us)
-    units = (counted.hz / spec.f0_hz - 1) / spec.eps
+    hz = board.count_frequency(gate_us).hz
+    return hz, (hz / spec.f0_hz - 1) / spec.eps, gate_us
+
+
+def _frequencies(board: OscillatorBoard) -> str:
+    """Count every oscillator: its detuning must be within what the trim can take back."""
+    spec = board.spec
+    hz, units, gate_us = _counted(board)
     worst, limit = int(np.abs(units).argmax()), spec.detuning.range_units
     require(
         bool(np.abs(units[worst]) <= limit),
@@ -67,7 +73,7 @@ def _frequencies(board: OscillatorBoard) -> str:
         "frequencies",
     )
     return (
-        f"{counted.hz.mean() * 1e-6:.6g} MHz in a gate of {gate_us:.4g} us, detuned by "
+        f"{hz.mean() * 1e-6:.6g} MHz in a gate of {gate_us:.4g} us, detuned by "
         f"{np.sqrt(np.mean(units**2)):.3f} units rms, at most {abs(units[worst]):.3f}; a unit of time is "
         f"{spec.unit_us:.4g} us, "
         f"{board.temperature_c():.1f} °C"
@@ -75,8 +81,14 @@ def _frequencies(board: OscillatorBoard) -> str:
 
 
 def _anchors(board: OscillatorBoard) -> str:
-    """Hold all phases at known angles with the couplings off, and read them."""
+    """Hold all phases at known angles with the couplings off and the counted detuning trimmed, and read
+    them.
+    """
     spec, n = board.spec, board.spec.n
+    trim = spec.detuning
+    _, units, _ = _counted(board)
+    # as far as the trim reaches: what lies beyond is the frequencies' finding
+    trims = np.clip(np.rint(-units * trim.max_code / trim.range_units), -trim.max_code, trim.max_code)
     zeros = np.zeros((1, n), np.int64)
     board.load(
         BoardImage(
@@ -86,7 +98,7 @@ def _anchors(board: OscillatorBoard) -> str:
             in_phase=zeros,
             quadrature=zeros,
             second=zeros,
-            detuning=zeros,
+            detuning=trims[None].astype(np.int64),
             ticks=np.array([min(spec.max_ticks, math.ceil(ANCHORED_UNITS * spec.unit_us / spec.tick_us))]),
             start_phase=np.zeros(n, np.int64),
             start_amplitude=np.zeros(n, np.int64),

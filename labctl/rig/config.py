@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,7 @@ NEEDED: dict[str, tuple[Role, ...]] = {
     "digital": (),
     "oscillator": ("board",),
 }
+OnDrift = Literal["warn", "refit-biases", "recalibrate", "stop"]
 
 
 class WorldConfig(BaseModel):
@@ -27,6 +28,7 @@ class WorldConfig(BaseModel):
 
     `profile` is a shipped one or a file; `unit_seed` says which bench of a population (the day's `seed` where
     none is given); `terms` scale its faults (0 = off); `overrides` replace single values of the profile.
+    `started_h`: for how many hours of its clock the bench has been on when the rig opens it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +41,7 @@ class WorldConfig(BaseModel):
     noise_scale: float = Field(default=1.0, ge=0, le=1000)
     terms: dict[str, float] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
+    started_h: float = Field(default=0.0, ge=0, le=10_000)
 
 
 class DeviceConfig(BaseModel):
@@ -70,6 +73,17 @@ class DeviceConfig(BaseModel):
             raise ValueError(str(first_problem(error, where, model))) from None
 
 
+class WatchConfig(BaseModel):
+    """A watch on drift during runs: what to do about it, and how often to look (`drift.watch.Pace`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    on_drift: OnDrift = "warn"
+    every_s: float = Field(default=1.0, ge=0, le=86400)
+    duty: float = Field(default=0.02, gt=0, le=0.02)
+    alarms_per_day: float = Field(default=0.5, gt=0, le=1)
+
+
 class RigConfig(BaseModel):
     """A whole rig. engine "optical-loop" needs a modulator and loop electronics, "optical-host-loop" a
     modulator, a drive and a camera, "oscillator" an oscillator board; "digital" needs nothing.
@@ -89,6 +103,7 @@ class RigConfig(BaseModel):
     limits: Limits = Limits()
     interlock: tuple[InterlockConfig, ...] = ()
     watchdog: bool = True
+    watch: WatchConfig | None = None
 
     @model_validator(mode="after")
     def _safety_makes_sense(self) -> Self:
@@ -163,7 +178,12 @@ class RigConfig(BaseModel):
 
     def as_json(self) -> str:
         """The resolved configuration, for the run log."""
-        return json.dumps(self.model_dump(mode="json"), indent=1)
+        plain = self.model_dump(mode="json")
+        if self.watch is None:
+            plain.pop("watch")
+        if self.world is not None and not self.world.started_h:
+            plain["world"].pop("started_h")
+        return json.dumps(plain, indent=1)
 
 
 def _shipped() -> Any:
@@ -193,6 +213,16 @@ def load_rig(name_or_path: str | Path) -> RigConfig:
     except ValidationError as error:
         raise first_problem(error, where, RigConfig) from None
     return config if text_name in rig_names() else _self_contained(config, path)
+
+
+def watched(config: RigConfig, on_drift: str | None) -> RigConfig:
+    """The rig with another policy of its watch on drift; as it is where none is asked for."""
+    if on_drift is None:
+        return config
+    if on_drift not in get_args(OnDrift):
+        raise ConfigError(f"--on-drift is {on_drift!r}; allowed: {', '.join(get_args(OnDrift))}")
+    watch = (config.watch or WatchConfig()).model_dump() | {"on_drift": on_drift}
+    return config.model_copy(update={"watch": WatchConfig(**watch)})
 
 
 def _self_contained(config: RigConfig, rig_file: Path) -> RigConfig:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from labctl_drivers.discovery import NotAsked
+
 from labctl.rig.table import DISCOVERIES, load
 
 
 class Attached(Protocol):
-    """A thing that was found: its address for a rig file, and what it says of itself."""
+    """A thing that was found: its address for a rig file, what the system says of it, what it answered."""
 
     @property
     def address(self) -> str:
@@ -17,15 +19,26 @@ class Attached(Protocol):
 
     @property
     def about(self) -> str:
-        """As it, or its cable, says."""
+        """As the system, or its cable, says."""
+
+    @property
+    def answer(self) -> str:
+        """Its own words; "" where it was not asked."""
 
 
-def discover() -> Iterator[tuple[str, list[Attached], str]]:
-    """A heading, what was found under it, and what is in the way ("" for nothing), kind by kind."""
+def discover(ask: bool = True) -> Iterator[tuple[str, list[Attached], str]]:
+    """A heading, what was found under it, and what is in the way ("" for nothing), kind by kind.
+
+    ask: whether anything may be sent to find and identify things.
+    """
     for heading, target, extra in DISCOVERIES:
         found: list[Attached] = []
         try:
-            found.extend(load(target)())
+            for thing in load(target)(ask):
+                found.append(thing)
+        except NotAsked as error:
+            yield heading, found, str(error)
+            continue
         except ImportError:
             yield heading, found, f"not asked: pip install 'analog-labctl[{extra}]'"
             continue

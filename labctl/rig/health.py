@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -35,11 +35,12 @@ from labctl.devices import (
 )
 from labctl.programs import encode_frame
 from labctl.rig.board_health import BOARD_TESTS
-from labctl.rig.checking import require
+from labctl.rig.checking import Finding, require
 from labctl.rig.config import DeviceConfig, RigConfig
 from labctl.rig.remedies import remedy
 from labctl.rig.rig import Rig
 from labctl.rig.standing import Standing
+from labctl.rig.trigger_check import TriggerSource, trigger_findings
 
 DRIVE_SHARE = 0.1  # of the absolute limits, for the emitter test
 MAX_CROSSTALK = 0.05  # of a full-scale weight
@@ -50,25 +51,10 @@ REPEATS = 64
 OPEN_S = 4.5  # for all devices on wires together, side by side
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One test: of which device, which test, what was found (or went wrong), and whether that is right.
-
-    note: nothing that could be wrong, only worth knowing. remedy: what to do about it.
-    """
-
-    device: str
-    test: str
-    found: str
-    ok: bool
-    note: bool = False
-    remedy: str = ""
-
-
 def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator[Finding]:
-    """Open every device, ask each how it is, then test frame, emitters, light path and loop; interlocks are
-    looked at before anything is lit. With `records`, say at the end whether they hold a bring-up of these
-    devices.
+    """Open every device, ask each how it is, then test frame, emitters, triggers, light path and loop;
+    interlocks are looked at before anything is lit. With `records`, say at the end whether they hold a
+    bring-up of these devices.
 
     A device that fails is reported and the others are still tested; tests that need it are left out. The rig
     is closed at the end, however it ends. Raises UserError for a rig that cannot even be built.
@@ -91,26 +77,36 @@ def check_rig(config: RigConfig, records: RecordStore | None = None) -> Iterator
             elif isinstance(device, OscillatorBoard):
                 for test, run in BOARD_TESTS.items():
                     yield _tested(device, test, partial(run, device))
+        cameras = [d for d in sound if isinstance(d, Camera)]
+        for finding in trigger_findings(_trigger_sources(sound), cameras):
+            yield finding
+            if not finding.ok:  # what needs its images would only say the same again
+                cameras = [camera for camera in cameras if camera.name != finding.device]
         modulators = [d for d in sound if isinstance(d, WeightModulator)]
         for electronics in (d for d in sound if isinstance(d, LoopElectronics)):
             if modulators:
                 panel = modulators[0]
                 yield _tested(electronics, "light path", partial(_light_path, panel, electronics))
-                for camera in (d for d in sound if isinstance(d, Camera)):
+                for camera in cameras:
                     yield _tested(camera, "spots", partial(_spots, panel, electronics, camera))
             yield _tested(electronics, "loop", partial(_loop, electronics))
             if records is not None and modulators:
                 standing = Standing.of(
-                    records.folder, records.newest, modulators[0].open().serial, electronics.open().serial
+                    records, records.newest, modulators[0].open().serial, electronics.open().serial
                 )
                 yield Finding(config.name, "bring-up", standing.words(), True, note=True)
         drives = [d for d in sound if isinstance(d, InputDrive)]
-        cameras = [d for d in sound if isinstance(d, Camera)]
         if modulators and drives and cameras and not any(isinstance(d, LoopElectronics) for d in sound):
             search = partial(_driven_spots, modulators[0], drives[0], cameras[0])
             yield _tested(cameras[0], "spots", search)
     finally:
         rig.close()
+
+
+def _trigger_sources(devices: list[Device]) -> list[TriggerSource]:
+    """The electronics before the drive: where there are any, a camera reads what they settle."""
+    loops = [device for device in devices if isinstance(device, LoopElectronics)]
+    return [*loops, *(device for device in devices if isinstance(device, InputDrive))]
 
 
 def _all_opened(rig: Rig) -> Iterator[tuple[Device, list[Finding]]]:
@@ -192,17 +188,19 @@ def _tested(device: Device, test: str, run: Callable[[], str]) -> Finding:
 
 
 def _frame(panel: WeightModulator) -> str:
-    """Show random levels and read them back."""
+    """Show random levels; where the device says what it shows, that is compared with what was sent."""
     spec = panel.spec
     rng = np.random.Generator(np.random.Philox(key=0))
     levels = rng.integers(0, spec.n_levels, spec.shape_px, dtype=np.uint16)
     receipt = panel.show(levels)
     wrong = int(np.count_nonzero(panel.shown() != levels))
-    require(wrong == 0, f"{wrong:,} of {levels.size:,} pixels read back differently", panel, "frame")
+    how = "read back differently" if receipt.read_back else "of the driver's own copy differ"
+    require(wrong == 0, f"{wrong:,} of {levels.size:,} pixels {how}", panel, "frame")
     sent = frame_checksum(levels)
     require(receipt.checksum == sent, f"the receipt says {receipt.checksum}, sent was {sent}", panel, "frame")
     height, width = spec.shape_px
-    return f"{width} x {height} pixels, {spec.n_levels} levels, read back as sent (CRC-32 {sent})"
+    said = "read back as sent" if receipt.read_back else "sent; it cannot say what it shows"
+    return f"{width} x {height} pixels, {spec.n_levels} levels, {said} (CRC-32 {sent})"
 
 
 def _drive(drive: InputDrive) -> str:

@@ -158,8 +158,12 @@ class Interlocks:
         return f"{interlock.device}.{key} has been {value!r} for {still_s:.1f} s: frozen"
 
 
-def overrides_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """ "NAME: REASON" by name. ConfigError unless the name is one of these, given once, with a reason."""
+def overrides_of(
+    texts: Sequence[str], names: Sequence[str], what: str = "software limit or interlock"
+) -> dict[str, str]:
+    """ "NAME: REASON" by name; `what`: the names are of. ConfigError unless the name is one of these, given
+    once, with a reason.
+    """
     found: dict[str, str] = {}
     for text in texts:
         name, colon, reason = (part.strip() for part in text.partition(":"))
@@ -167,7 +171,7 @@ def overrides_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f'override {text!r}; allowed: "NAME: REASON"')
         if name not in names:
             raise ConfigError(
-                f"override of {name!r}: this rig has no such software limit or interlock"
+                f"override of {name!r}: this rig has no such {what}"
                 f"{nearest(name, names)}; allowed: {', '.join(names) or 'none'}"
             )
         if name in found:

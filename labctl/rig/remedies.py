@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from labctl.rig.config import DeviceConfig, RigConfig
 
+SERIAL = ("ASRL", "/DEV/", "COM")  # what the addresses of serial ports begin with
 NETWORK = re.compile(r"^TCPIP\d*::(?P<host>[^:]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """`sign` in the error's text, `address` at the beginning of the device's: then `advice`."""
+    """`sign` in the error's text, one of `address` at the beginning of the device's: then `advice`."""
 
     sign: str
     advice: str
-    address: str = ""
+    address: str | tuple[str, ...] = ""
 
 
 # The first row that fits is told. {host} and {address} are the device's.
@@ -53,11 +54,16 @@ REMEDIES: tuple[Remedy, ...] = (
         "TCPIP",
     ),
     Remedy(
-        r"no whole answer|time",
-        "the port is there, but nothing answers: check the cable, the instrument's power and its baud rate",
-        address="ASRL",
+        r"no camera answers",
+        "no camera has this address: check its cable, its power (PoE) and that it is on this network's "
+        "subnet; the error names those that answer",
     ),
-    Remedy(r"", "no such port: plug it in; `labctl discover` lists the ports there are", "ASRL"),
+    Remedy(
+        r"no whole answer|no answer|time",
+        "the port is there, but nothing answers: check the cable, the instrument's power and its baud rate",
+        address=SERIAL,
+    ),
+    Remedy(r"", "no such port: plug it in; `labctl discover` lists the ports there are", SERIAL),
     Remedy(r"", "plug it in and switch it on; `labctl discover` lists what is on USB", "USB"),
     Remedy(r"does not answer|in time", "switch it off and on, and check its cable"),
     Remedy(r"", "check cable and power; `labctl discover` lists what is attached"),

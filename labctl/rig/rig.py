@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from labctl_calibration import (
     LightCalibration,
@@ -17,6 +18,7 @@ from labctl_calibration import (
 )
 from labctl_calibration.bench import LOAD_PROBES, Bench
 from labctl_calibration.nominal import SPOT_PITCH_PX
+from labctl_calibration.oscillators.fitted import KINDS as BOARD_KINDS
 from labctl_calibration.spots import KIND as SPOTS_KIND
 from labctl_calibration.store import RecordStore, Stored
 from labctl_drivers.link.watchdog import Ward, Watchdog
@@ -50,6 +52,10 @@ from labctl.rig.interlocks import Interlocks, overrides_of
 from labctl.rig.served_world import ServedWorld
 from labctl.rig.standing import Standing
 from labctl.rig.table import DRIVERS, WORLDS, load
+from labctl.rig.trust import RECORDS, Trust
+
+if TYPE_CHECKING:
+    from labctl.rig.fitted import AnyTwin
 
 READOUTS = ("adc", "camera")
 TYPICAL_EXPOSURES = 60  # of a settle: benchmarks/results/host_loop.md
@@ -62,9 +68,10 @@ class Rig:
 
     A twin's world is `world` (None on a real bench). `records` are a bring-up's: where they hold any of these
     devices, the engine works by the newest, or by those of `record_ids`, and `bench` is what they say;
-    `standing` is what there is of them. `overrides` are software limits and interlocks to let pass, each
-    "NAME: REASON". Where `compensated` is False, only the camera's read-out works by its
-    record: where it has the spots is no property of a program.
+    `standing` is what there is of them, `trust` what speaks against those in use. `overrides` are software
+    limits and interlocks to let pass, or "records" that are out of their range, each "NAME: REASON". Where
+    `compensated` is False, only the camera's read-out works by its record: where it has the spots is no
+    property of a program.
     """
 
     def __init__(
@@ -77,7 +84,9 @@ class Rig:
         overrides: Sequence[str] = (),
     ) -> None:
         self.config = config
-        self.overrides = overrides_of(overrides, config.overridable)
+        self.overrides = overrides_of(
+            overrides, (*config.overridable, RECORDS), "software limit or interlock, nor records"
+        )
         soft = {name: self.overrides[name] for name in config.limits.limited() if name in self.overrides}
         self._guard = Guard(config.limits, soft)
         self._watchdog: Watchdog | None = None
@@ -85,6 +94,7 @@ class Rig:
         self.compensated = compensated
         self.bench: Bench | None = None
         self.standing: Standing | None = None
+        self.trust = Trust()
         self._spots: Stored | None = None
         self.devices: dict[str, Device] = {}
         self.interlocks = self._interlocks()
@@ -94,6 +104,7 @@ class Rig:
         self._engine: AnyEngine | None = None
         self._oscillators: OscillatorEngine | None = None
         self._light: LightCalibration | None = None
+        self._board: dict[str, Stored] = {}
 
     @property
     def name(self) -> str:
@@ -118,6 +129,24 @@ class Rig:
         """ConfigError while the rig is closed."""
         if self._engine is None and self._oscillators is None:
             raise self._no_engine("")
+
+    def require_trusted(self) -> None:
+        """ConfigError, in words, where a record that the rig works by has values out of their range, or known
+        answers were missed by what it says; an override of "records", with a reason, lets it pass.
+        """
+        if self.trust.wrong and RECORDS not in self.overrides:
+            raise ConfigError(
+                f"rig {self.name} works by records that are out of range: {'; '.join(self.trust.wrong)}; "
+                f'allowed: calibrate it again, --override "{RECORDS}: REASON", or no compensation'
+            )
+
+    def _trust(self) -> Trust:
+        if self.records is None or not self.compensated:
+            return Trust()
+        pair = None if self.standing is None else self.standing.pair
+        used = (*self._board.values(), *(pair or ()))
+        identities = {identity.serial: identity for identity in self.identities.values()}
+        return Trust.of(self.records, used, identities, datetime.now(UTC))
 
     def _no_engine(self, instead: str) -> ConfigError:
         """Of the law asked for: the rig is closed, or it has the other's under the name `instead`."""
@@ -173,8 +202,10 @@ class Rig:
             self.interlocks.check("on opening")
             if self.config.engine == "oscillator":
                 self._oscillators = OscillatorEngine(self.device(OscillatorBoard), name=self.name)
+                self._board = self._calibrated_board()
             else:
                 self._engine = self._build_engine()
+            self.trust = self._trust()
         except BaseException:
             self.close()
             raise
@@ -183,6 +214,7 @@ class Rig:
     def close(self) -> None:
         """Close every device: light first, then loop, then weights; each leaves its own safe state."""
         self._engine = self._oscillators = None
+        self._board = {}
         problems = []
         for device in in_safe_order(self.devices.values()):
             try:
@@ -279,8 +311,46 @@ class Rig:
     @property
     def record_ids(self) -> tuple[str, ...]:
         """The records that the engine, and the camera's read-out, work by."""
+        if self._oscillators is not None and self._oscillators.compensated:
+            return self.board_ids
         bench = () if self.bench is None else self.bench.record_ids
         return bench if self._spots is None else (*bench, self._spots.id)
+
+    @property
+    def board_records(self) -> dict[str, CalibrationRecord]:
+        """What is known of the oscillator board, by kind: all that compensation needs, or nothing."""
+        return {kind: stored.record for kind, stored in self._board.items()}
+
+    @property
+    def board_ids(self) -> tuple[str, ...]:
+        """Of these records."""
+        return tuple(stored.id for stored in self._board.values())
+
+    @property
+    def board_standing(self) -> str:
+        """By which records programs of the oscillator board are compensated, in words; empty without any."""
+        if not self._board or self.records is None:
+            return ""
+        when = max(record.taken_at for record in self.board_records.values())
+        ids = ", ".join(name[:8] for name in self.board_ids)
+        return (
+            f"calibrated {when.replace('T', ' ').replace('+00:00', ' UTC')}, records {ids} in "
+            f"{self.records.folder}: generators are compensated"
+        )
+
+    def _calibrated_board(self) -> dict[str, Stored]:
+        """The newest records of the board, or those asked for; empty where one is missing."""
+        if not self.compensated:
+            return {}
+        serial = self.identities[self.device(OscillatorBoard).name].serial
+        found = {kind: self._stored(kind, serial) for kind in BOARD_KINDS}
+        return {k: stored for k, stored in found.items() if stored is not None} if all(found.values()) else {}
+
+    def fitted_twin(self, override: str = "") -> AnyTwin:
+        """Today's machine as its records have it, to train through: `labctl.rig.fitted.fitted_twin`."""
+        from labctl.rig.fitted import fitted_twin  # which imports this module
+
+        return fitted_twin(self, override)
 
     @property
     def frame_us(self) -> float:
@@ -382,6 +452,7 @@ class Rig:
             bench = load(kind.bench)(
                 profile, seed=world.seed, noise_scale=world.noise_scale, unit_seed=world.unit_seed
             )
+            bench.advance(3.6e9 * world.started_h)
             bench.set_terms(world.terms)
         except ConfigError as error:
             raise ConfigError(f"rig {self.name}: world: {error}") from None
@@ -416,7 +487,7 @@ class Rig:
         if self.records is None:
             return None
         serials = (self.identities[name].serial for name in (modulator, electronics))
-        self.standing = Standing.of(self.records.folder, self._stored, *serials)
+        self.standing = Standing.of(self.records, self._stored, *serials)
         if self.standing.pair is None or not self.compensated:
             return None
         panel, rows = self.standing.pair

@@ -10,7 +10,7 @@ from labctl.devices import ConfigError
 from labctl.rig.config import DeviceConfig, RigConfig
 from labctl.rig.rig import Rig
 from labctl.rig.served_world import described
-from labctl.rig.table import DRIVERS, FACES, MODULATOR_FACES, WORLD_LOCK, WORLD_WIRE, load
+from labctl.rig.table import DRIVERS, FACES, MODULATOR_FACES, SEAT, WORLD_LOCK, WORLD_WIRE, load
 
 
 class ServedRig:
@@ -34,6 +34,7 @@ class ServedRig:
         self._modulator = modulator
         self._lock = load(WORLD_LOCK)(threading.RLock())
         self._wires: list[Any] = []
+        self._seats: dict[str, Any] = {}  # of the faces, by device
         self.refused: dict[str, str] = {}
         self.config = config
 
@@ -77,7 +78,8 @@ class ServedRig:
         if face is None:
             self.refused[device.name] = f"no wire for a twin of a {role} yet"
             return None
-        wire = load(face)(self._rig.devices[device.name], self._lock)
+        seat = self._seats[device.name] = load(SEAT)(self._rig.devices[device.name])
+        wire = load(face)(seat, self._lock)
         self._wires.append(wire)
         found = wire.start()
         if hasattr(wire, "look"):  # a screen tells nobody what it shows: whoever uses light looks first
@@ -87,14 +89,13 @@ class ServedRig:
         )
 
     def _begin_anew(self) -> Any:
-        """World and devices as at the beginning: the faces keep their devices, but all in these is new."""
-        fresh = Rig(self._own)
-        for name, device in fresh.build().items():
-            state = vars(self._rig.devices[name])
-            state.clear()
-            state.update(vars(device))
-        self._rig.world = fresh.world
-        return fresh.world
+        """Under the world's lock: another bench, as it is at its beginning, takes this one's place."""
+        before, self._rig = self._rig, Rig(self._own)
+        devices = self._rig.build()
+        for name, seat in self._seats.items():
+            seat.device = devices[name]
+        before.close()
+        return self._rig.world
 
     def _checked(self, document: dict[str, Any]) -> RigConfig:
         try:

@@ -4,38 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from labctl_calibration.comparing import compare
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.rows_record import KIND as ROWS_KIND
-from labctl_calibration.store import Stored
+from labctl_calibration.store import RecordStore, Stored
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The newest records of a bench's panel and electronics in a folder; None where there is none."""
+    """The newest records of a bench's panel and electronics in a folder; None where there is none.
+
+    measured_on: the panel's record that the rows rest on, where that is another and still there.
+    """
 
     folder: str
     panel: Stored | None
     rows: Stored | None
+    measured_on: Stored | None = None
 
     @classmethod
     def of(
         cls,
-        folder: Path,
+        store: RecordStore,
         find: Callable[[str, str], Stored | None],
         panel_serial: str,
         electronics_serial: str,
     ) -> Standing:
         """Look the two serial numbers up; `find` gives a kind's record of a device."""
-        return cls(str(folder), find(PANEL_KIND, panel_serial), find(ROWS_KIND, electronics_serial))
+        panel, rows = find(PANEL_KIND, panel_serial), find(ROWS_KIND, electronics_serial)
+        below = () if rows is None else rows.record.upstream
+        there = [store.get(name) for name in below if store.head_path(name).is_file()]
+        measured_on = next((one for one in there if one.record.kind == PANEL_KIND), None)
+        return cls(str(store.folder), panel, rows, measured_on)
 
     @property
     def pair(self) -> tuple[Stored, Stored] | None:
-        """Panel and rows, the rows measured on that panel; None where a run has nothing to go by."""
-        if self.panel is None or self.rows is None or self.rows.record.upstream != (self.panel.id,):
+        """Panel and rows, the rows measured on that panel, or on one whose values agree with it within their
+        uncertainty; None where a run has nothing to go by.
+        """
+        if self.panel is None or self.rows is None:
             return None
-        return self.panel, self.rows
+        if self.panel.id in self.rows.record.upstream:
+            return self.panel, self.rows
+        agree = self.measured_on is not None and compare(self.measured_on, self.panel).agrees
+        return (self.panel, self.rows) if agree else None
 
     def words(self, *, compensated: bool = True) -> str:
         """When it was brought up, by which records, and what that means for runs."""

@@ -14,6 +14,7 @@ Role = Literal[
     "drive",
     "electronics",
     "camera",
+    "flat-field",
     "board",
     "laser",
     "power-meter",
@@ -51,6 +52,7 @@ DRIVERS: dict[str, Entry] = {
         "electronics", "labctl_sim_devices.electronics:ElectronicsTwin", "optical-bench"
     ),
     "twin.camera": Entry("camera", "labctl_sim_devices.camera:CameraTwin", "optical-bench"),
+    "twin.flat-field": Entry("flat-field", "labctl_sim_devices.flat_field:FlatFieldTwin", "optical-bench"),
     "twin.oscillator-board": Entry(
         "board", "labctl_sim_devices.oscillator_board:OscillatorBoardTwin", "oscillator-bench"
     ),
@@ -98,6 +100,7 @@ MODULATOR_FACES: dict[str, str] = {
     "screen": "labctl_sim_devices.wires.screen:ScreenFace",
     "dlpc900": "labctl_sim_devices.wires.dlpc900:Dlpc900Face",
 }
+SEAT = "labctl_sim_devices.wires.seat:Seat"
 WORLD_LOCK = "labctl_sim_devices.wires.screen:LookingLock"
 WORLD_WIRE = "labctl_sim_devices.wires.world:WorldWire"
 

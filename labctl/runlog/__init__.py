@@ -22,6 +22,7 @@ from labctl.runlog.records import (
     ControlRecord,
     DataPlan,
     DeviceTime,
+    DriftRecord,
     LayerSlice,
     MatrixRecord,
     OscillatorRecord,
@@ -34,6 +35,7 @@ from labctl.runlog.records import (
     StepRecord,
 )
 from labctl.runlog.recover import recover
+from labctl.runlog.watch_tree import WatchLook
 from labctl.runlog.writer import RunWriter
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "DeviceRecord",
     "DeviceTime",
     "Document",
+    "DriftRecord",
     "LayerSlice",
     "LedgerTable",
     "MatrixRecord",
@@ -60,6 +63,7 @@ __all__ = [
     "StepLedger",
     "StepRecord",
     "Timing",
+    "WatchLook",
     "as_json_card",
     "device_records",
     "fresh_path",

@@ -18,7 +18,9 @@ from labctl.devices import RunLogError, Scalar
 from labctl.runlog.header import RunHeader
 from labctl.runlog.nexus import decoded, fresh, read_metrics
 from labctl.runlog.panel_reader import PanelReader
+from labctl.runlog.records import DriftRecord
 from labctl.runlog.tree import FORMAT, PANELS, started_ticks
+from labctl.runlog.watch_tree import WatchLook, read_events, read_looks
 from labctl.runlog.writable import reason_of
 from labctl.runlog.writer import PART, final_path, part_of
 
@@ -124,6 +126,16 @@ class RunReader:
     def metrics(self) -> dict[str, Scalar]:
         """Metrics of the whole run."""
         return read_metrics(self._entry)
+
+    @property
+    def watch_looks(self) -> tuple[WatchLook, ...]:
+        """Looks of a watch on drift, in order; none where nothing watched."""
+        return read_looks(self._entry)
+
+    @property
+    def drift_events(self) -> tuple[DriftRecord, ...]:
+        """What the watch saw leave its charts, and what was done."""
+        return read_events(self._entry)
 
     @property
     def scan(self) -> dict[str, FloatArray] | None:

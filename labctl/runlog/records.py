@@ -270,10 +270,33 @@ class DataPlan:
 
 
 @dataclass(frozen=True)
+class DriftRecord:
+    """What a watch saw between two batches, and what was done. at: ISO 8601; device_s: device time into the
+    run; over: the chart's statistic over its limit; change: of the series, in `unit` ("": relative).
+    """
+
+    at: str
+    device_s: float
+    panel: str
+    step: int
+    kind: str
+    series: str
+    change: float
+    unit: str
+    over: float
+    words: str
+    policy: str
+    done: str
+
+
+@dataclass(frozen=True)
 class RunPlan:
-    """The shape of a run file. `default` names the group or panel that a viewer opens first."""
+    """The shape of a run file. `default` names the group or panel that a viewer opens first. watched: whether
+    a watch on drift looks in between.
+    """
 
     panels: Sequence[PanelPlan]
     scan: ScanPlan | None = None
     data: Sequence[DataPlan] = ()
     default: str | None = None
+    watched: bool = False

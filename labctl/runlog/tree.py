@@ -28,6 +28,7 @@ from labctl.runlog.nexus import (
 from labctl.runlog.panel_tree import check_panel, write_panel
 from labctl.runlog.provenance import labctl_version
 from labctl.runlog.records import DataPlan, RunPlan, ScanPlan
+from labctl.runlog.watch_tree import write_watch
 
 FORMAT = 1
 STATUS_BYTES = 16
@@ -37,7 +38,7 @@ PANELS = "panels"
 _RESERVED = frozenset(
     (
         *("coercions", "data", "instrument", "ledger", "metrics", "outcomes", PANELS, "process", "program"),
-        *("samples", "scan", "settings", "settling", "steps", "user"),
+        *("samples", "scan", "settings", "settling", "steps", "user", "watch"),
     )
 )
 
@@ -79,6 +80,8 @@ def write_tree(file: h5py.File, header: RunHeader, plan: RunPlan) -> None:
         _write_scan(entry, plan.scan)
     for extra in plan.data:
         _write_data(entry, extra)
+    if plan.watched:
+        write_watch(entry)
 
 
 def check_plan(plan: RunPlan) -> None:

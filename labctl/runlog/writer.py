@@ -25,6 +25,7 @@ from labctl.runlog.panel_tree import planned_bytes
 from labctl.runlog.panel_writer import PanelWriter, write_metrics
 from labctl.runlog.records import IntArray, RunPlan, StepRecord
 from labctl.runlog.tree import PANELS, REASON_BYTES, STATUS_BYTES, TIME_BYTES, write_tree
+from labctl.runlog.watch_tree import WatchWriter
 from labctl.runlog.writable import WritableFile, check_room, make_folder, publish, reason_of
 
 SUFFIX = ".nxs"
@@ -50,6 +51,7 @@ class RunWriter:
             )
             for panel in plan.panels
         }
+        self.watch = WatchWriter(file, self._entry) if plan.watched else None
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], header: RunHeader, plan: RunPlan) -> Self:

@@ -6,6 +6,7 @@ from labctl_sim_devices.damage import DamageEvent, DamageRecord
 from labctl_sim_devices.dmd import DmdTwin
 from labctl_sim_devices.electronics import ElectronicsTwin
 from labctl_sim_devices.emitters import EmitterTwin
+from labctl_sim_devices.flat_field import FlatFieldTwin
 from labctl_sim_devices.oscillator_bench import OscillatorBench
 from labctl_sim_devices.oscillator_board import BoardLaw, OscillatorBoardTwin
 from labctl_sim_devices.oscillator_profile import (
@@ -31,6 +32,7 @@ __all__ = [
     "DmdTwin",
     "ElectronicsTwin",
     "EmitterTwin",
+    "FlatFieldTwin",
     "OpticalBench",
     "OpticalProfile",
     "OscillatorBench",

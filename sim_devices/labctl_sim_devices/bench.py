@@ -62,6 +62,7 @@ class OpticalBench:
         self.emitted_units: FloatArray = np.zeros((1, profile.n_channels))
         self.shutter: Shutter | None = None  # a camera that waits for triggers
         self.camera_faults: dict[int, Literal["dropped", "stale"]] = {}  # by frame of the next acquisition
+        self.flat_photons_per_us = 0.0  # even light on every pixel of the camera
         self.present = True
         self.frames_shown = 0
         self.scale_noise(noise_scale)
@@ -86,7 +87,9 @@ class OpticalBench:
         self.unit = self.drawn.scaled(self.terms)
         self.clock = ClockTerms(self.profile, self.unit, self.seed)
         shown = self.optics.levels
-        self.optics = PanelOptics(self.profile, self.unit, self.unit_seed, self.clock.temperature_c)
+        self.optics = PanelOptics(
+            self.profile, self.unit, self.unit_seed, self.clock.temperature_c, self.clock.creep_px
+        )
         if shown is not None:
             self.optics.restore(shown, self.now_us)
         self._emission: EmissionTable | None = None
@@ -123,7 +126,7 @@ class OpticalBench:
         p, unit = self.profile, self.unit
         return BenchLaw(
             path=self._unit_path,
-            loop=loop_errors(p, unit, self.clock.offset(self.now_us)),
+            loop=loop_errors(p, unit, self.clock.offset(self.now_us), self.clock.gain(self.now_us)),
             transmittance=tensor(self.transmittances() if transmittance is None else transmittance),
             pedestal=p.pedestal_units,
             curve=curve(unit),
@@ -208,7 +211,7 @@ class OpticalBench:
 
     def strain(self, device: str, drive_units: Floats) -> None:
         """The emitters are driven so [B, n]: whatever is rated for less is damaged, and that is recorded."""
-        self.damage.strain(self.profile, device, self.now_us, drive_units)
+        self.damage.strain(self.profile, device, self.now_us, drive_units, self.temperature_c())
 
     def spend(self, duration_us: float, mean_light: Floats) -> None:
         """Let time pass while the emitters give this light [n] on average."""

@@ -246,6 +246,9 @@ class CameraTwin(Camera):
             lit = self._sensor.e_per_unit_us * (emitted_us[part] * bench.emitters()).astype(np.float32)
             contrast, grain_px = float(unit.speckle_contrast), float(unit.settings["speckle_grain_px"])
             seen = self._sensor.speckled(lit, cells, s, contrast, grain_px)
+        if bench.flat_photons_per_us:
+            flat_e = bench.flat_photons_per_us * s.exposure_us * p.camera_quantum_efficiency_percent / 100
+            seen += np.float32(flat_e)
         seen *= plane.response
         seen += plane.dark_e_per_s * np.float32(s.exposure_us * 1e-6)
         shot = 1.0 if p.camera_shot_noise else 0.0

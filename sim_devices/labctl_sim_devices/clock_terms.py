@@ -20,6 +20,7 @@ FloatArray = NDArray[np.float64]
 KNOT_US = 1e6  # the walks' step; between knots they run straight
 HOUR_US = 3.6e9
 KNOTS = 1024  # drawn together
+WALKS = ("light walk", "offset walk", "gain walk", "creep walk")
 
 
 def warming_c(
@@ -32,12 +33,32 @@ def warming_c(
     return float(risen + room_c * math.sin(2 * math.pi * (now_us / room_us + turns)))
 
 
+class Walk:
+    """A Wiener path of n channels in units of one per square root of an hour, by seed and name."""
+
+    def __init__(self, seed: int, name: str, n: int) -> None:
+        self._stream = Stream(seed, "clock", name)
+        self._known: FloatArray = np.zeros((1, n))
+
+    def at(self, now_us: float) -> FloatArray:
+        """[n] at a time; 0 at the beginning."""
+        place = max(now_us, 0.0) / KNOT_US
+        low = int(place)
+        known = self._known
+        while low + 1 >= len(known):
+            first = len(known) - 1
+            steps = self._stream.normal(np.arange(first, first + KNOTS), known.shape[1], dtype=torch.float64)
+            grown = known[-1] + np.cumsum(steps.numpy() * math.sqrt(KNOT_US / HOUR_US), axis=0)
+            known = self._known = np.concatenate([known, grown])
+        return np.asarray(known[low] + (place - low) * (known[low + 1] - known[low]))
+
+
 class ClockTerms:
     """The clock's part of one bench's truth."""
 
     def __init__(self, profile: OpticalProfile, unit: UnitTruth, seed: int) -> None:
         self._profile, self._unit, self._seed = profile, unit, seed
-        self._walks = {name: np.zeros((1, profile.n_channels)) for name in ("light walk", "offset walk")}
+        self._walks = {name: Walk(seed, name, profile.n_channels) for name in WALKS}
         self._phases: FloatArray = self._uniform("phases", 5)
         self._warms, self.heats = unit.has("warm_up"), unit.has("self_heating")
         self._heat: FloatArray = np.zeros(profile.n_channels)
@@ -59,13 +80,28 @@ class ClockTerms:
         walk = 1 + float(u.light_walk) * self._walk("light walk", now_us) if u.light_walk else 1.0
         warmer = self.temperature_c(now_us) - self._profile.temperature_c
         cool = 1 + float(u.light_per_c) * warmer
-        return np.maximum(walk * cool * (1 - u.heating_depth * self._heat_at(now_us)), 0.0)
+        given = walk * cool * (1 - u.heating_depth * self._heat_at(now_us))
+        if u.fade_per_hour.any():
+            given = given * np.maximum(1 - u.fade_per_hour * (now_us / HOUR_US), 0.0)
+        return np.maximum(given, 0.0)
 
     def offset(self, now_us: float) -> FloatArray:
         """Walk [n] of the loop's offset, network units."""
         if not self._unit.offset_walk:
             return np.zeros(self._profile.n_channels)
         return float(self._unit.offset_walk) * self._walk("offset walk", now_us)
+
+    def gain(self, now_us: float) -> FloatArray | None:
+        """Factor [n] on the rows' gains; None where they stay."""
+        if not self._unit.gain_walk:
+            return None
+        return np.asarray(1 + float(self._unit.gain_walk) * self._walk("gain walk", now_us))
+
+    def creep_px(self, now_us: float) -> FloatArray:
+        """How far the image has crept over the panel: y, x."""
+        if not self._unit.creep_px:
+            return np.zeros(2)
+        return np.asarray(float(self._unit.creep_px) * self._walk("creep walk", now_us)[:2])
 
     def flicker(self, time_us: NDArray[np.floating]) -> FloatArray:
         """Factor [B] on all light at these times."""
@@ -137,18 +173,7 @@ class ClockTerms:
         return np.asarray(self._heat * math.exp(-rest_us / self._unit.settings.get("heating_us", 1.0)))
 
     def _walk(self, name: str, now_us: float) -> FloatArray:
-        """A Wiener path [n] in units of one per square root of an hour."""
-        place = max(now_us, 0.0) / KNOT_US
-        low = int(place)
-        known = self._walks[name]
-        while low + 1 >= len(known):
-            first = len(known) - 1
-            steps = Stream(self._seed, "clock", name).normal(
-                np.arange(first, first + KNOTS), known.shape[1], dtype=torch.float64
-            )
-            grown = known[-1] + np.cumsum(steps.numpy() * math.sqrt(KNOT_US / HOUR_US), axis=0)
-            known = self._walks[name] = np.concatenate([known, grown])
-        return np.asarray(known[low] + (place - low) * (known[low + 1] - known[low]))
+        return self._walks[name].at(now_us)
 
     def _uniform(self, name: str, count: int) -> FloatArray:
         words = Stream(self._seed, "clock", name).words(np.zeros(1, np.int64), count)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import (
     BaseModel,
@@ -14,6 +14,8 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 
@@ -198,6 +200,18 @@ class Drift(Term):
     offset_per_sqrt_hour: NonNegativeFloat
 
 
+class Ageing(Term):
+    """What changes over hours and does not come back: emitters fade (relative, each at its own rate), the
+    image creeps over the panel, rows' gains wander (relative). Opt-in: of the shipped profiles "unit-ageing"
+    alone has it.
+    """
+
+    fade_per_hour: NonNegativeFloat
+    fade_spread: NonNegativeFloat
+    creep_px_per_sqrt_hour: NonNegativeFloat
+    gain_per_sqrt_hour: NonNegativeFloat
+
+
 class WarmUp(Term):
     """Temperature over time: rise after switching on, swing of the room; light per degree."""
 
@@ -264,6 +278,15 @@ class UnitDistribution(Term):
     mains: Mains | None = None
     mirror_resets: MirrorResets | None = None
     speckle: Speckle | None = None
+    ageing: Ageing | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_ageing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A bench that does not age is the bench it was before ageing was known, serial number included."""
+        found: dict[str, Any] = plain(self)
+        if found.get("ageing") is None:
+            found.pop("ageing", None)
+        return found
 
     @model_validator(mode="after")
     def _one_grid(self) -> Self:

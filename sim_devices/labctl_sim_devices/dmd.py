@@ -51,6 +51,8 @@ class DmdTwin(PanelTwin):
         self._frame_id += 1
         bench = self._bench
         bench.frames_shown += 1
+        on = np.average(planes.reshape(len(planes), -1).mean(axis=1), weights=durations_us)
+        bench.damage.compare(self.name, bench.now_us, {"mirror_duty": float(on)}, part="mirrors")
         bench.optics.sequence_begun(planes, durations_us, self.spec.blank_us, bench.now_us)
         self._sequence_us = float(durations_us.sum())
         duration_us = len(planes) * bench.profile.panel_settle_us if wait else 0.0
@@ -59,6 +61,8 @@ class DmdTwin(PanelTwin):
 
     def _display(self, levels: LevelArray) -> None:
         self._sequence_us = 0.0
+        duty = {"mirror_duty": float(np.mean(levels))}
+        self._bench.damage.compare(self.name, self._bench.now_us, duty, part="mirrors")
         super()._display(levels)
 
     def _do_close(self) -> None:

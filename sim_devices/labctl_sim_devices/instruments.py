@@ -22,6 +22,7 @@ from labctl.devices.instruments import (
     Waveform,
 )
 from labctl.physics import Stream
+from labctl_sim_devices.damage import LASER_RATED_MW, OUTPUT_RATED_VOLTS, DamageRecord
 
 OFF = Wave("dc", 1000.0, 0.0, 0.0)
 THROUGH = 0.8  # share of the laser's light that reaches the meter [A]
@@ -38,6 +39,7 @@ class InstrumentBench:
         self.laser_mw = 0.0
         self.outputs: dict[int, Wave] = {}
         self._readings = 0
+        self.damage = DamageRecord(np.ones(1))
 
     def noise(self, what: str, count: int) -> NDArray[np.float64]:
         """Standard normal draws [count] for the next reading."""
@@ -106,7 +108,10 @@ class LaserTwin(_Twin, Laser):
         return self._on
 
     def _shine(self) -> None:
-        self._bench.laser_mw = self._set_mw if self._on else 0.0
+        bench = self._bench
+        bench.laser_mw = self._set_mw if self._on else 0.0
+        if bench.damage.rate(self.name, bench.now_us, "diode", "power (mW)", bench.laser_mw, LASER_RATED_MW):
+            bench.damage.alive[:] = 0.0
 
 
 class PowerMeterTwin(_Twin, PowerMeter):
@@ -180,7 +185,12 @@ class GeneratorTwin(_Twin, SignalGenerator):
         self._give()
 
     def _give(self) -> None:
-        self._bench.outputs = {k: self._waves.get(k, OFF) for k in self._on}
+        bench = self._bench
+        bench.outputs = {k: self._waves.get(k, OFF) for k in self._on}
+        for channel, wave in bench.outputs.items():
+            peak = abs(wave.offset_volts) + wave.volts_pp / 2
+            where = f"output {channel}"
+            bench.damage.rate(self.name, bench.now_us, where, "voltage (V)", peak, OUTPUT_RATED_VOLTS)
 
 
 class OscilloscopeTwin(_Twin, Oscilloscope):

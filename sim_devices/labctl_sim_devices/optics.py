@@ -20,6 +20,7 @@ from labctl_sim_devices.units import UnitTruth, absent_unit
 
 FloatArray = NDArray[np.float64]
 STEP_C = 0.02  # of temperature: finer movements of the cells (a thousandth of a pixel) are not followed
+STEP_PX = 0.001  # of creep
 PLACE_TERMS = ("registration", "registration_drift", "point_spread")
 RESPONSE_TERMS = ("panel_response", "contrast", "dead_pixels")
 
@@ -45,7 +46,8 @@ def first_orders(profile: OpticalProfile, levels: NDArray[np.uint16]) -> FloatAr
 class PanelOptics:
     """Transmittances of the n x n cells of both paths, following the frame with the panel's own lag.
 
-    `temperature_c` gives the bench's temperature at a time (us), on which the registration depends.
+    `temperature_c` gives the bench's temperature at a time (us), on which the registration depends;
+    `creep_px` how far the image has crept by then (y, x).
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class PanelOptics:
         unit: UnitTruth | None = None,
         seed: int = 0,
         temperature_c: Callable[[float], float] | None = None,
+        creep_px: Callable[[float], FloatArray] | None = None,
     ) -> None:
         self._profile = profile
         self._unit = absent_unit(profile.n_channels) if unit is None else unit
-        self._temperature_c = temperature_c
+        self._temperature_c, self._creep_px = temperature_c, creep_px
         retardance = math.pi * np.arange(profile.panel_levels) / (profile.panel_levels - 1)
         span = profile.transmittance_on - profile.transmittance_off
         self._transmittance = profile.transmittance_off + span * np.sin(retardance / 2) ** 2
@@ -65,7 +68,8 @@ class PanelOptics:
         self._response: PanelResponse | None = None
         if self._unit.has(*RESPONSE_TERMS):
             self._response = PanelResponse(profile, self._unit, seed)
-        self._placed = self._unit.has(*PLACE_TERMS) or profile.panel_flip != "none"
+        self._creeps = creep_px is not None and bool(self._unit.creep_px)
+        self._placed = self._unit.has(*PLACE_TERMS) or profile.panel_flip != "none" or self._creeps
         self._moves = self._unit.has("registration_drift") and temperature_c is not None
         self._asymmetric = self._unit.has("asymmetry")
         self._edges = edge_table(float(self._unit.point_spread_px))
@@ -73,7 +77,7 @@ class PanelOptics:
         self.levels: NDArray[np.uint16] | None = None  # the frame on display
         self.sequence: PlaneSequence | None = None  # planes in its place
         self._light: FloatArray | None = None  # of every pixel, where cells are gathered from it
-        self._at_c = self._temperature(0.0)
+        self._at = self._place(0.0)
         n = profile.n_channels
         dark = np.full((2, n, n), self._dark_level()) * self._illumination
         self._old, self._new, self._since_us = dark, dark, -math.inf
@@ -82,7 +86,7 @@ class PanelOptics:
         """The panel begins to turn towards a new frame [height, width]."""
         self._old = self.transmittances(now_us)
         self.levels, self.sequence = levels, None
-        self._at_c = self._temperature(now_us)
+        self._at = self._place(now_us)
         self._new = self._cells(levels)
         self._since_us = now_us
 
@@ -91,14 +95,14 @@ class PanelOptics:
     ) -> None:
         """The panel begins to repeat planes [P, height, width]; mirrors turn at the beginning of each."""
         self.levels = None
-        self._at_c = self._temperature(now_us)
+        self._at = self._place(now_us)
         cells = np.stack([self._cells(plane) for plane in planes])
         self.sequence = PlaneSequence(cells, duration_us, blank_us, float(self._unit.mirror_dip), now_us)
 
     def restore(self, levels: NDArray[np.uint16], now_us: float) -> None:
         """A frame that has been on display for long."""
         self.levels = levels
-        self._at_c = self._temperature(now_us)
+        self._at = self._place(now_us)
         self._old = self._new = self._cells(levels)
         self._since_us = -math.inf
 
@@ -119,7 +123,7 @@ class PanelOptics:
 
     def placement(self, path: int, now_us: float = 0.0) -> Placement:
         """Where the optics have the cells of a path: the truth that a registration estimates."""
-        return placement(self._profile, self._unit, path, self._temperature(now_us))
+        return self._placement(path, self._place(now_us))
 
     @property
     def illumination(self) -> FloatArray:
@@ -136,12 +140,25 @@ class PanelOptics:
             return self._profile.temperature_c
         return round(self._temperature_c(now_us) / STEP_C) * STEP_C
 
+    def _place(self, now_us: float) -> tuple[float, float, float]:
+        """All that the cells' places depend on: temperature, creep y and x."""
+        if self._creep_px is None or not self._creeps:
+            return self._temperature(now_us), 0.0, 0.0
+        y, x = np.round(self._creep_px(now_us) / STEP_PX) * STEP_PX
+        return self._temperature(now_us), float(y), float(x)
+
+    def _placement(self, path: int, at: tuple[float, float, float]) -> Placement:
+        found = placement(self._profile, self._unit, path, at[0])
+        if not self._creeps:
+            return found
+        return Placement(found.centre_px + np.array(at[1:]), found.edges_px)
+
     def _follow(self, now_us: float) -> None:
-        """The cells move with temperature under a frame that stays."""
-        if self._moves and self._light is not None:
-            at_c = self._temperature(now_us)
-            if at_c != self._at_c:
-                self._at_c = at_c
+        """The cells move with temperature, and creep, under a frame that stays."""
+        if (self._moves or self._creeps) and self._light is not None:
+            at = self._place(now_us)
+            if at != self._at:
+                self._at = at
                 self._new = self._gathered(self._light)
 
     def _dark_level(self) -> float:
@@ -169,7 +186,7 @@ class PanelOptics:
         n = self._profile.n_channels
         out = np.empty((2, n, n))
         for path in (0, 1):
-            cells = placement(self._profile, self._unit, path, self._at_c)
+            cells = self._placement(path, self._at)
             gather_cells(light, cells.centre_px, cells.edges_px, self._edges, out[path])
         return out * self._illumination
 

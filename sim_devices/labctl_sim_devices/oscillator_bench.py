@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.physics import Stream
-from labctl_sim_devices.clock_terms import warming_c
+from labctl_sim_devices.clock_terms import Walk, warming_c
+from labctl_sim_devices.damage import BOARD_RATED_C, DamageRecord
 from labctl_sim_devices.oscillator_profile import OscillatorProfile
 from labctl_sim_devices.oscillator_units import OSCILLATOR_TERMS, OscillatorTruth, draw_board
 from labctl_sim_devices.terms import check_term_scales
@@ -50,11 +51,13 @@ class OscillatorBench:
         self.seed = seed
         self.now_us = 0.0
         self.present = True
+        self.damage = DamageRecord(np.ones(1))
         self.terms: dict[str, float] = dict(profile.terms)
         self.become(seed if unit_seed is None else unit_seed)
         self.scale_noise(noise_scale)
         words = Stream(seed, "clock", "phases").words(np.zeros(1, np.int64), 1)
         self._turns = float(words[0, 0] / 2.0**32)
+        self._walk = Walk(seed, "detuning walk", self.topology.n)
 
     @property
     def serial(self) -> str:
@@ -102,7 +105,17 @@ class OscillatorBench:
     def detuning(self) -> FloatArray:
         """Every oscillator's own detuning [n] against the reference now, units: mismatch and temperature."""
         warmer = self.temperature_c() - self.profile.temperature_c
-        return np.asarray(self.unit.detuning + self.unit.units_per_c * warmer)
+        still = np.asarray(self.unit.detuning + self.unit.units_per_c * warmer)
+        if not self.unit.detuning_walk:
+            return still
+        return np.asarray(still + float(self.unit.detuning_walk) * self._walk.at(self.now_us))
+
+    def strain(self, device: str) -> None:
+        """The oscillators run: a board that is too hot for that is damaged, and that is recorded."""
+        warmth = self.temperature_c()
+        self.damage.compare(device, self.now_us, {"temperature_c": warmth}, part="board")
+        if self.damage.rate(device, self.now_us, "board", "temperature (°C)", warmth, BOARD_RATED_C):
+            self.damage.alive[:] = 0.0
 
     def advance(self, duration_us: float) -> None:
         """Let time pass."""

@@ -182,6 +182,7 @@ class OscillatorBoardTwin(OscillatorBoard):
     def _do_run(self, codes: RunCodes, read_at_us: FloatArray) -> Phases:
         self._require_bench("run")
         image, spec, bench = self._held("run"), self.spec, self._bench
+        bench.strain(self.name)
         play = np.arange(image.segments) if codes.play is None else codes.play
         law, ticks = self.law(play), image.ticks[play]
         batch = len(codes.sample_id)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from typing import Any
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from labctl_sim_devices.distributions import ChannelNormal, Term
 
@@ -55,6 +63,14 @@ class Temperature(Term):
     room_us: PositiveFloat
 
 
+class Ageing(Term):
+    """Free frequencies wander, each by itself, and do not come back: units per square root of an hour.
+    Opt-in: no shipped profile has it.
+    """
+
+    units_per_sqrt_hour: NonNegativeFloat
+
+
 class Supply(Term):
     """Frequency shift by the supply's load: units for each unit of the mean pull sum_j |K_ij|."""
 
@@ -82,3 +98,12 @@ class OscillatorDistribution(Term):
     temperature: Temperature | None = None
     supply: Supply | None = None
     lock_loss: LockLoss | None = None
+    ageing: Ageing | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_ageing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A board that does not age is the board it was before ageing was known, serial number included."""
+        found: dict[str, Any] = plain(self)
+        if found.get("ageing") is None:
+            found.pop("ageing", None)
+        return found

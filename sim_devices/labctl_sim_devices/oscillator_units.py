@@ -42,6 +42,7 @@ class OscillatorTruth(TermTruth):
     room_c: Annotated[FloatArray, Parameter("temperature", "", 0.0)]
     supply: Annotated[FloatArray, Parameter("supply", "n", 0.0)]
     lock_loss: Annotated[FloatArray, Parameter("lock_loss", "", 0.0)]
+    detuning_walk: Annotated[FloatArray, Parameter("ageing", "", 0.0)]
     settings: dict[str, float] = field(default_factory=dict)
 
 
@@ -122,6 +123,10 @@ def _lock_loss(t: Any, draw: Draw, n: int, e: int) -> dict[str, Any]:
     return {"lock_loss": np.asarray(t.probability)}
 
 
+def _ageing(t: Any, draw: Draw, n: int, e: int) -> dict[str, Any]:
+    return {"detuning_walk": np.asarray(t.units_per_sqrt_hour)}
+
+
 _RULES: dict[str, Callable[[Any, Draw, int, int], dict[str, Any]]] = {
     "detuning": _over("detuning", "detuning", "n"),
     "coupling_gain": _over("coupling_gain", "coupling_gain", "e"),
@@ -134,4 +139,5 @@ _RULES: dict[str, Callable[[Any, Draw, int, int], dict[str, Any]]] = {
     "temperature": _temperature,
     "supply": _over("supply", "supply", "n"),
     "lock_loss": _lock_loss,
+    "ageing": _ageing,
 }

@@ -29,6 +29,7 @@ LIGHT_TERMS = (
     "drift",
     "warm_up",
     "mirror_resets",
+    "ageing",
 )
 LOOP_TERMS = (
     "tia",
@@ -39,6 +40,7 @@ LOOP_TERMS = (
     "tau_spread",
     "drift",
     "mains",
+    "ageing",
 )
 
 
@@ -105,13 +107,15 @@ def light_path(profile: OpticalProfile, unit: UnitTruth, light: FloatArray) -> L
     )
 
 
-def loop_errors(profile: OpticalProfile, unit: UnitTruth, offset: FloatArray) -> LoopErrors:
-    """Parameters of the closed loop, with an offset [n] of the moment."""
+def loop_errors(
+    profile: OpticalProfile, unit: UnitTruth, offset: FloatArray, gain: FloatArray | None = None
+) -> LoopErrors:
+    """Parameters of the closed loop, with an offset [n] and a factor [n] on the gains of the moment."""
     limit = profile.full_scale_units * (1 - unit.clip_lost)
     return LoopErrors(
         offset=tensor(unit.loop_offset + offset),
         offset_per_gain=tensor(unit.loop_offset_per_gain),
-        scale=tensor(unit.loop_scale),
+        scale=tensor(unit.loop_scale if gain is None else unit.loop_scale * gain),
         bias_limit=tensor(limit),
         leak_scale=tensor(unit.leak_scale),
         leak_offset=tensor(unit.leak_offset),

@@ -76,6 +76,9 @@ class UnitTruth(TermTruth):
     mains: Annotated[FloatArray, Parameter("mains", "n3", 0.0)]
     mirror_dip: Annotated[FloatArray, Parameter("mirror_resets", "", 0.0)]
     speckle_contrast: Annotated[FloatArray, Parameter("speckle", "", 0.0)]
+    fade_per_hour: Annotated[FloatArray, Parameter("ageing", "n", 0.0)]
+    creep_px: Annotated[FloatArray, Parameter("ageing", "", 0.0)]
+    gain_walk: Annotated[FloatArray, Parameter("ageing", "", 0.0)]
     curve: FloatArray | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -330,6 +333,15 @@ def _speckle(t: Any, draw: _Draw) -> dict[str, Any]:
     return {"speckle_contrast": np.asarray(t.contrast), "settings": {"speckle_grain_px": t.grain_px}}
 
 
+def _ageing(t: Any, draw: _Draw) -> dict[str, Any]:
+    own = 1 + t.fade_spread * draw.normal("ageing", draw.n)
+    return {
+        "fade_per_hour": np.maximum(t.fade_per_hour * own, 0.0),
+        "creep_px": np.asarray(t.creep_px_per_sqrt_hour),
+        "gain_walk": np.asarray(t.gain_per_sqrt_hour),
+    }
+
+
 _RULES: dict[str, Callable[[Any, _Draw], dict[str, Any]]] = {
     "emission": _emission,
     "self_heating": _self_heating,
@@ -360,4 +372,5 @@ _RULES: dict[str, Callable[[Any, _Draw], dict[str, Any]]] = {
     "mains": _mains,
     "mirror_resets": _mirror_resets,
     "speckle": _speckle,
+    "ageing": _ageing,
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from labctl_calibration import bringup as bringup_module
-from labctl_calibration.bringup import KNOWN_ANSWERS, WORST_ANSWER, bring_up
+from labctl_calibration.bringup import bring_up
+from labctl_calibration.known_answers import KNOWN_ANSWERS, WORST_ANSWER, KnownAnswers
+from labctl_calibration.optical import loop_procedures
 from labctl_calibration.rows_record import curve_of, trims_of
 from labctl_calibration.store import RecordStore
 
@@ -89,14 +90,16 @@ def test_what_the_bench_is_good_for_is_kept(unit_bringup, tmp_path):
     found.keep(store)
     noise = store.newest("noise budget", unit_bringup.serials[1]).record
     margin = store.newest("gain margin", unit_bringup.serials[1]).record
-    assert noise.upstream == margin.upstream
-    assert store.get(noise.upstream[1]).record.upstream == noise.upstream[:1]
+    panel, weights, rows = noise.upstream
+    assert margin.upstream == (panel, rows)
+    assert store.get(rows).record.upstream == (panel, weights)
 
 
 def test_records_that_do_not_describe_the_bench_are_refused(monkeypatch, panels):
     """Known answers that are missed by more than 1% of full scale."""
     _, modulator, electronics = panels.opened(1, profile="adm")
     full_scale = electronics.spec.adc.range_units
-    monkeypatch.setattr(bringup_module, "_known_answers", lambda *_: 1.5 * WORST_ANSWER * full_scale)
+    wrong = KnownAnswers(np.full((2, N), 1.5 * WORST_ANSWER * full_scale))
+    monkeypatch.setattr(loop_procedures, "ask_known_answers", lambda *_: wrong)
     with pytest.raises(DeviceFault, match=r"states miss what the records predict by .* allowed"):
         bring_up(modulator, electronics)

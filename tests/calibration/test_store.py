@@ -65,7 +65,7 @@ def test_a_record_comes_back_as_it_was_put(tmp_path_factory, kind, serial, array
 def test_a_record_is_kept_once(tmp_path):
     store = RecordStore(tmp_path / "new" / "folder")
     assert store.put(record()) == store.put(record())
-    assert len(list(store.folder.iterdir())) == 2
+    assert len([path for path in store.folder.iterdir() if not path.name.startswith(".")]) == 2
     assert store.put(record(value=2.0)) != store.put(record())
 
 
@@ -128,7 +128,7 @@ def test_a_format_of_later_days_is_refused(tmp_path):
     store = RecordStore(tmp_path)
     path = tmp_path / f"{store.put(record())[:NAME_LENGTH]}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 9}))
-    with pytest.raises(DataError, match="format is 9; allowed: 1"):
+    with pytest.raises(DataError, match="format is 9; allowed: 1, 2"):
         store.newest("panel", "A1")
 
 

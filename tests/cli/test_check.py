@@ -51,7 +51,27 @@ def test_a_stuck_pixel_is_found(labctl, monkeypatch) -> None:
     assert "panel" in fail_line(ended)
     assert "1 of 2,073,600 pixels" in fail_line(ended)
     assert "panel (frame)" in ended.err
-    assert ended.out.count("✓") == 12  # everything else was still tested
+    assert ended.out.count("✓") == 13  # everything else was still tested
+
+
+def test_what_cannot_be_read_back_is_not_said_to_have_been(labctl, tmp_path) -> None:
+    (tmp_path / "rig.toml").write_text(
+        'name = "own"\nabout = "a panel of slmsuite"\nengine = "digital"\n\n[[device]]\nname = "panel"\n'
+        'driver = "slmsuite.slm"\naddress = "set_up.py#slm"\n'
+    )
+    (tmp_path / "set_up.py").write_text(
+        "import numpy as np\n"
+        "class Panel:\n"
+        "    name, shape, bitdepth, dtype, settle_time_s = 'plain', (6, 8), 8, np.uint8, 0.0\n"
+        "    def set_phase(self, phase, settle):\n        pass\n"
+        "    def close(self):\n        pass\n"
+        "slm = Panel()\n"
+    )
+    ended = labctl("check", "rig.toml")
+    (line,) = [line for line in ended.out.splitlines() if " frame " in line]
+    assert line.startswith("✓ panel  frame"), ended.out
+    assert "256 levels, sent; it cannot say what it shows (CRC-32" in line
+    assert "read back" not in line
 
 
 def test_a_dead_channel_is_named(labctl, monkeypatch) -> None:

@@ -11,8 +11,10 @@ from labctl.cli.endings import EXIT_CODES
 
 HEAVY = ("torch", "numba", "h5py", "matplotlib", "scipy", "numpy", "labctl.devices")
 COMMANDS = (
-    "demo", "run", "protocols", "rigs", "validate", "check", "align", "bringup", "runs", "show", "report",
-    "train", "data list", "data fetch", "twin profile import",
+    "demo", "run", "protocols", "rigs", "validate", "check", "align", "bringup", "calibrate", "morning",
+    "calibrations list", "calibrations explain", "calibrations compare", "calibrations gc",
+    "calibrations export", "calibrations import", "runs", "show", "report", "train",
+    "data list", "data fetch", "twin profile import",
 )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labctl_calibration.oscillators import ESSENTIAL
+from labctl_calibration.store import RecordStore
 
 from labctl.cli.session import new_session
 from labctl.cli.signals import orderly_stop
@@ -75,6 +77,46 @@ def test_stopping_a_training_writes_nothing(serving, tmp_path) -> None:
     assert ended.code == 130
     assert "stopped: before the first step" in ended.err
     assert not (tmp_path / "runs").exists()
+
+
+SMALL_BOARD = """
+name = "small-board"
+about = "A board of 3 x 3 oscillators"
+law = "oscillator"
+engine = "oscillator"
+[world]
+kind = "oscillator-bench"
+profile = "unit50"
+seed = 1
+[world.overrides]
+rows = 3
+columns = 3
+radius = 1.0
+detuning_units = 3.0
+detuning_bits = 10
+[[device]]
+name = "board"
+driver = "twin.oscillator-board"
+"""
+
+
+@pytest.mark.slow
+def test_a_stopped_calibration_keeps_what_was_measured(serving, tmp_path) -> None:
+    rig = tmp_path / "small-board.toml"
+    rig.write_text(SMALL_BOARD)
+    serving.begin("calibrate", rig, "--records", tmp_path / "found")
+    serving.until("measuring Couplings")
+    serving.stop(signal.SIGINT)
+    ended = serving.end()
+    assert ended.code == 130, ended.err
+    assert "3 records were measured and are kept in" in " ".join(ended.err.split())
+    assert "Traceback" not in ended.err
+    store = RecordStore(tmp_path / "found")
+    assert [one.record.kind for one in store.all()] == [one.kind for one in ESSENTIAL[:3]]
+    assert (store.raw(store.all()[0].id) or {})["counts"].shape[1] == 9
+    with store.turn(0.0, what="calibrating-small-board"):
+        pass  # nobody holds it
+    assert not list(store.folder.glob("*.part"))
 
 
 def test_stopped_json_is_still_one_document(serving, tmp_path) -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import importlib.util
 import math
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import weakref
@@ -40,17 +43,24 @@ from labctl_calibration import (
 from labctl_drivers.alp4.dmd import Alp4DMD
 from labctl_drivers.display.slm import DisplaySLM
 from labctl_drivers.dlpc900.dmd import Dlpc900DMD
+from labctl_drivers.genicam.gentl import GentlCamera
 from labctl_drivers.genicam.gige import GenICamCamera
+from labctl_drivers.genicam.pylon import PylonCamera
+from labctl_drivers.micromanager import MicroManagerDevice
 from labctl_drivers.scpi.input_drive import ScpiInputDrive
 from labctl_drivers.scpi.instruments import ScpiLaser, ScpiOscilloscope, ScpiPowerMeter, ScpiSignalGenerator
 from labctl_drivers.scpi.loop_electronics import ScpiLoopElectronics
 from labctl_drivers.scpi.panel import ScpiPanel
 from labctl_drivers.serial_board import SerialOscillatorBoard
+from labctl_drivers.slmsuite.camera import SlmsuiteCamera
+from labctl_drivers.slmsuite.slm import SlmsuiteSLM
+from labctl_drivers.template import TemplateLaser
 from labctl_sim_devices import (
     CameraTwin,
     DmdTwin,
     ElectronicsTwin,
     EmitterTwin,
+    FlatFieldTwin,
     OpticalBench,
     OscillatorBench,
     OscillatorBoardTwin,
@@ -68,6 +78,7 @@ from labctl_sim_devices.instruments import (
     PowerMeterTwin,
 )
 from labctl_sim_devices.wires.dlpc900 import Dlpc900Face
+from labctl_sim_devices.wires.emulated import EmulatedCamera, PictureFace
 from labctl_sim_devices.wires.gige import GigeFace
 from labctl_sim_devices.wires.scpi.drive import ScpiDriveFace
 from labctl_sim_devices.wires.scpi.instruments import (
@@ -80,11 +91,13 @@ from labctl_sim_devices.wires.scpi.loop import ScpiLoopFace
 from labctl_sim_devices.wires.scpi.panel import ScpiPanelFace
 from labctl_sim_devices.wires.screen import ScreenFace
 from labctl_sim_devices.wires.serial_board import SerialBoardFace
+from labctl_sim_devices.wires.template import TemplateFace
 from labctl_sim_devices.wires.virtual_screen import VirtualScreen
 
 from labctl.devices import (
     BoardImage,
     Camera,
+    FlatField,
     InputDrive,
     LoopElectronics,
     OscillatorBoard,
@@ -109,6 +122,20 @@ SCREEN_NEEDS = {
     "pygame": find_spec("pygame") is None,
     "mss": find_spec("mss") is None,
 }
+os.environ.setdefault("PYLON_CAMEMU", "2")  # emulated cameras; read once, when the SDK is loaded
+# what a camera's data sheet says where no world has one
+SHEET = {"full_well_e": 10e3, "quantum_efficiency": 0.6, "read_noise_e": 5.0, "line_us": 5.0}
+# a camera of another maker's simulation: no bench sends it triggers, nothing pulls its cable, no data sheet
+# says its times, and it has no thermometer
+MICRO_MANAGER = ("pymmcore_plus", "mm_test_adapters")
+ALONE = {
+    "world": False, "triggers": False, "unplugs": False, "timed": False, "lacks": ("temperature_c",),
+}  # fmt: skip
+# SWIG's, and what slmsuite's imports warn of
+THEIRS = tuple(
+    pytest.mark.filterwarnings(f"ignore:{words}")
+    for words in ("builtin type:DeprecationWarning", ":UserWarning", ":DeprecationWarning")
+)
 PROFILES = ("ideal", "adm", "nature2025")
 SCPI = {
     WeightModulator: (PanelTwin, ScpiPanelFace, ScpiPanel),
@@ -132,6 +159,7 @@ class Subject:
     bench: OpticalBench | None = None
     panel: PanelTwin | None = None
     pixel_error = 0.0  # of the light, where pixels are held in single precision
+    view = {"Width": 16, "Height": 8}  # a camera's part of its sensor, small
 
     def lit_share(self, turned):
         """Share of its light that a bright frame has when its pixels have turned so far from dark."""
@@ -364,6 +392,60 @@ class GigeSubject(Subject):
         self.face.unplug()
 
 
+class AloneSubject(Subject):
+    """A camera of another maker's simulation, with no bench behind it."""
+
+    def __init__(self, kind, address, view=Subject.view, **settings):
+        self._made = kind, address, {**SHEET, "shutter": "global", "frame_wait_s": 5.0, **settings}
+        self.view = view
+        super().__init__(self.another("device-under-test"))
+
+    def another(self, name, kind=None):
+        own, address, settings = self._made
+        return (kind or own)(name, address, **settings)
+
+    def probe(self):
+        return {}
+
+
+class PylonSubject(Subject):
+    """A camera twin behind the emulation in Basler's SDK: it takes the pictures that this one plays."""
+
+    def __init__(self, profile, seed, noise_scale):
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        self.face = PictureFace(CameraTwin("device-under-test", bench), threading.RLock())
+        self._serial = f"0815-000{seed % 2}"
+        super().__init__(self.another("device-under-test"), bench)
+        weakref.finalize(self.device, self.face.stop)
+
+    def another(self, name, kind=None):
+        from pypylon import pylon
+
+        settings = {**self.face.data_sheet(), "trigger_wait_s": 0.3, "frame_wait_s": 0.3}
+        device = (kind or PylonCamera)(name, self._serial, **settings)
+        connect = device._connect
+
+        def before_a_world(deadline):
+            wire = connect(deadline)
+            wire._camera = EmulatedCamera(wire._camera, self.face, pylon.TimeoutHandling_Return)
+            return wire
+
+        device._connect = before_a_world
+        return device
+
+
+class SlmsuiteSubject(Subject):
+    """A twin behind a class as slmsuite wants it."""
+
+    def __init__(self, driver, twin, name, bench, settings):
+        self._made = driver, f"simulated_slmsuite:{name}", {"arguments": {"twin": twin}, **settings}
+        super().__init__(self.another("device-under-test"), bench)
+
+    def another(self, name, kind=None):
+        own, address, settings = self._made
+        return (kind or own)(name, address, **settings)
+
+
 class InstrumentSubject(Subject):
     """A bench instrument; the probe sees the light and the voltages that are there."""
 
@@ -372,18 +454,19 @@ class InstrumentSubject(Subject):
         return {"clock_us": bench.now_us, "laser_mw": bench.laser_mw, "outputs": str(bench.outputs)}
 
 
-class ScpiInstrumentSubject(InstrumentSubject):
-    """A bench instrument behind SCPI. The wire ends with the device that stands on it."""
+class WiredInstrumentSubject(InstrumentSubject):
+    """A bench instrument behind a face. The wire ends with the device that stands on it."""
 
-    def __init__(self, twin, face, driver, bench):
+    def __init__(self, twin, face, driver, bench, **settings):
         served = face(twin("device-under-test", bench), threading.RLock())
         self._driver, self._wire = driver, served.start()
+        self._settings = {"timeout_s": 0.6, "open_timeout_s": 1.8, **settings}
         device = self.another("device-under-test")
         weakref.finalize(device, served.stop)
         super().__init__(device, bench)
 
     def another(self, name, kind=None):
-        return (kind or self._driver)(name, self._wire.address, timeout_s=0.6, open_timeout_s=1.8)
+        return (kind or self._driver)(name, self._wire.address, **self._settings)
 
 
 class ScpiSubject(Subject):
@@ -437,13 +520,38 @@ class FirmwareSubject(Subject):
 
 @dataclass(frozen=True)
 class Case:
-    """One implementation on one profile. Unit suffixes and tolerances of its own are in `notes`."""
+    """One implementation on one profile. Tolerances of its own and what it cannot do are in `notes`.
+
+    Of devices: world (a bench stands behind it), unplugs (its cable can be pulled), lacks (operations that
+    are refused in words, features that cannot be set). Of cameras: triggers (those of the bench reach it;
+    "uncounted": lost ones are not known), timed (by the twin's clock), exposure_us (one that it has exactly).
+    needs: packages without which its tests are skipped.
+    """
 
     id: str
     interface: type
     implementation: type
     make: Callable[..., Subject]
     notes: dict = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+    @property
+    def world(self):
+        return self.notes.get("world", True)
+
+    @property
+    def unplugs(self):
+        return self.notes.get("unplugs", True)
+
+    @property
+    def absent(self):
+        """What it needs and is not installed."""
+        return ", ".join(name for name in self.needs if find_spec(name) is None)
+
+    def as_parameter(self):
+        """For parametrize: skipped in words where a package is not installed."""
+        skip = pytest.mark.skipif(bool(self.absent), reason=f"{self.absent} is not installed")
+        return pytest.param(self, id=self.id, marks=(skip, *THEIRS) if self.needs else ())
 
 
 def _device_case(profile, interface, implementation, suffix):
@@ -456,11 +564,83 @@ def _device_case(profile, interface, implementation, suffix):
 
 def _gige_case(profile):
     def make(*, seed=0, noise_scale=0.0):
-        if find_spec("viva_genicam") is None:
-            pytest.skip("viva-genicam is not installed")
         return GigeSubject(profile, seed, noise_scale)
 
-    return Case(f"camera-gige-{profile}", Camera, GenICamCamera, make, {"profile": profile})
+    notes = {"profile": profile}
+    return Case(f"camera-gige-{profile}", Camera, GenICamCamera, make, notes, ("viva_genicam",))
+
+
+def _pylon_case(profile):
+    def make(*, seed=0, noise_scale=0.0):
+        return PylonSubject(profile, seed, noise_scale)
+
+    notes = {
+        "profile": profile, "triggers": "uncounted", "timed": False, "unplugs": False, "exposure_us": 12.0,
+        "lacks": ("temperature_c",),
+    }  # fmt: skip
+    return Case(f"camera-pylon-{profile}", Camera, PylonCamera, make, notes, ("pypylon",))
+
+
+def _gentl_case():
+    """Simulated cameras of the producer in genicam's wheel, one a seed; none reads less than 100 pixels."""
+
+    def make(*, seed=0, noise_scale=0.0):
+        producer = Path(find_spec("genicam").origin).with_name("viky.cti")
+        address = f"{producer}::VikyTL_DEV_{('red', 'green', 'blue')[seed]}"
+        return AloneSubject(GentlCamera, address, {"Width": 128, "Height": 100}, pixel_format="Mono8")
+
+    notes = {**ALONE, "lacks": ("temperature_c", "OffsetX", "OffsetY", "ExposureTime")}
+    return Case("camera-gentl", Camera, GentlCamera, make, notes, ("harvesters", "genicam"))
+
+
+def _micromanager_case():
+    """Micro-Manager's demonstration camera, by a configuration file."""
+
+    def make(*, seed=0, noise_scale=0.0):
+        import mm_test_adapters
+
+        file = _configurations() / f"bench{seed}.cfg"
+        file.write_text(f"Device,Eye{seed},DemoCamera,DCam\nProperty,Core,Initialize,1\n")
+        return AloneSubject(
+            MicroManagerDevice,
+            f"{file}#Eye{seed}",
+            adapter_paths=(str(mm_test_adapters.device_adapter_path()),),
+            properties={"PixelType": "16bit", "BitDepth": "12"},
+        )
+
+    notes = {**ALONE, "exposure_us": 20.0}  # steps of 10 us
+    return Case("camera-micromanager", Camera, MicroManagerDevice, make, notes, MICRO_MANAGER)
+
+
+@cache
+def _configurations():
+    folder = Path(tempfile.mkdtemp(prefix="labctl-micromanager-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _slmsuite_case(interface, implementation, twin, name, profile, **settings):
+    def make(*, seed=0, noise_scale=0.0):
+        _slmsuite_classes()
+        bench = OpticalBench(load_profile(profile), seed=seed, noise_scale=noise_scale)
+        return SlmsuiteSubject(implementation, twin("device-under-test", bench), name, bench, settings)
+
+    notes = {"profile": profile, "unplugs": False, "triggers": False, "timed": False}
+    if interface is Camera:
+        notes["lacks"] = ("temperature_c",)
+    suffix = "camera" if interface is Camera else "panel"
+    return Case(f"{suffix}-slmsuite-{profile}", interface, implementation, make, notes, ("slmsuite",))
+
+
+@cache
+def _slmsuite_classes():
+    """The module beside this file, under the name that the addresses have."""
+    where = importlib.util.spec_from_file_location(
+        "simulated_slmsuite", Path(__file__).with_name("simulated_slmsuite.py")
+    )
+    made = importlib.util.module_from_spec(where)
+    where.loader.exec_module(made)
+    sys.modules["simulated_slmsuite"] = made
 
 
 def _scpi_case(profile, interface, medium):
@@ -480,11 +660,21 @@ def _instrument_case(interface, *, wired):
     def make(*, seed=0, noise_scale=0.0):
         bench = InstrumentBench(seed=seed, noise_scale=noise_scale)
         if wired:
-            return ScpiInstrumentSubject(twin, face, driver, bench)
+            return WiredInstrumentSubject(twin, face, driver, bench)
         return InstrumentSubject(twin("device-under-test", bench), bench)
 
     name = f"{interface.__name__.lower()}-{'scpi' if wired else 'twin'}"
     return Case(name, interface, driver if wired else twin, make, {"profile": "instruments"})
+
+
+def _template_case():
+    """The driver to copy: a case of this kind comes with the copy."""
+
+    def make(*, seed=0, noise_scale=0.0):
+        bench = InstrumentBench(seed=seed, noise_scale=noise_scale)
+        return WiredInstrumentSubject(LaserTwin, TemplateFace, TemplateLaser, bench, attempts=1)
+
+    return Case("laser-template", Laser, TemplateLaser, make, {"profile": "instruments"})
 
 
 def _foreign_bench(seed, noise_scale):
@@ -677,6 +867,7 @@ DEVICE_CASES = [
     )
     for profile in PROFILES
 ]
+DEVICE_CASES.append(_device_case("adm", FlatField, FlatFieldTwin, "flat-field"))
 DEVICE_CASES.append(_device_case("dmd", WeightModulator, DmdTwin, "mirrors"))
 DEVICE_CASES.append(_device_case("phase", WeightModulator, PhasePanelTwin, "gratings"))
 DEVICE_CASES.append(_screen_case("adm"))
@@ -685,12 +876,18 @@ DEVICE_CASES.append(_library_case())
 DEVICE_CASES.append(_foreign_case(WeightModulator, ForeignPanel, "panel"))
 DEVICE_CASES.append(_foreign_case(LoopElectronics, ForeignElectronics, "electronics"))
 DEVICE_CASES += [_gige_case(profile) for profile in ("ideal", "adm")]
+DEVICE_CASES += [_pylon_case("adm"), _gentl_case(), _micromanager_case()]
+DEVICE_CASES += [
+    _slmsuite_case(WeightModulator, SlmsuiteSLM, PanelTwin, "BenchSLM", "adm", kind="lcos-intensity"),
+    _slmsuite_case(Camera, SlmsuiteCamera, CameraTwin, "BenchCamera", "adm", **SHEET, shutter="global"),
+]
 DEVICE_CASES += [
     _scpi_case("adm", interface, medium) for interface in SCPI for medium in ("socket", "hislip")
 ]
 DEVICE_CASES += [
     _instrument_case(interface, wired=wired) for interface in INSTRUMENTS for wired in (False, True)
 ]
+DEVICE_CASES.append(_template_case())
 DEVICE_CASES.append(_scpi_case("ideal", LoopElectronics, "hislip"))
 DEVICE_CASES += [_board_case(profile) for profile in oscillator_profile_names()]
 DEVICE_CASES += [_serial_board_case(profile) for profile in ("board50", "chip1ghz", "ideal")]
@@ -724,6 +921,11 @@ FIXTURES = {
         ORDERED_CASE,
     ],
     "camera_case": [c for c in DEVICE_CASES if c.interface is Camera],
+    "lit_case": [c for c in DEVICE_CASES if c.interface is Camera and c.world],
+    "triggered_case": [c for c in DEVICE_CASES if c.interface is Camera and c.notes.get("triggers", True)],
+    "counting_case": [
+        c for c in DEVICE_CASES if c.interface is Camera and c.notes.get("triggers", True) is True
+    ],
     "laser_case": [c for c in DEVICE_CASES if c.interface is Laser],
     "meter_case": [c for c in DEVICE_CASES if c.interface is PowerMeter],
     "scope_case": [c for c in DEVICE_CASES if c.interface is Oscilloscope],
@@ -736,7 +938,7 @@ FIXTURES = {
 def pytest_generate_tests(metafunc):
     for name, cases in FIXTURES.items():
         if name in metafunc.fixturenames:
-            metafunc.parametrize(name, cases, ids=[c.id for c in cases])
+            metafunc.parametrize(name, [case.as_parameter() for case in cases])
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from decoder_cases import DAMAGE, EVERYDAY, SLOW, everyday_and_slow, harmed
+from hypothesis import given
 from hypothesis import strategies as st
 from labctl_sim_devices import OscillatorBench, OscillatorBoardTwin, load_oscillator_profile
 
@@ -17,25 +18,9 @@ from labctl.devices import BoardImage, FrequencyCount, Identity, Phases, RunCode
 from labctl.devices.oscillator_wire import blocks, frames, messages
 from labctl.devices.oscillator_wire.frames import FormatError, Frame, FrameReader
 
-SHORT = settings(max_examples=500, deadline=None)
-LONG = settings(max_examples=10_000, deadline=None)
 U8, U16, U32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
 REALS = st.floats(allow_nan=False, allow_infinity=False)
 FRAMES = st.builds(Frame, U8, U8, U16, U32, st.binary(max_size=700))
-
-
-def everyday_and_slow(check, *strategies):
-    """The same property as two tests: 500 cases every day, 10,000 marked slow."""
-
-    def made(how):
-        @given(st.tuples(*strategies))
-        @how
-        def test(case):
-            check(*case)
-
-        return test
-
-    return made(SHORT), pytest.mark.slow(made(LONG))
 
 
 # COBS and frames
@@ -76,13 +61,13 @@ COBS_DATA = st.lists(st.binary(max_size=40) | st.integers(250, 260).map(lambda n
 
 
 @given(COBS_DATA)
-@SHORT
+@EVERYDAY
 def test_cobs_as_an_implementation_of_others_does_it(data):
     _cobs_as_the_package(data)
 
 
 @given(COBS_DATA)
-@SHORT
+@EVERYDAY
 def test_cobs_leaves_no_zero_and_little_more(data):
     encoded = frames.cobs_encode(data)
     assert 0 not in encoded
@@ -105,21 +90,11 @@ test_a_stream_cut_anywhere_gives_its_frames, test_a_stream_cut_anywhere_slow = e
 )
 
 
-def _harmed(frame, kind, where, what):
+def _harmed(frame, damage):
     """One fault between two good frames: both come through, the harmed one only if it is what was sent."""
     good = Frame(1, 2, 3, 4, b"good")
-    line = bytearray(frame.encode())
-    where %= len(line)
-    if kind == "flip":
-        line[where] ^= (what % 255) + 1
-    elif kind == "cut":
-        del line[where : where + what % 40 + 1]
-    elif kind == "insert":
-        line[where:where] = bytes([what % 256]) * (what % 7 + 1)
-    else:
-        line[where:where] = line[: what % len(line)]
     reader = FrameReader()
-    got = reader.feed(good.encode() + bytes(line) + good.encode())
+    got = reader.feed(good.encode() + harmed(frame.encode(), *damage) + good.encode())
     assert got[0] == good
     assert got[-1] == good
     for one in got[1:-1]:
@@ -127,7 +102,7 @@ def _harmed(frame, kind, where, what):
 
 
 test_no_harmed_frame_is_accepted, test_no_harmed_frame_is_accepted_slow = everyday_and_slow(
-    _harmed, FRAMES, st.sampled_from(["flip", "cut", "insert", "repeat"]), U16, U16
+    _harmed, FRAMES, DAMAGE
 )
 
 
@@ -185,9 +160,22 @@ KINDS = sorted(
 
 
 @given(st.sampled_from(KINDS).flatmap(_fields))
-@SHORT
+@EVERYDAY
 def test_messages_come_back(message):
     assert messages.decode(type(message), message.encode()) == message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_each_message_of_any_payload(kind):
+    """As below, for every message by itself."""
+
+    @given(st.binary(max_size=40) | _fields(kind).map(lambda message: message.encode()))
+    @SLOW
+    def any_payload(payload):
+        _any_payload(kind, payload)
+
+    any_payload()
 
 
 def _any_payload(kind, payload):

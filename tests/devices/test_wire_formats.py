@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from decoder_cases import DAMAGE, everyday_and_slow, harmed
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -107,22 +108,17 @@ def test_scalars_keep_their_types() -> None:
     assert {k: type(v) for k, v in back.items()} == {"a_us": float, "b": int, "c": bool, "d": str}
 
 
-@given(st.data())
-@settings(max_examples=500)
-def test_damaged_records_are_refused(data) -> None:
-    whole = bytearray(record_bytes(CodeTable(np.arange(6))))
-    kind = data.draw(st.sampled_from(["flip", "cut", "longer", "noise"]))
-    if kind == "flip":
-        at = data.draw(st.integers(0, len(whole) - 1))
-        whole[at] ^= data.draw(st.integers(1, 255))
-    elif kind == "cut":
-        del whole[data.draw(st.integers(0, len(whole) - 1)) :]
-    elif kind == "longer":
-        whole += data.draw(st.binary(min_size=1, max_size=9))
-    else:
-        whole = bytearray(data.draw(st.binary(max_size=64)))
-    with pytest.raises(RecordProblem):
-        record_of(CodeTable, bytes(whole))
+def _damaged_record(damage, noise) -> None:
+    whole = record_bytes(CodeTable(np.arange(6)))
+    for data in (harmed(whole, *damage), whole + noise, noise):
+        if data != whole:
+            with pytest.raises(RecordProblem):
+                record_of(CodeTable, data)
+
+
+test_damaged_records_are_refused, test_damaged_records_slow = everyday_and_slow(
+    _damaged_record, DAMAGE, st.binary(max_size=64)
+)
 
 
 def test_a_record_of_something_else_is_refused() -> None:
@@ -163,14 +159,17 @@ def test_parts_are_what_was_put_together(elements, separator, after) -> None:
     assert missing_bytes(message) == 0
 
 
-@given(st.binary(max_size=100))
-@settings(max_examples=500)
-def test_any_bytes_are_read_or_refused(data) -> None:
+def _any_bytes(data) -> None:
     for read in (message_length, missing_bytes, lambda d: parts(d, b";"), payload_of):
         try:
             read(data)
         except SyntaxProblem:
             continue
+
+
+test_any_bytes_are_read_or_refused, test_any_bytes_slow = everyday_and_slow(
+    _any_bytes, st.binary(max_size=100)
+)
 
 
 @given(st.binary(max_size=2000))

@@ -43,6 +43,47 @@ def driver_of(library, number="", **settings):
     return Alp4DMD("dmd", f"alp:{library.path}{number}", **{**usual, **settings})
 
 
+@pytest.mark.dialogue("alp4.dmd", source="ALP4lib 1.1.0, ALP4.py")
+def test_entry_points_are_called_with_the_wrappers_numbers(stub, monkeypatch):
+    """As its SeqAlloc, SeqControl, SetTiming, SeqPut, Halt, Run and FreeSeq call them."""
+    called = []
+    with driver_of(stub, picture_us=20_000) as driver:
+        driver.show(np.zeros(SHAPE, np.uint16))
+        monkeypatch.setattr(driver.wire_log, "sent", called.append)
+        driver.show(np.ones(SHAPE, np.uint16))
+        monkeypatch.undo()
+    begun = [call.partition(b"(")[0].decode() for call in called]
+    start = begun.index("AlpSeqAlloc")
+    assert begun[start : start + 7] == [
+        "AlpSeqAlloc", "AlpSeqControl", "AlpSeqTiming", "AlpSeqPut", "AlpDevHalt", "AlpProjStartCont",
+        "AlpSeqFree",
+    ]  # fmt: skip
+    assert called[start].startswith(b"AlpSeqAlloc(1, 1, 1, ")  # device, bits, pictures
+    assert called[start + 1].endswith(b", 2104, 2106)")  # ALP_BIN_MODE, ALP_BIN_UNINTERRUPTED
+    assert called[start + 2].endswith(b", 0, 20000, 0, 0, 0)")  # illumination, picture, the rest default
+
+
+@pytest.mark.dialogue("alp4.dmd", source="ALP4lib 1.1.0, ALP4.py")
+def test_the_wrapper_shows_its_frames_through_the_same_library(stub):
+    wrapper = pytest.importorskip("ALP4", reason="ALP4lib is not installed")
+    mirrors = wrapper.ALP4(version="4.3", libDir=str(stub.path.parent))
+    mirrors.Initialize()
+    assert (mirrors.nSizeY, mirrors.nSizeX) == SHAPE
+    frame = 255 * np.random.default_rng(1).integers(0, 2, SHAPE, dtype=np.uint8)
+    mirrors.SeqAlloc(nbImg=1, bitDepth=1)
+    mirrors.SeqControl(wrapper.ALP_BIN_MODE, wrapper.ALP_BIN_UNINTERRUPTED)
+    mirrors.SeqPut(frame.ravel())
+    mirrors.SetTiming(pictureTime=20_000)
+    mirrors.Run(loop=True)
+    np.testing.assert_array_equal(stub.shown[-1], frame)
+    mirrors.Halt()
+    mirrors.FreeSeq()
+    mirrors.Free()
+    with driver_of(stub) as driver:
+        driver.show(frame // 255)
+        np.testing.assert_array_equal(stub.shown[-1], frame)
+
+
 def test_thirty_frames_arrive_and_their_memory_is_given_back(stub):
     with driver_of(stub) as driver:
         assert driver.open().serial == "7"
@@ -64,6 +105,7 @@ def test_a_device_is_chosen_by_its_number(stub):
         driver_of(stub, "#8").open()
 
 
+@pytest.mark.dialogue("alp4.dmd", source="ALP4lib 1.1.0, ALP4.py")
 def test_the_librarys_errors_come_in_words(stub):
     with driver_of(stub) as driver:
         words = r"dmd: show: AlpSeqTiming failed: a parameter is invalid \(1005\)"

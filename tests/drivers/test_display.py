@@ -288,7 +288,7 @@ def test_what_is_missing_or_wrong_is_said_in_words(wired, tmp_path, monkeypatch)
     refused("x11 not available", DeviceUnavailable, address=gone, attempts=1)
     (tmp_path / "pygame.py").write_text("raise ImportError('none here')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    refused(r"pygame is missing \(none here\); install analog-labctl\[display\]", DeviceUnavailable)
+    refused(r"pygame is not installed; pip install .* \(none here\)", DeviceUnavailable)
 
 
 def test_a_recipe_over_wires_with_the_panel_on_a_screen_gives_the_same_samples(tmp_path):
@@ -318,3 +318,21 @@ def test_a_wire_that_is_none_for_the_panel_is_refused():
     served = ServedRig(load_rig("optical-twin"), modulator="dlpc900")
     with pytest.raises(ConfigError, match="is of kind lcos-intensity; a DLPC900 drives mirrors: dmd"):
         served.start()
+
+
+def test_a_panel_is_known_by_its_edid_where_the_settings_are_silent(wired, monkeypatch):
+    from labctl_drivers.display import slm
+    from labctl_drivers.display.edid import Edid
+    from labctl_drivers.display.outputs import Output
+
+    edid = Edid("HOL", 0x1234, "PLUTO", "6010-0042", 2019, (61, 307))
+    monkeypatch.setattr(slm, "display_at", lambda screen, shape_px, x_display: Output("DP-1", shape_px, edid))
+    silent = {"vendor": "", "model": "", "serial": ""}
+    _, driver = wired(SmallPanel(), settings=silent)
+    who = driver.open()
+    assert (who.vendor, who.model, who.serial) == ("HOL", "PLUTO (1234)", "6010-0042")
+    assert "EDID: HOL PLUTO (1234), serial 6010-0042" in who.firmware
+    driver.close()
+    monkeypatch.setattr(slm, "display_at", lambda screen, shape_px, x_display: Output("DP-1", shape_px, None))
+    with pytest.raises(DeviceFault, match=r"needs a serial number, and the display tells none .*: set"):
+        driver.open()

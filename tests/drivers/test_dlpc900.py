@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from decoder_cases import everyday_and_slow
 from hypothesis import given
 from hypothesis import strategies as st
 from labctl_drivers.dlpc900 import commands as c
@@ -27,6 +28,7 @@ from labctl.devices import (
 )
 
 
+@pytest.mark.dialogue("dlpc900.dmd", source="TI DLPU018J, 1.2.3")
 def test_a_write_is_framed_as_in_the_guide():
     """DLPU018J 1.2.3: the curtain colour, 0x00 0x12 0x08 0x00 0x00 0x11 and six bytes of data."""
     (report,) = reports_of(0x00, 0x12, 0x1100, bytes.fromhex("ff01ff01ff01"))
@@ -35,12 +37,14 @@ def test_a_write_is_framed_as_in_the_guide():
     assert not any(report[12:])
 
 
+@pytest.mark.dialogue("dlpc900.dmd", source="TI DLPU018J, 1.2.2")
 def test_a_read_is_framed_as_in_the_guide():
     """DLPU018J 1.2.2: 0xC0 0x11 0x02 0x00 0x00 0x11."""
     (report,) = reports_of(c.READ | c.REPLY, 0x11, 0x1100, b"")
     assert report[:6] == bytes.fromhex("c01102000011")
 
 
+@pytest.mark.dialogue("dlpc900.dmd", source="TI DLPU018J, figure 1-5")
 def test_what_does_not_fit_follows_without_header():
     """DLPU018J figure 1-5: the rest of a longer command comes in transfers of its own."""
     data = bytes(range(1, 101))
@@ -49,12 +53,14 @@ def test_what_does_not_fit_follows_without_header():
     assert first[6:] + second[: len(data) - 58] == data
 
 
+@pytest.mark.dialogue("dlpc900.dmd", source="TI DLPU018J, table 5-3")
 def test_a_pattern_is_defined_as_in_the_guides_example():
     """DLPU018J table 5-3, step 2, for white in place of red: 200 us, 1 bit, image 0, plane 0."""
     assert c.definition(0, 200, 0) == bytes.fromhex("0000c80000700000000000 00".replace(" ", ""))
     assert c.definition(1, 400, 1)[-2:] == (1 << 11).to_bytes(2, "little")  # step 3: 0x0008
 
 
+@pytest.mark.dialogue("dlpc900.dmd", source="Pycrafter6500 (csi-dcsc) and mcSIM (QI2lab), which agree")
 def test_lengths_have_their_low_bits_first():
     """As Pycrafter6500 (csi-dcsc) and mcSIM (QI2lab) write them."""
     assert length_bytes(127) == b"\x7f"
@@ -62,6 +68,7 @@ def test_lengths_have_their_low_bits_first():
     assert length_bytes(1920) == bytes([1920 & 0x7F | 0x80, 1920 >> 7])
 
 
+@pytest.mark.dialogue("dlpc900.dmd", source="TI DLPU018J, table of enhanced RLE")
 def test_the_guides_compressed_lines_expand():
     """DLPU018J table "enhanced RLE": repeats, pixels as they are, and a copy of the line above."""
     line = bytes.fromhex("03040506 05777777 0003040506070809 0a0b0c 02789abc 0000".replace(" ", ""))
@@ -88,8 +95,7 @@ def test_planes_come_back_from_their_image(count, height, width, seed, share):
     assert not back[count:].any()
 
 
-@given(st.binary(max_size=80), st.integers(0, 200), st.integers(0, 255))
-def test_damaged_images_are_refused_or_whole(tail, at, value):
+def _damaged_image(tail, at, value):
     """No crash and no hang; what is accepted has the size of the mirrors."""
     planes = np.zeros((1, 4, 40), np.uint16)
     planes[0, 1, 3:9] = planes[0, 2, ::2] = 1
@@ -98,6 +104,11 @@ def test_damaged_images_are_refused_or_whole(tail, at, value):
     for spoilt in (bytes(image), bytes(image[: at % len(image)]), bytes(image) + tail, tail):
         with suppress(BadImage):
             assert planes_of(spoilt, (4, 40)).shape == (24, 4, 40)
+
+
+test_damaged_images_are_refused_or_whole, test_damaged_images_slow = everyday_and_slow(
+    _damaged_image, st.binary(max_size=80), st.integers(0, 200), st.integers(0, 255)
+)
 
 
 @pytest.fixture
@@ -111,10 +122,19 @@ def mirrors():
     face.stop()
 
 
+def test_frames_arrive_mirror_for_mirror(mirrors):
+    _frames_arrive(mirrors, range(4))
+
+
+@pytest.mark.slow
 def test_thirty_frames_arrive_mirror_for_mirror(mirrors):
+    _frames_arrive(mirrors, range(30))
+
+
+def _frames_arrive(mirrors, seeds):
     twin, driver, _ = mirrors
     height, width = driver.spec.shape_px
-    for seed in range(30):
+    for seed in seeds:
         rng = np.random.default_rng(seed)
         cells = rng.integers(0, 2, (height // 18, width // 16), dtype=np.uint16)
         frame = cells.repeat(18, axis=0).repeat(16, axis=1)
@@ -205,10 +225,11 @@ def test_what_is_missing_or_wrong_is_said_in_words(mirrors, monkeypatch):
     with pytest.raises(ConfigError, match="exposure_us = 50: allowed: 105 or more"):
         Dlpc900DMD("d", wire.address, serial="1", exposure_us=50)
     monkeypatch.setattr("labctl_drivers.dlpc900.dmd.find_spec", lambda name: None)
-    with pytest.raises(DeviceUnavailable, match=r"hidapi is missing; install analog-labctl\[dlpc900\]"):
+    with pytest.raises(DeviceUnavailable, match=r"hidapi is not installed; pip install"):
         Dlpc900DMD("d", "hid:", serial="1").open()
 
 
+@pytest.mark.dialogue("dlpc900.dmd", source="TI DLPU018J, 1.2, and the numbers of Pycrafter6500 (csi-dcsc)")
 def test_usb_reports_go_through_hidapi(monkeypatch):
     """What hidapi is asked: vendor and product, report ID 0 before each report, 64 bytes back."""
     calls = []

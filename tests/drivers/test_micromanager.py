@@ -15,8 +15,8 @@ SHEET = {
 }  # fmt: skip
 MONO12 = {"PixelType": "16bit", "BitDepth": "12"}
 core = pytest.mark.skipif(
-    find_spec("pymmcore") is None or find_spec("mm_test_adapters") is None,
-    reason="pymmcore and mm-test-adapters are not installed",
+    find_spec("pymmcore_plus") is None or find_spec("mm_test_adapters") is None,
+    reason="pymmcore-plus and mm-test-adapters are not installed",
 )
 
 
@@ -97,14 +97,22 @@ def test_a_configuration_file_names_its_cameras(demo, tmp_path):
 
 
 @core
+def test_the_demonstration_configuration_is_found_without_its_path(demo):
+    """Among the adapters, as pymmcore-plus looks for it; nothing is downloaded."""
+    camera = demo("MMConfig_demo.cfg")
+    assert camera.open().serial == "Camera"
+    camera.configure({"Width": 32, "Height": 16})
+    assert camera.acquire(2).counts.shape == (2, 16, 32)
+    with pytest.raises(DeviceUnavailable, match=r"nowhere\.cfg"):
+        demo("nowhere.cfg")
+
+
+@core
 def test_an_adapter_that_is_none_is_told(demo):
     with pytest.raises(DeviceUnavailable, match='Failed to load device adapter "Nothing"'):
         demo("Nothing/DCam")
 
 
-def test_a_missing_core_names_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pymmcore", None)
-    with pytest.raises(DeviceUnavailable, match=r"pip install 'analog-labctl\[micromanager\]'"):
-        MicroManagerDevice("camera", "DemoCamera/DCam", **SHEET).open()
+def test_addresses_that_are_none():
     with pytest.raises(ConfigError, match=r"address is 'DemoCamera'; allowed: FILE\.cfg, FILE\.cfg#LABEL"):
         MicroManagerDevice("camera", "DemoCamera", **SHEET)

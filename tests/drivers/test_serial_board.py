@@ -164,12 +164,6 @@ def test_a_port_that_is_not_there_is_named(tmp_path):
         board.open()
 
 
-def test_a_missing_library_is_named_with_its_extra(on_line, mocker):
-    mocker.patch("labctl_drivers.serial_board.pyserial", return_value=None)
-    with pytest.raises(DeviceUnavailable, match=r"pip install 'analog-labctl\[serial\]'"):
-        on_line()[0].open()
-
-
 def test_a_line_where_nobody_answers_is_given_up_in_time(on_line):
     driver, _, _ = on_line(faults=FaultLayer("silent", lasting=True, within=1), timeout_s=0.25)
     begun = time.monotonic()
@@ -307,6 +301,7 @@ def dialogue(face, *frames):
         return got
 
 
+@pytest.mark.dialogue("serial.oscillator-board", source="docs/reference/oscillator-board-protocol.md")
 def test_the_protocol_page_shows_what_goes_over_the_line():
     """The example of docs/reference/oscillator-board-protocol.md."""
     hello = Frame(0, 1, 0x1234, 0, messages.Hello(1, 1).encode())
@@ -315,6 +310,7 @@ def test_the_protocol_page_shows_what_goes_over_the_line():
     assert FrameReader().feed(welcome.encode()) == [welcome]
 
 
+@pytest.mark.dialogue("serial.oscillator-board", source="docs/reference/oscillator-board-protocol.md")
 def test_a_stranger_is_told_what_is_wrong_and_disturbs_nobody(on_line):
     _, face, _ = on_line()
     open_ = Frame(1, messages.Open.KIND, 5, 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from labctl_drivers.slmsuite.camera import SlmsuiteCamera
+from labctl_drivers.slmsuite.finding import _set_ups
 from labctl_drivers.slmsuite.slm import SlmsuiteSLM
 
 from labctl.devices import (
@@ -108,6 +110,30 @@ def test_a_script_is_run_once_and_again_when_all_is_closed(script):
     slm.close()
 
 
+def test_a_script_may_import_what_lies_beside_it_and_keep_its_devices_in_an_object(tmp_path):
+    (tmp_path / "plain_parts_of_a_lab.py").write_text(PLAIN)
+    script = tmp_path / "set_up.py"
+    script.write_text(
+        "from plain_parts_of_a_lab import Eye, Panel\n"
+        "class FourierSLM:\n    def __init__(self, cam, slm):\n        self.cam, self.slm = cam, slm\n"
+        "slm = Panel()\nfs = FourierSLM(Eye(slm), slm)\n"
+        "if __name__ == '__main__':\n    1 / 0\n"
+    )
+    path = list(sys.path)
+    with (
+        SlmsuiteSLM("slm", f"{script}#fs.slm") as slm,
+        SlmsuiteCamera("eye", f"{script}#fs.cam", **SHEET) as eye,
+    ):
+        slm.show(np.full((6, 8), 40))
+        assert (eye.acquire(1).counts == 10).all()
+        with pytest.raises(DeviceUnavailable, match="is held by another device"):
+            SlmsuiteSLM("again", f"{script}#slm", attempts=1).open()  # the same by another name
+        with pytest.raises(DeviceUnavailable, match=r"makes no fs\.panel"):
+            SlmsuiteSLM("none", f"{script}#fs.panel").open()
+    assert sys.path == path
+    sys.modules.pop("plain_parts_of_a_lab")
+
+
 def test_a_panel_that_raises_is_named_with_its_words(script):
     with SlmsuiteSLM("slm", f"{script}#slm") as slm:
         slm.show(np.ones((6, 8), int))
@@ -138,6 +164,8 @@ def test_addresses_that_are_none(script, tmp_path):
         SlmsuiteSLM("slm", f"{script}#panel").open()
     with pytest.raises(DeviceUnavailable, match="is a Eye without shape, dtype, settle_time_s, set_phase"):
         SlmsuiteSLM("slm", f"{script}#cam").open()
+    with SlmsuiteCamera("eye", f"{script}#cam", **SHEET):  # what was not wanted has stayed as it was
+        pass
     with pytest.raises(DeviceUnavailable, match="there is no script"):
         SlmsuiteSLM("slm", f"{tmp_path / 'none.py'}#slm").open()
     (tmp_path / "bad.py").write_text("1 / 0")
@@ -145,15 +173,6 @@ def test_addresses_that_are_none(script, tmp_path):
         SlmsuiteSLM("slm", f"{tmp_path / 'bad.py'}#slm").open()
     with pytest.raises(DeviceUnavailable, match="module fractions has no Nothing"):
         SlmsuiteSLM("slm", "fractions:Nothing").open()
-
-
-@pytest.mark.parametrize("kind", [SlmsuiteSLM, SlmsuiteCamera])
-def test_a_missing_slmsuite_names_the_extra(monkeypatch, kind):
-    for name in ("slmsuite", "slmsuite.hardware.slms.simulated"):
-        monkeypatch.setitem(__import__("sys").modules, name, None)
-    settings = {} if kind is SlmsuiteSLM else SHEET
-    with pytest.raises(DeviceUnavailable, match=r"pip install 'analog-labctl\[slmsuite\]'"):
-        kind("device", SLM, **settings).open()
 
 
 @installed
@@ -189,3 +208,43 @@ def test_slmsuites_own_optics_see_a_grating_move_the_light(tmp_path):
         (row, column), (moved_row, moved_column) = seen
         assert row == moved_row
         assert abs(int(moved_column) - int(column)) == 16
+
+
+SET_UP = """
+import numpy as np
+from slmsuite.hardware.cameras.simulated import SimulatedCamera
+from slmsuite.hardware.cameraslms import FourierSLM
+from slmsuite.hardware.slms.simulated import SimulatedSLM
+
+slm = SimulatedSLM((256, 192), pitch_um=(10, 10), wav_um=0.78)
+slm.set_source_analytic()
+cam = SimulatedCamera(slm, (256, 256), pitch_um=(4, 4), bitdepth=12, gain=50)
+cam.set_affine(f_eff=30000.0, units="um", theta=0.1)
+cam.set_exposure(0.01)
+fs = FourierSLM(cam, slm)
+fs.fourier_calibrate(array_shape=(7, 7), array_pitch=12, plot=False)
+"""
+
+
+@installed
+@pytest.mark.filterwarnings("ignore")
+def test_a_scripts_fourier_set_up_is_taken_over_as_it_stands(tmp_path):
+    """slmsuite's own calibration says where a blaze sends the light; our camera sees it there."""
+    script = tmp_path / "set_up.py"
+    script.write_text(SET_UP)
+    with (
+        SlmsuiteSLM("slm", f"{script}#fs.slm") as slm,
+        SlmsuiteCamera("eye", f"{script}#fs.cam", **SHEET) as eye,
+    ):
+        from slmsuite.holography.toolbox.phase import blaze
+
+        assert slm.spec.shape_px == (192, 256)
+        assert eye.spec.shape_px == (256, 256)
+        assert eye.settings.exposure_us == pytest.approx(1e4)
+        fourier = next(iter(_set_ups.values())).names["fs"]
+        for column, row in ((158, 108), (103, 163)):
+            phase = blaze(fourier.slm, fourier.ijcam_to_kxyslm(np.array([[column], [row]])).ravel())
+            slm.show(fourier.slm._format_phase_hw(phase).astype(np.int64))
+            image = eye.acquire(1).counts[0]
+            assert np.unravel_index(image.argmax(), image.shape) == (row, column)
+            assert image.max() > 50 * np.median(image) + 100

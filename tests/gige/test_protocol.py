@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from decoder_cases import EVERYDAY, SLOW
+from hypothesis import given
 from hypothesis import strategies as st
 from labctl_sim_devices.wires.gige import PacketLoss, gvcp
 from labctl_sim_devices.wires.gige.channel import StreamChannel
@@ -169,24 +170,32 @@ def any_bytes_are_survived(station, command, body, number):
     assert (reread, value) == (0, b"\0\1\0\2")
 
 
-@settings(max_examples=500, deadline=None)
 @given(COMMANDS, st.binary(max_size=64).map(lambda b: b[: len(b) & ~3]), st.integers(1, 0xFFFF))
+@EVERYDAY
 def test_any_command_is_answered_and_survived(station, command, body, number):
     any_bytes_are_survived(station, command, body, number)
 
 
-@settings(max_examples=500, deadline=None)
+@pytest.mark.slow
+@given(COMMANDS, st.binary(max_size=600), st.integers(1, 0xFFFF))
+@SLOW
+def test_many_commands_are_answered_and_survived(station, command, body, number):
+    any_bytes_are_survived(station, command, body, number)
+
+
 @given(st.binary(max_size=80))
+@EVERYDAY
 def test_any_datagram_is_survived(station, datagram):
     station.send(datagram)
     any_bytes_are_survived(station, 0x80, b"\0\0\0\0", 0x4242)
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None)
-@given(COMMANDS, st.binary(max_size=600), st.integers(1, 0xFFFF))
-def test_many_commands_are_answered_and_survived(station, command, body, number):
-    any_bytes_are_survived(station, command, body, number)
+@given(st.binary(max_size=80))
+@SLOW
+def test_many_datagrams_are_survived(station, datagram):
+    station.send(datagram)
+    any_bytes_are_survived(station, 0x80, b"\0\0\0\0", 0x4242)
 
 
 def test_nobody_without_control_writes(station):

@@ -112,7 +112,12 @@ def test_rows_that_rest_on_another_panel_record_are_not_used(records, unit_bring
         assert rig.bench is not None
         assert rig.bench.record_ids == unit_bringup.ids
         assert rig.engine.trims is not None
-    RecordStore(records).put(replace(unit_bringup.found.panel, taken_at="2999-01-01T00:00:00+00:00"))
+    panel = unit_bringup.found.panel
+    agreeing = RecordStore(records).put(replace(panel, taken_at="2998-01-01T00:00:00+00:00"))
+    with open_rig("optical-unit", records=records) as rig:
+        assert rig.bench.record_ids == (agreeing, unit_bringup.ids[1])
+    brighter = {**panel.arrays, "span_units": 1.1 * panel.arrays["span_units"]}
+    RecordStore(records).put(replace(panel, taken_at="2999-01-01T00:00:00+00:00", arrays=brighter))
     with open_rig("optical-unit", records=records) as rig:
         assert rig.bench is None
 

@@ -57,7 +57,7 @@ def test_the_shipped_recipes_are_those_promised() -> None:
         "optical-twin", "optical-ideal", "optical-unit", "optical-host", "optical-host-dmd",
         "optical-host-phase", "digital", "oscillator-twin", "oscillator-unit", "oscillator-ideal",
         "oscillator-bench-100khz", "oscillator-pcb-1mhz", "oscillator-chip-1ghz", "oscillator-fine",
-        "oscillator-14", "oscillator-28",
+        "oscillator-14", "oscillator-28", "oscillator-rough",
     }  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
 import time
+import tty
 
 import pytest
 
@@ -56,13 +58,41 @@ def test_three_dead_devices_are_each_named_with_their_remedy_within_five_seconds
     ]
 
 
+def test_three_dead_devices_on_three_kinds_of_wire(monkeypatch) -> None:
+    """A port where nothing listens, a serial line with nobody at its end, a network without the camera."""
+    pytest.importorskip("viva_genicam")
+    host_end, port_end = os.openpty()
+    tty.setraw(port_end)
+    with socket.create_server(("127.0.0.1", 0)) as closed_again:
+        port = closed_again.getsockname()[1]
+    sheet = {"full_well_e": 1e4, "quantum_efficiency": 0.5, "read_noise_e": 3.0, "line_us": 10.0}
+    devices = [
+        {"name": "loop", "driver": "scpi.loop-electronics", "address": f"TCPIP::127.0.0.1::{port}::SOCKET"},
+        {"name": "board", "driver": "serial.oscillator-board", "address": os.ttyname(port_end)},
+        {"name": "camera", "driver": "gige.camera", "address": "127.88.1.1", "settings": sheet},
+    ]
+    config = RigConfig(name="bench", about="", engine="digital", device=devices)
+    try:
+        began = time.monotonic()
+        found = list(check_rig(config))
+        assert time.monotonic() - began < 5.0
+    finally:
+        os.close(host_end)
+        os.close(port_end)
+    assert [(f.device, f.ok) for f in found] == [("loop", False), ("board", False), ("camera", False)]
+    loop, board, camera = (f.remedy for f in found)
+    assert loop.startswith("127.0.0.1 is there, but nothing listens: switch the instrument's")
+    assert board.startswith("the port is there, but nothing answers: check the cable")
+    assert camera.startswith("no camera has this address: check its cable, its power")
+
+
 def test_a_sound_device_is_checked_beside_dead_ones(mute) -> None:
     served = ServedRig(load_rig("optical-twin"))
     try:
         config = served.start()
         emitters = next(d for d in config.device if d.name == "emitters")
         found = list(check_rig(bench(leds=emitters.address, loop=mute)))
-        assert {f.test for f in found if f.ok} == {"identity", "health", "drive"}
+        assert {f.test for f in found if f.ok and not f.note} == {"identity", "health", "drive"}
         assert [f.device for f in found if not f.ok] == ["loop"]
         wrong = list(check_rig(bench(loop=emitters.address)))
         assert [f.remedy.split(":")[0] for f in wrong] == ["another instrument is at this address"]

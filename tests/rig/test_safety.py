@@ -83,7 +83,7 @@ def test_an_override_of_a_rig(tmp_path) -> None:
     [
         ("total_ma", 'allowed: "NAME: REASON"'),
         ("total_ma:  ", 'allowed: "NAME: REASON"'),
-        ("totl_ma: why", "no such software limit or interlock; did you mean 'total_ma'?"),
+        ("totl_ma: why", "no such software limit or interlock, nor records; did you mean 'total_ma'?"),
         ("irradiance_w_cm2: why", "allowed: channel_ma, total_ma, emitters-cool"),
     ],
 )

@@ -81,6 +81,23 @@ def test_two_hands_on_one_bench_are_one_too_many(wired) -> None:
         open_rig(wired)
 
 
+def test_a_bench_that_begins_anew_is_another_one_behind_the_same_wires() -> None:
+    served = ServedRig(load_rig("optical-twin"))
+    config = served.start()
+    try:
+        benches = []
+        for _ in range(2):
+            with open_rig(config) as rig:
+                rig.device(LoopElectronics).temperature_c()
+                benches.append(dict(served._rig.devices))
+        (one, other) = benches
+        assert one.keys() == other.keys()
+        assert not any(one[name] is other[name] for name in one)
+        assert not any(device.is_open for device in one.values())  # left safe when the next one came
+    finally:
+        served.stop()
+
+
 def test_raw_devices_are_the_twins(wired) -> None:
     with open_rig("optical-twin") as here, open_rig(wired) as there:
         one, other = here.device(LoopElectronics), there.device(LoopElectronics)

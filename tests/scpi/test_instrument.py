@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import pyvisa
-from hypothesis import given, settings
+from decoder_cases import everyday_and_slow
 from hypothesis import strategies as st
 from labctl_sim_devices.wires.scpi.headers import BadSuffix, HeaderTable
 
@@ -182,17 +182,21 @@ def test_numeric_suffixes():
         HeaderTable({"PANel:SHOW?": 1, "PANel:SHOWn?": 2})
 
 
-@given(st.lists(st.one_of(
-    st.binary(max_size=30),
-    st.sampled_from([b"LOOP:WAIT", b" ", b"?", b";", b":", b",", b"5", b"*", b"#", b'"', b"SYST:ERR?", b"\n",
-                     b"LOOP:SETT? ", block(b"LCR1xxxxxxxx"), b"*ESR?", b"9e9"]),
-), max_size=12).map(b"".join))  # fmt: skip
-@settings(max_examples=500, deadline=None)
-def test_no_bytes_bring_the_instrument_down(message):
+def _any_message(message):
     instrument = _instrument()
     instrument.answer(message.replace(b"*RST", b""))
     instrument.answer(b"*CLS")
     assert instrument.answer(b"*OPC?;:SYST:ERR?") == b'1;0,"No error"\n'
+
+
+PIECES = st.one_of(
+    st.binary(max_size=30),
+    st.sampled_from([b"LOOP:WAIT", b" ", b"?", b";", b":", b",", b"5", b"*", b"#", b'"', b"SYST:ERR?", b"\n",
+                     b"LOOP:SETT? ", block(b"LCR1xxxxxxxx"), b"*ESR?", b"9e9"]),
+)  # fmt: skip
+test_no_bytes_bring_the_instrument_down, test_no_bytes_slow = everyday_and_slow(
+    _any_message, st.lists(PIECES, max_size=12).map(b"".join)
+)
 
 
 def _instrument(made=[]):  # noqa: B006 - one for all cases

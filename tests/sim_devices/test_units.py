@@ -14,7 +14,7 @@ from labctl_sim_devices.units import PARAMETERS, absent_unit
 from labctl.devices import ConfigError
 
 PROFILE = load_profile("unit")
-DRAWN = [name for name in TERMS if name not in ("crossing", "mirror_resets", "speckle")]
+DRAWN = [name for name in TERMS if name not in ("crossing", "mirror_resets", "speckle", "ageing")]
 
 
 def arrays(unit):

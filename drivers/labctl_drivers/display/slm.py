@@ -20,10 +20,12 @@ from labctl.devices import (
     WeightModulator,
 )
 from labctl.devices.weight_modulator import LevelArray, frame_checksum
+from labctl_drivers.display.outputs import display_at
 from labctl_drivers.display.window import MARK_BIT_PX
 from labctl_drivers.display.window_wire import WindowWire
 from labctl_drivers.link import Deadline, LinkSettings, Wired
 
+EXTRA = "pygame is not installed; pip install 'analog-labctl[display]'"
 N_LEVELS = 256  # a byte a pixel
 ADDRESS = re.compile(r"screen:(\d+)(?:@(\S+))?")
 RHYTHM_SHARE = 0.02  # of the panel's refresh, by which flips that wait for it may differ
@@ -35,8 +37,8 @@ class DisplaySettings(LinkSettings):
     vsync: "required" refuses a screen whose flips do not come in the panel's rhythm, "asked" takes what there
     is, "off" does not wait for the retrace. delay_frames: refresh periods from the flip to the panel's
     pixels (scan-out and the controller's own buffer). mark_top_px, mark_left_px: where 32 squares of 8 pixels
-    with the frame's number are drawn, outside the panel (none: nowhere). simulated: whether a twin looks at
-    the screen.
+    with the frame's number are drawn, outside the panel (none: nowhere). vendor, model, serial: empty for
+    what the display's EDID says. simulated: whether a twin looks at the screen.
     """
 
     height_px: int = Field(ge=1)
@@ -50,9 +52,9 @@ class DisplaySettings(LinkSettings):
     vsync: Literal["required", "asked", "off"] = "required"
     mark_top_px: int | None = Field(default=None, ge=0)
     mark_left_px: int = Field(default=0, ge=0)
-    vendor: str = Field(default="unknown", min_length=1)
-    model: str = Field(default="panel on a screen", min_length=1)
-    serial: str = Field(min_length=1)
+    vendor: str = ""
+    model: str = ""
+    serial: str = ""
     simulated: bool = False
     open_timeout_s: float = 20.0
     timeout_s: float = 5.0
@@ -73,9 +75,10 @@ class DisplaySettings(LinkSettings):
 class DisplaySLM(Wired[WindowWire], WeightModulator):
     """A panel at `screen:N`, the computer's N-th from 0 (X: `screen:N@:1` on X display :1).
 
-    A display answers nothing: identity, settle time and refresh are the settings', a receipt's checksum is of
-    the frame handed over (`read_back` is false), and `shown` reads the window's buffer. `show` with `wait`
-    sleeps `delay_frames` and `settle_us` after the flip. After `close` the screen belongs to the desktop.
+    A display answers nothing but its EDID, which names it where the settings do not: settle time and refresh
+    are the settings', a receipt's checksum is of the frame handed over (`read_back` is false), and `shown`
+    reads the window's buffer. `show` with `wait` sleeps `delay_frames` and `settle_us` after the flip. After
+    `close` the screen belongs to the desktop.
     """
 
     Settings = DisplaySettings
@@ -108,8 +111,7 @@ class DisplaySLM(Wired[WindowWire], WeightModulator):
         wire = WindowWire(self.settings.model_dump() | orders, self.wire_log, deadline)
         if "missing" in wire.facts:
             wire.close()
-            message = f"pygame is missing ({wire.facts['missing']}); install analog-labctl[display]"
-            raise DeviceUnavailable(message, device=self.name, operation="open")
+            raise DeviceUnavailable(f"{EXTRA} ({wire.facts['missing']})", device=self.name, operation="open")
         if "refused" in wire.facts:
             wire.close()
             raise self._fault("open", wire.facts["refused"])
@@ -125,8 +127,18 @@ class DisplaySLM(Wired[WindowWire], WeightModulator):
                 'us: they would tear; allowed: its refresh_hz, or vsync = "asked" or "off"',
             )
         place = f"screen {self._screen} of {facts['screens']} on {facts['driver']} {self._x_display}".strip()
-        about = f"{place}, {facts['width_px']} x {facts['height_px']}; {facts['versions']}"
-        return Identity(s.vendor, s.model, s.serial, about, simulated=s.simulated)
+        output = display_at(self._screen, (facts["height_px"], facts["width_px"]), self._x_display)
+        edid = None if output is None else output.edid
+        vendor, model, serial = ("unknown", "panel on a screen", "")
+        if edid is not None:
+            vendor, model, serial = edid.manufacturer, edid.model, edid.serial
+        serial = s.serial or serial
+        if not serial:
+            told = (output.trouble if output else "") or "the display tells none (no EDID)"
+            raise self._fault("open", f"the panel needs a serial number, and {told}: set `serial`")
+        said = "no EDID" if edid is None else f"EDID: {edid.words}"
+        about = f"{place}, {facts['width_px']} x {facts['height_px']}; {said}; {facts['versions']}"
+        return Identity(s.vendor or vendor, s.model or model, serial, about, simulated=s.simulated)
 
     def _program(self, wire: WindowWire, deadline: Deadline) -> None:
         """A new window is dark: what was on display is shown again."""

@@ -84,7 +84,7 @@ class WindowWire:
             raise WireLost(f"the window has gone; its last words: {self._said}")
         try:
             answer = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise WireGarbled(f"the window answered {line!r}")

@@ -34,6 +34,7 @@ DEFINE: Final = 0x1A34  # see `definition`
 STOP, START = 0, 2
 ON_THE_FLY = 3
 RUNNING = 0x02  # bit of MAIN_STATUS: the sequencer runs
+OLDEST_FIRMWARE: Final = "1"  # what says 0 is no release
 MIRRORS: Final = {1: ("DLP6500", (1080, 1920))}  # by FIRMWARE_TYPE: with one controller
 TWO_CONTROLLERS: Final = {2: "DLP9000", 3: "DLP670S", 4: "DLP500YX"}
 PLANES: Final = 24  # bits of an image

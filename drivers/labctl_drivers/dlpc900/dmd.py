@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -28,7 +27,7 @@ from labctl.devices.weight_modulator import LevelArray, frame_checksum
 from labctl_drivers.dlpc900 import commands as c
 from labctl_drivers.dlpc900.erle import encode
 from labctl_drivers.dlpc900.hid_wire import HidWire, Refused, Reports, SocketReports, UsbReports
-from labctl_drivers.link import Deadline, LinkSettings, Wired, WrongBox
+from labctl_drivers.link import Deadline, LinkSettings, Wired, WrongBox, require_firmware
 
 T = TypeVar("T")
 Work = Callable[[HidWire, Deadline], T]
@@ -94,9 +93,8 @@ class Dlpc900DMD(Wired[HidWire], WeightModulator):
         if self._kind == "socket":
             reports = SocketReports(self._place, deadline)
         elif find_spec("hid") is None:
-            raise DeviceUnavailable(
-                "hidapi is missing; install analog-labctl[dlpc900]", device=self.name, operation="open"
-            )
+            message = "hidapi is not installed; pip install 'analog-labctl[dlpc900]'"
+            raise DeviceUnavailable(message, device=self.name, operation="open")
         else:
             reports = UsbReports(self._place)
         return HidWire(reports, self.wire_log)
@@ -109,14 +107,16 @@ class Dlpc900DMD(Wired[HidWire], WeightModulator):
         if not kind or kind[0] not in c.MIRRORS:
             mirrors = c.TWO_CONTROLLERS.get(kind[0] if kind else 0, "unknown mirrors")
             raise WrongBox(f"{mirrors}; allowed: {c.MIRRORS[1][0]} (those with two controllers are not)")
-        version = wire.ask(c.VERSION, deadline)
+        version = wire.ask(c.VERSION, deadline, least=4)
         patch, minor, major = int.from_bytes(version[:2], "little"), version[2], version[3]
         tag = kind[1:].rstrip(b"\x00 ")
-        return Identity(
+        found = Identity(
             "Texas Instruments", f"DLPC900 with {c.MIRRORS[kind[0]][0]}", self.settings.serial,
             f"{major}.{minor}.{patch} {tag.decode('ascii', 'replace')}".strip(),
             simulated=tag.startswith(TWIN_TAG),
         )  # fmt: skip
+        require_firmware(found, c.OLDEST_FIRMWARE)
+        return found
 
     def _program(self, wire: HidWire, deadline: Deadline) -> None:
         """After a reconnection, what was shown; the controller forgets it without power."""
@@ -126,14 +126,21 @@ class Dlpc900DMD(Wired[HidWire], WeightModulator):
             self._heard("open", partial(_put_up, image, exposures_us, False))(wire, longer)
 
     def _make_safe(self, wire: HidWire, deadline: Deadline) -> None:
+        self._heard("close", self._darken(confirmed=True))(wire, deadline)
+
+    def _command_safe(self, wire: HidWire, deadline: Deadline) -> None:
+        self._darken(confirmed=False)(wire, deadline)
+
+    def _darken(self, *, confirmed: bool) -> Work[None]:
         dark = encode(np.zeros((1, *MIRROR_SHAPE_PX), np.uint16))
-        self._heard("close", partial(_put_up, dark, (self.settings.exposure_us,), False))(wire, deadline)
+        return partial(_put_up, dark, (self.settings.exposure_us,), False, confirmed=confirmed)
 
     def _do_close(self) -> None:
         self._image = None
-        with suppress(DeviceUnavailable):  # without power mirrors are parked, and dark
+        try:
             super()._do_close()
-        self._frame = np.zeros(MIRROR_SHAPE_PX, np.uint16)
+        finally:
+            self._frame = np.zeros(MIRROR_SHAPE_PX, np.uint16)
 
     def _do_snapshot(self) -> Mapping[str, Scalar]:
         status = self._run("snapshot", lambda wire, deadline: wire.ask(c.MAIN_STATUS, deadline))
@@ -223,16 +230,23 @@ def upload_s(n_bytes: int, report_us: float) -> float:
 
 
 def _put_up(
-    image: bytes, exposures_us: tuple[int, ...], waits: bool, wire: HidWire, deadline: Deadline
+    image: bytes,
+    exposures_us: tuple[int, ...],
+    waits: bool,
+    wire: HidWire,
+    deadline: Deadline,
+    *,
+    confirmed: bool = True,
 ) -> None:
     """The guide's "pattern on the fly" example, step by step; stopped first, as mcSIM (QI2lab) does."""
-    wire.tell(c.RUN, bytes([c.STOP]), deadline)
-    wire.tell(c.DISPLAY_MODE, bytes([c.ON_THE_FLY]), deadline)
+    tell = wire.tell if confirmed else wire.order
+    tell(c.RUN, bytes([c.STOP]), deadline)
+    tell(c.DISPLAY_MODE, bytes([c.ON_THE_FLY]), deadline)
     for plane, exposure_us in enumerate(exposures_us):
-        wire.tell(c.DEFINE, c.definition(plane, exposure_us, plane), deadline)
-    wire.tell(c.CONFIGURE, len(exposures_us).to_bytes(2, "little") + bytes(4), deadline)
-    wire.tell(c.INIT_LOAD, bytes(2) + len(image).to_bytes(4, "little"), deadline)
+        tell(c.DEFINE, c.definition(plane, exposure_us, plane), deadline)
+    tell(c.CONFIGURE, len(exposures_us).to_bytes(2, "little") + bytes(4), deadline)
+    tell(c.INIT_LOAD, bytes(2) + len(image).to_bytes(4, "little"), deadline)
     for at in range(0, len(image), c.LOAD_BYTES):
         block = image[at : at + c.LOAD_BYTES]
-        wire.tell(c.LOAD_IMAGE, len(block).to_bytes(2, "little") + block, deadline)
-    wire.tell(c.RUN, bytes([c.START]), deadline, tag=int(waits))
+        tell(c.LOAD_IMAGE, len(block).to_bytes(2, "little") + block, deadline)
+    tell(c.RUN, bytes([c.START]), deadline, tag=int(waits))

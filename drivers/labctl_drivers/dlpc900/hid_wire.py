@@ -137,20 +137,23 @@ class HidWire:
         """
         self._transfer(WRITE, command, data, deadline, tag)
 
-    def ask(self, command: int, deadline: Deadline) -> bytes:
-        """Data of a read command."""
-        return self._transfer(READ, command, b"", deadline, 0)
+    def order(self, command: int, data: bytes, deadline: Deadline, *, tag: int = 0) -> None:
+        """Write a command and wait for no answer, as the guide's own examples do."""
+        self._send(WRITE, command, data, deadline, tag)
+
+    def ask(self, command: int, deadline: Deadline, *, least: int = 1) -> bytes:
+        """Data of a read command, so many bytes or more."""
+        data = self._transfer(READ, command, b"", deadline, 0)
+        if len(data) < least:
+            raise WireGarbled(f"{len(data)} bytes answer command {command:04x}; allowed: {least} or more")
+        return data
 
     def close(self) -> None:
         """Let go."""
         self._reports.close()
 
     def _transfer(self, way: int, command: int, data: bytes, deadline: Deadline, tag: int) -> bytes:
-        self._number = self._number + 2 & 0xFF
-        sequence = self._number | tag
-        for report in reports_of(way | REPLY, sequence, command, data):
-            self._log.sent(report)
-            self._reports.write(report, deadline)
+        sequence = self._send(way | REPLY, command, data, deadline, tag)
         answer = self._reports.read(deadline)
         self._log.received(answer)
         length = int.from_bytes(answer[2:4], "little")
@@ -162,10 +165,19 @@ class HidWire:
             raise Refused(f"command {command:04x} failed: {self._error(command, deadline)}")
         return answer[HEADER_BYTES : HEADER_BYTES + length]
 
+    def _send(self, flags: int, command: int, data: bytes, deadline: Deadline, tag: int) -> int:
+        """Returns the sequence byte."""
+        self._number = self._number + 2 & 0xFF
+        sequence = self._number | tag
+        for report in reports_of(flags, sequence, command, data):
+            self._log.sent(report)
+            self._reports.write(report, deadline)
+        return sequence
+
     def _error(self, command: int, deadline: Deadline) -> str:
         if command == ERROR_CODE:
             return "it does not say why"
-        code = self.ask(ERROR_CODE, deadline)
+        code = self.ask(ERROR_CODE, deadline, least=0)
         return ERRORS.get(code[0], f"error {code[0]}") if code and code[0] else "it does not say why"
 
 

@@ -22,6 +22,7 @@ from labctl.devices import (
     Camera,
     CameraSettings,
     CameraSpec,
+    DeviceError,
     DeviceStateError,
     DeviceValueError,
     Frames,
@@ -31,10 +32,11 @@ from labctl.devices import (
 )
 from labctl.devices.camera import FEATURES
 from labctl_drivers.genicam.features import Arrived, FeatureWire, Refused, Value
-from labctl_drivers.link import Deadline, LinkSettings, Wired, WireGarbled
+from labctl_drivers.link import Deadline, LinkSettings, Wired, WireGarbled, WrongBox
 from labctl_drivers.link.recovery import Condition
 
 T = TypeVar("T")
+NO_SENSE = (ValueError, TypeError, OverflowError)  # of a feature that is no number, or none that can be
 # the camera's identity: features in the order in which they are believed
 VENDOR, MODEL = ("DeviceVendorName",), ("DeviceModelName",)
 SERIAL, FIRMWARE = ("DeviceSerialNumber", "DeviceID"), ("DeviceFirmwareVersion", "DeviceVersion")
@@ -59,7 +61,8 @@ class CameraLinkSettings(LinkSettings):
     triggers that have not come when frames are acquired. frame_wait_s: silence after which a frame counts as
     lost. transfer_blocks: how many images are asked for at once. user_set: loaded at open, so that a camera
     starts the same every time ("": left as it is). pixel_format: "" keeps the camera's. shutter: for cameras
-    that do not say. first_frame_id: what the camera's FrameID chunk starts with.
+    that do not say. first_frame_id: what the camera's FrameID chunk starts with. serial: of the camera that
+    is meant; "" takes whichever answers at the address.
     """
 
     full_well_e: float = Field(gt=0)
@@ -81,6 +84,7 @@ class CameraLinkSettings(LinkSettings):
     pixel_format: str = ""
     shutter: Literal["", "global", "rolling"] = ""
     first_frame_id: int = Field(default=0, ge=0)
+    serial: str = ""
     attempts: int = Field(default=1, ge=1, le=10)
 
 
@@ -136,6 +140,8 @@ class SfncCamera(Wired[FeatureWire], Camera):
             serial, firmware = first(SERIAL), first(FIRMWARE)
         except Refused as error:
             raise WireGarbled(f"it does not say who it is: {error}") from error
+        if (wanted := self._sheet.serial) and serial != wanted:
+            raise WrongBox(f"serial number {serial} answers; the rig file says {wanted}")
         return Identity(words[0], words[1], serial, firmware, any(SIMULATED.search(word) for word in words))
 
     def _program(self, wire: FeatureWire, deadline: Deadline) -> None:
@@ -165,6 +171,10 @@ class SfncCamera(Wired[FeatureWire], Camera):
                 self._write(wire, _read(wire), self._wanted)
         except Refused as error:
             raise self._fault("open", f"the camera refuses what this driver needs: {error}") from error
+        except DeviceError:  # some are ValueErrors, too
+            raise
+        except NO_SENSE as error:
+            raise WireGarbled(f"the camera's features make no sense: {error}") from error
 
     def _read_spec(self, wire: FeatureWire) -> CameraSpec:
         sheet = self._sheet
@@ -190,7 +200,7 @@ class SfncCamera(Wired[FeatureWire], Camera):
 
     def _make_safe(self, wire: FeatureWire, deadline: Deadline) -> None:
         self._running = None
-        wire.stop()
+        self._worded("close", lambda wire, _: wire.stop())(wire, deadline)
 
     def _do_close(self) -> None:
         try:
@@ -202,13 +212,24 @@ class SfncCamera(Wired[FeatureWire], Camera):
             self._wanted = self._running = None
 
     def _exchange(self, operation: str, work: Callable[[FeatureWire, Deadline], T], **how: Any) -> T:
+        return super()._exchange(operation, self._worded(operation, work), **how)
+
+    def _worded(
+        self, operation: str, work: Callable[[FeatureWire, Deadline], T]
+    ) -> Callable[[FeatureWire, Deadline], T]:
+        """`work`, what the camera refuses and what makes no sense in the link layer's terms."""
+
         def worded(wire: FeatureWire, deadline: Deadline) -> T:
             try:
                 return work(wire, deadline)
             except Refused as error:
                 raise self._fault(operation, f"the camera refuses: {error}") from error
+            except DeviceError:  # some are ValueErrors, too
+                raise
+            except NO_SENSE as error:
+                raise WireGarbled(f"the camera's features make no sense: {error}") from error
 
-        return super()._exchange(operation, worded, **how)
+        return worded
 
     # settings
 
@@ -269,8 +290,15 @@ class SfncCamera(Wired[FeatureWire], Camera):
     def _do_acquire(self, n: int) -> Frames:
         sheet = self._sheet
 
-        def work(wire: FeatureWire, _: Deadline) -> Frames:
+        def prepared(wire: FeatureWire, _: Deadline) -> CameraSettings:
             settings = _read(wire)
+            if settings.trigger_mode == "Off":
+                self._prepare(wire, n)
+            return settings
+
+        settings = self._exchange("acquire", prepared)
+
+        def work(wire: FeatureWire, _: Deadline) -> Frames:
             if settings.trigger_mode == "Off":
                 self._start(wire, n)
             if self._running is None:
@@ -284,7 +312,8 @@ class SfncCamera(Wired[FeatureWire], Camera):
         patience_s = sheet.trigger_wait_s + (n + 1) * (sheet.frame_wait_s + SLICE_S) + exposures_s
         return self._exchange("acquire", work, once=True, timeout_s=min(patience_s, 3600.0))
 
-    def _start(self, wire: FeatureWire, n: int) -> None:
+    def _prepare(self, wire: FeatureWire, n: int) -> None:
+        """All that comes before an acquisition's start; as often as one likes."""
         self._end(wire)
         wanted: dict[str, Value] = {"AcquisitionMode": self._mode}
         if self._mode == "MultiFrame":
@@ -298,6 +327,9 @@ class SfncCamera(Wired[FeatureWire], Camera):
                 if wire.get(name) != value:
                     wire.put(name, value)
                 self._set[name] = value
+
+    def _start(self, wire: FeatureWire, n: int) -> None:
+        self._prepare(wire, n)
         wire.start(n)
         self._running = _Running(n)
 
@@ -384,6 +416,8 @@ class SfncCamera(Wired[FeatureWire], Camera):
 
     def _frames(self, complete: list[Arrived], pulses: int, settings: CameraSettings) -> Frames:
         shape = (settings.height_px, settings.width_px)
+        if min(shape) < 1:
+            raise self._fault("acquire", f"the camera says that its images are {shape}; allowed: 1 or more")
         counts = np.empty((len(complete), *shape), np.uint16)
         for place, arrived in enumerate(complete):
             pixels = np.asarray(arrived.pixels)
@@ -416,6 +450,7 @@ _OF_SHEET = (
     "line_us", "overhead_rows", "max_frames",
 )  # fmt: skip
 _LACKING: Mapping[str, Value] = {"TriggerMode": "Off", "TriggerSource": "none"}
+_WORDS = ("PixelFormat", *_LACKING)  # the others are numbers
 _SNAPSHOT = ("exposure_us", "gain_db", "black_level_codes", "width_px", "height_px")
 
 
@@ -425,7 +460,7 @@ def _read(wire: FeatureWire) -> CameraSettings:
     for name, field in FEATURES.items():
         value = wire.get(name) if wire.has(name) else _LACKING.get(name, 0)
         whole = field.endswith(("_px", "_codes"))
-        values[field] = value if isinstance(value, str) else int(value) if whole else float(value)
+        values[field] = str(value) if name in _WORDS else int(value) if whole else float(value)
     return CameraSettings(**values)
 
 

@@ -1,6 +1,6 @@
 """A camera through its vendor's GenTL producer (a .cti file), by harvesters (Apache-2.0).
 
-https://pypi.org/project/harvesters/ (tried: 1.4.3, genicam 1.6.0, and the producer in that one's wheel)
+https://github.com/genicam/harvesters (tried: 1.4.3, genicam 1.6.0, and the producer in that one's wheel)
 """
 
 from __future__ import annotations

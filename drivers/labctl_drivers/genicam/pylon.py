@@ -1,6 +1,6 @@
 """A Basler camera through the vendor's own SDK, pylon (pypylon: its wheel brings pylon; Basler's licence).
 
-https://pypi.org/project/pypylon/ (26.9, pylon 12.4 was tried, with the SDK's own emulation: PYLON_CAMEMU)
+https://github.com/basler/pypylon (26.9, pylon 12.4 was tried, with the SDK's own emulation: PYLON_CAMEMU)
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 def close_at_exit(device: Device) -> None:
     """From now on, until `closed`, the end of the process closes it."""
     _open_devices.add(device)
+    # first of all at the end: a library that was loaded meanwhile (pyvisa) closes its connections then, too
+    atexit.unregister(close_all)
+    atexit.register(close_all)
     if threading.current_thread() is threading.main_thread():
         for number in _ENDING:
             if signal.getsignal(number) is signal.SIG_DFL:  # whoever handles it closes in his own way
@@ -50,6 +53,3 @@ def _end(number: int, _frame: FrameType | None) -> None:
     close_all()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
-
-
-atexit.register(close_all)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-import sys
 import tempfile
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from labctl.devices import DeviceUnavailable
+from labctl.holding import Held, Holding
 from labctl_drivers.link.deadline import Deadline
 
 FOLDER = "labctl-locks"  # in the system's folder for temporary files: the same for every user of a bench
@@ -27,9 +23,8 @@ class ResourceLock:
         self._address, self._device = address, device
         self._folder = folder or Path(tempfile.gettempdir()) / FOLDER
         name = file_name(address)
-        self._holder = self._folder / f"{name}.json"
         self._path = self._folder / f"{name}.lock"
-        self._lock: FileLock | None = None
+        self._holding = Holding(self._path, self._folder / f"{name}.json")
 
     def acquire(self, deadline: Deadline) -> None:
         """Take it; DeviceUnavailable, naming the holder, where another has it until the deadline."""
@@ -40,41 +35,15 @@ class ResourceLock:
                     # for every user of the bench; with the sticky bit, Linux (fs.protected_regular) would
                     # refuse them each other's files
                     self._folder.chmod(0o777)
-            lock = FileLock(self._path, mode=0o666, thread_local=False, poll_interval=0.02)
-            lock.acquire(timeout=deadline.left_s)
-        except Timeout:
-            raise self._refused(f"{self._address} is in use by {self._words()}") from None
+            self._holding.acquire(deadline.left_s)
+        except Held as held:
+            raise self._refused(f"{self._address} is in use by {held}") from None
         except OSError as error:
             raise self._refused(f"{self._path} cannot be locked: {error.strerror or error}") from error
-        self._lock = lock
-        self._write_holder()
 
     def release(self) -> None:
         """Give it back; twice is harmless."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            with suppress(OSError):
-                self._holder.unlink(missing_ok=True)
-            lock.release()
-
-    def _write_holder(self) -> None:
-        """For whoever is refused; the lock holds without it."""
-        about = {
-            "pid": os.getpid(),
-            "command": " ".join(sys.orig_argv),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        fresh = self._holder.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):
-            fresh.write_text(json.dumps(about), encoding="utf-8")
-            fresh.replace(self._holder)
-
-    def _words(self) -> str:
-        try:
-            about = json.loads(self._holder.read_text(encoding="utf-8"))
-            return f"process {about['pid']} ({about['command']}) since {about['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return f"another process (its name is not in {self._holder})"
+        self._holding.release()
 
     def _refused(self, message: str) -> DeviceUnavailable:
         return DeviceUnavailable(message, device=self._device, operation="open")

@@ -192,11 +192,24 @@ class Wired(Device, Generic[W]):
             patience = Patience(min(2, settings.attempts), settings.timeout_s, settings.open_timeout_s)
             self._carried_out("close", self._make_safe, patience)
         except BaseException as error:  # an impatient Ctrl-C, too
-            if not isinstance(error.__cause__, WrongBox):  # another box is nothing to switch off
+            if not self._another_answers(error):
                 error.add_note(f"{self.name}: its safe state {self.command_unanswered()}")
             raise
         finally:
             self._let_go()
+
+    def _another_answers(self, error: BaseException) -> bool:
+        """Whether another box is in this one's place, which is nothing to switch off: asked once more, it
+        says the same of itself. A name that comes damaged is another one each time.
+        """
+        if not isinstance(error.__cause__, WrongBox):
+            return False
+        settings = self._settings
+        try:
+            self._carried_out("close", self._who, Patience(1, settings.timeout_s, settings.open_timeout_s))
+        except DeviceError as again:
+            return isinstance(again.__cause__, WrongBox) and str(again.__cause__) == str(error.__cause__)
+        return False
 
     def command_unanswered(self) -> str:
         """Command the safe state over a fresh connection without waiting for an answer; how that went."""

@@ -32,7 +32,7 @@ from labctl.devices.instruments import (
     Wave,
     Waveform,
 )
-from labctl.devices.wire.scpi_syntax import SyntaxProblem, payload_of
+from labctl.devices.wire.scpi_syntax import SyntaxProblem, number_of, payload_of
 from labctl_drivers.link import Deadline, LinkSettings, Wired, WireGarbled, WireTimeout
 from labctl_drivers.scpi.sealed import MEANINGS
 from labctl_drivers.scpi.visa_wire import VisaWire
@@ -86,7 +86,7 @@ class GeneratorCommands:
 
 
 SHAPES: dict[Shape, str] = {"sine": "SIN", "square": "SQU", "ramp": "RAMP", "dc": "DC"}
-ERROR = re.compile(r'([+-]?\d+),"?([^"]*)"?')
+ERROR = re.compile(r'([+-]?\d{1,9}),"?([^"]*)"?')
 LASER, METER, SCOPE, GENERATOR = (
     LaserCommands(),
     PowerMeterCommands(),
@@ -130,6 +130,7 @@ class GeneratorSettings(InstrumentSettings):
     n_channels: int = Field(default=2, ge=1, le=16)
     max_hz: float = Field(default=20e6, gt=0)
     max_volts: float = Field(default=5.0, gt=0)
+    min_volts_pp: float = Field(default=0.01, ge=0)
 
 
 class ScpiInstrument(Wired[VisaWire]):
@@ -180,9 +181,9 @@ class ScpiInstrument(Wired[VisaWire]):
         def work(wire: VisaWire, deadline: Deadline) -> float:
             answer = self._answer(operation, question, wire, deadline)
             try:
-                return float(answer)
-            except ValueError:
-                raise WireGarbled(f"{question} gives {answer[:40]!r}, which is no number") from None
+                return number_of(answer)
+            except SyntaxProblem as error:
+                raise WireGarbled(f"{question}: {error}") from None
 
         return self._exchange(operation, work)
 
@@ -310,9 +311,9 @@ class ScpiOscilloscope(ScpiInstrument, Oscilloscope):
         answer = self._answer("acquire", SCOPE.preamble, wire, deadline)
         data = self._answer("acquire", SCOPE.data, wire, deadline)
         try:
-            preamble = [float(field) for field in answer.split(b",")]
+            preamble = [number_of(field) for field in answer.split(b",")]
             codes = np.frombuffer(payload_of(data), np.uint8).astype(np.uint16)
-        except (ValueError, SyntaxProblem) as error:
+        except SyntaxProblem as error:
             raise WireGarbled(f"a waveform that cannot be read: {error}") from None
         if len(preamble) != PREAMBLE_FIELDS or preamble[2] != len(codes):
             raise WireGarbled(f"a preamble of {preamble} with {len(codes)} points")
@@ -329,7 +330,7 @@ class ScpiSignalGenerator(ScpiInstrument, SignalGenerator):
     def spec(self) -> GeneratorSpec:
         """As the rig file says."""
         own = self._own(GeneratorSettings)
-        return GeneratorSpec(own.n_channels, own.max_hz, own.max_volts)
+        return GeneratorSpec(own.n_channels, own.max_hz, own.max_volts, own.min_volts_pp)
 
     def _safe_commands(self) -> tuple[str, ...]:
         return tuple(GENERATOR.output.format(channel, 0) for channel in range(1, self.spec.n_channels + 1))
@@ -339,15 +340,20 @@ class ScpiSignalGenerator(ScpiInstrument, SignalGenerator):
         return {f"output_{k}_hz": _question(GENERATOR.hz, k) for k in channels}
 
     def _do_set_wave(self, channel: int, wave: Wave) -> None:
-        # amplitude to nothing first: so no step on the way has a larger peak than the ends
-        self._tell(
-            "set_wave",
-            GENERATOR.volts_pp.format(channel, 0.0),
+        commands = [GENERATOR.shape.format(channel, SHAPES[wave.shape])]
+        volts_pp = wave.volts_pp
+        if wave.shape == "dc":  # which has neither; an amplitude is there and must leave room for the offset
+            volts_pp = max(volts_pp, self.spec.min_volts_pp)
+        else:
+            commands.append(GENERATOR.hz.format(channel, wave.hz))
+        steps = [
+            GENERATOR.volts_pp.format(channel, volts_pp),
             GENERATOR.offset.format(channel, wave.offset_volts),
-            GENERATOR.shape.format(channel, SHAPES[wave.shape]),
-            GENERATOR.hz.format(channel, wave.hz),
-            GENERATOR.volts_pp.format(channel, wave.volts_pp),
-        )
+        ]
+        # so that no step on the way has a larger peak than the ends
+        if volts_pp > self._ask("set_wave", _question(GENERATOR.volts_pp, channel)):
+            steps.reverse()
+        self._tell("set_wave", *commands, *steps)
 
     def _do_wave(self, channel: int) -> Wave:
         def work(wire: VisaWire, deadline: Deadline) -> Wave:
@@ -360,9 +366,9 @@ class ScpiSignalGenerator(ScpiInstrument, SignalGenerator):
                 raise WireGarbled(f"a shape of {word!r}")
             try:
                 hz, volts_pp, offset = (
-                    float(asked(c)) for c in (GENERATOR.hz, GENERATOR.volts_pp, GENERATOR.offset)
+                    number_of(asked(c)) for c in (GENERATOR.hz, GENERATOR.volts_pp, GENERATOR.offset)
                 )
-            except ValueError as error:
+            except SyntaxProblem as error:
                 raise WireGarbled(str(error)) from None
             return Wave(shape, hz, volts_pp, offset)
 

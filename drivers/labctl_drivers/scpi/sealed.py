@@ -33,7 +33,7 @@ from labctl.devices import (
 from labctl.devices.wire.records import RecordProblem, crc_of, record_bytes, record_of
 from labctl.devices.wire.scpi_commands import PROTOCOL
 from labctl.devices.wire.scpi_records import About, Readings
-from labctl.devices.wire.scpi_syntax import SyntaxProblem, block, parts, payload_of
+from labctl.devices.wire.scpi_syntax import SyntaxProblem, block, number_of, parts, payload_of
 from labctl_drivers.link import (
     Deadline,
     LinkSettings,
@@ -48,7 +48,7 @@ from labctl_drivers.scpi.visa_wire import VisaWire
 T = TypeVar("T")
 OLDEST_FIRMWARE = "1"
 BUSY, BAD_BLOCK = 302, -161
-ERROR = re.compile(r'([+-]?\d+),"((?:[^"]|"")*)"')
+ERROR = re.compile(r'(?<!\d)([+-]?\d{1,9}),"((?:[^"]|"")*)"')
 MEANINGS: dict[int, type[DeviceError]] = {
     -113: UnsupportedFeature,
     -221: DeviceStateError,
@@ -198,9 +198,9 @@ class Sealed(Wired[VisaWire]):
 
     def _number(self, operation: str, answer: bytes) -> float:
         try:
-            return float(answer)
-        except ValueError:
-            raise self._fault(operation, f"{answer[:40]!r} is no number") from None
+            return number_of(answer)
+        except SyntaxProblem as error:
+            raise self._fault(operation, str(error)) from None
 
 
 def as_block(record: Any) -> bytes:

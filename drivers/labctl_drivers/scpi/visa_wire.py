@@ -19,7 +19,7 @@ from labctl_drivers.link import Deadline, WireGarbled, WireLog, WireLost, WireTi
 
 CHUNK_BYTES = 1 << 15
 HISLIP_PORT = 4880
-MISSING = "pyvisa is not installed; install it: pip install 'analog-labctl[scpi]'"
+MISSING = "pyvisa is not installed; pip install 'analog-labctl[scpi]'"
 
 
 @lru_cache

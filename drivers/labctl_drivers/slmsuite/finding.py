@@ -1,15 +1,19 @@
 """slmsuite's objects by address: a class that is constructed, or a name in a script that is run.
 
-slmsuite 0.5.0 was tried: https://pypi.org/project/slmsuite/
+A name may be an attribute of another, as the camera of a FourierSLM: `set_up.py#fs.cam`.
+
+slmsuite 0.5.0 was tried: https://github.com/slmsuite/slmsuite
 """
 
 from __future__ import annotations
 
 import runpy
+import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,11 +27,13 @@ EXTRA = "slmsuite is not installed; pip install 'analog-labctl[slmsuite]'"
 
 @dataclass
 class _SetUp:
-    """A script that was run: its names, those that devices hold, and those that are closed for good."""
+    """A script that was run: its names, the ids of objects that devices hold, and of those that are closed
+    for good.
+    """
 
     names: dict[str, Any]
-    held: set[str] = field(default_factory=set)
-    spent: set[str] = field(default_factory=set)
+    held: set[int] = field(default_factory=set)
+    spent: set[int] = field(default_factory=set)
 
 
 _set_ups: dict[Path, _SetUp] = {}
@@ -37,8 +43,16 @@ _guard = threading.Lock()
 class Found:
     """An object of slmsuite, and how to let go of it."""
 
-    def __init__(self, thing: Any, script: Path | None = None, name: str = "") -> None:
-        self.thing, self._script, self._name = thing, script, name
+    def __init__(self, thing: Any, script: Path | None = None) -> None:
+        self.thing, self._script = thing, script
+
+    def put_back(self) -> None:
+        """Not what was wanted: a script's object stays as it is, one made here is closed where it can be."""
+        if self._script is not None:
+            with _guard:
+                _set_ups[self._script].held.discard(id(self.thing))
+        elif hasattr(self.thing, "close"):
+            self.thing.close()
 
     def close(self) -> None:
         """Close the object. A script's other objects live on; it is run again once none is held."""
@@ -48,8 +62,8 @@ class Found:
             if self._script is not None:
                 with _guard:
                     set_up = _set_ups[self._script]
-                    set_up.held.discard(self._name)
-                    set_up.spent.add(self._name)
+                    set_up.held.discard(id(self.thing))
+                    set_up.spent.add(id(self.thing))
                     if not set_up.held:
                         del _set_ups[self._script]
 
@@ -58,7 +72,9 @@ def checked(device: str, address: str, arguments: Mapping[str, Any]) -> None:
     """ConfigError where an address is neither module:Class nor FILE.py#name, or a script has arguments."""
     separator = "#" if "#" in address else ":"
     place, _, name = address.rpartition(separator)
-    if not place or not name.isidentifier() or (separator == "#" and not place.endswith(".py")):
+    parts = name.split(".") if separator == "#" else [name]
+    named = all(part.isidentifier() for part in parts)
+    if not place or not named or (separator == "#" and not place.endswith(".py")):
         raise ConfigError(f"device {device!r}: address is {address!r}; allowed: module:Class or FILE.py#name")
     if separator == "#" and arguments:
         raise ConfigError(f"device {device!r}: settings: arguments; allowed: none, the script has its own")
@@ -78,8 +94,7 @@ def find(device: str, address: str, arguments: Mapping[str, Any], needs: tuple[s
         raise WireLost(f"{address}: {words(error)}") from error
     lacking = [name for name in needs if not hasattr(found.thing, name)]
     if lacking:
-        if "close" not in lacking:
-            found.close()
+        found.put_back()
         raise WireLost(f"{address} is a {type(found.thing).__name__} without {', '.join(lacking)}")
     return found
 
@@ -121,24 +136,32 @@ def _of_script(address: str) -> Found:
     place, _, name = address.rpartition("#")
     script = Path(place).resolve()
     with _guard:
-        set_up = _set_ups.get(script) or _run(script)
-        if name not in set_up.names:
-            raise WireLost(f"{place} makes no {name}")
-        if name in set_up.held:
+        # kept though nothing may be taken from it: its objects hold their hardware
+        set_up = _set_ups[script] = _set_ups.get(script) or _run(script)
+        first, *rest = name.split(".")
+        try:
+            thing = reduce(getattr, rest, set_up.names[first])
+        except (KeyError, AttributeError):
+            raise WireLost(f"{place} makes no {name}") from None
+        if id(thing) in set_up.held:
             raise WireLost(f"{address} is held by another device")
-        if name in set_up.spent:
+        if id(thing) in set_up.spent:
             raise WireLost(f"{address} is closed, its set-up is not: close the other devices of {place}, too")
-        set_up.held.add(name)
-        _set_ups[script] = set_up
-    return Found(set_up.names[name], script, name)
+        set_up.held.add(id(thing))
+    return Found(thing, script)
 
 
 def _run(script: Path) -> _SetUp:
+    """Its names, as if it were imported: `if __name__ == "__main__":` does not hold."""
     if not script.is_file():
         raise WireLost(f"there is no script {script}")
+    sys.path.insert(0, str(script.parent))  # for modules beside it, as `python FILE.py` finds them
     try:
         return _SetUp(runpy.run_path(str(script), run_name=script.stem))
     except ModuleNotFoundError:
         raise
     except Exception as error:
         raise WireLost(f"{script} failed: {words(error)}") from error
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(str(script.parent))

@@ -32,8 +32,9 @@ class SlmSettings(LinkSettings):
     """What slmsuite does not say of a panel.
 
     arguments: of the class's constructor, in slmsuite's own words. settle_us: from the call's end to the
-    panel's rest (none: the object's settle_time_s). refresh_hz: the panel's. serial: none takes the object's
-    name. timeout_s: slmsuite cannot be interrupted; the next caller is told that it hangs.
+    panel's rest, for which slmsuite waits (none: the object's settle_time_s). refresh_hz: the panel's.
+    serial: none takes the object's name. timeout_s: slmsuite cannot be interrupted; the next caller is told
+    that it hangs.
     """
 
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -105,21 +106,21 @@ class SlmsuiteSLM(Wired[Found], WeightModulator):
 
     def _do_show(self, levels: LevelArray, wait: bool) -> ShowReceipt:
         begun_s = time.perf_counter()
-        self._exchange("show", self._heard("show", self._put_up(levels)))
+        self._exchange("show", self._heard("show", self._put_up(levels, wait)))
         self._frame_id, self._frame = self._frame_id + 1, levels
-        if wait:
-            time.sleep(1e-6 * self.spec.settle_time_us)
         duration_us = 1e6 * (time.perf_counter() - begun_s)
         return ShowReceipt(self._frame_id, frame_checksum(levels), False, wait, duration_us)
 
     def _do_shown(self) -> LevelArray:
         return self._frame.copy()
 
-    def _put_up(self, levels: LevelArray) -> Callable[[Found, Deadline], None]:
+    def _put_up(self, levels: LevelArray, wait: bool = False) -> Callable[[Found, Deadline], None]:
+        settle_s = 1e-6 * self.spec.settle_time_us
+
         def work(wire: Found, _: Deadline) -> None:
             self.wire_log.sent(f"set_phase, CRC-32 {frame_checksum(levels)}".encode())
             with finding.refusals("set_phase"):
-                wire.thing.set_phase(levels.astype(wire.thing.dtype), settle=False)
+                wire.thing.set_phase(levels.astype(wire.thing.dtype), settle=settle_s if wait else False)
 
         return work
 

@@ -68,7 +68,7 @@ def _read(data: bytes) -> tuple[Any, list[Array]]:
     try:
         head = json.loads(data[8 : 8 + length])
         tree, listed = head["record"], [(str(d), tuple(int(n) for n in shape)) for d, shape in head["arrays"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordProblem(f"a head that cannot be read: {error}") from None
     at, arrays = 8 + length, []
     for dtype, shape in listed:

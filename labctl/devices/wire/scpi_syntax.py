@@ -6,10 +6,12 @@ can only be told by END, which a socket does not have: it is refused.
 
 from __future__ import annotations
 
+import math
 import re
 
 MAX_BLOCK_BYTES = 256 * 2**20
 BLANKS = b" \t\r"
+NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # NR1, NR2 and NR3 (8.7.2 to 8.7.4)
 _SPECIAL = {sep: re.compile(b"[\"'#\n%c]" % ord(sep)) for sep in (b";", b",", b"\n")}
 
 
@@ -33,6 +35,14 @@ def payload_of(element: bytes) -> bytes:
     if end is None or end != len(element):
         raise SyntaxProblem(f"a block of {len(element)} bytes that begins {element[:12]!r}")
     return element[2 + int(element[1:2]) :]
+
+
+def number_of(element: bytes) -> float:
+    """A decimal number; SyntaxProblem where `element` is anything else, or too large for a float."""
+    value = float(element) if NUMBER.fullmatch(element.strip(BLANKS)) else math.inf
+    if math.isinf(value):
+        raise SyntaxProblem(f"{element[:40]!r} is no number")
+    return value
 
 
 def message_length(data: bytes | bytearray, begin: int = 0) -> int | None:

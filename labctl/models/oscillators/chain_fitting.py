@@ -130,15 +130,16 @@ def fit_chain_codes(
     By the objective that its training ended with: level by level, or through the whole chain.
     """
     model.use_codes(bits, anneal_share=how.anneal_share)
+    coded = how.training(settings)
     if settings.tuning.iterations:
         tuning = how.training(settings.tuning)
         return tune_chain(
-            model, pictures, settings, tuning, seed=seed, stage=f"{bits} bit, chain", progress=progress
+            model, pictures, coded, tuning, seed=seed, stage=f"{bits} bit, chain", progress=progress
         )
     return fit_levels(
         model,
         pictures,
-        how.training(settings),
+        coded,
         seed=seed,
         stage=f"{bits} bit, level",
         progress=progress,

@@ -143,17 +143,21 @@ class CodedTraining(_Section):
     """Which coded versions are made of the float generator, and how they train on (straight-through).
 
     Each begins at the float parameters; rounding comes in over the first `anneal_share` of the iterations.
+    `errors` of the board meanwhile; None: those of the float training.
     """
 
     bits: tuple[Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)], ...] = (4,)
     iterations: int = Field(default=800, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
     anneal_share: float = Field(default=0.3, ge=0, le=1)
+    errors: BoardErrors | None = None
 
     def training(self, trained: Trained) -> Trained:
         """The settings of a coded version of a model that was trained with `trained`."""
-        own = {"iterations": self.iterations, "learning_rate": self.learning_rate}
-        return trained.model_copy(update=own)
+        own: dict[str, object] = {"iterations": self.iterations, "learning_rate": self.learning_rate}
+        if self.errors is not None and "errors" in type(trained).model_fields:
+            own["errors"] = self.errors
+        return type(trained).model_validate({**trained.model_dump(), **own})
 
 
 class DiffuserShape(GridShape):

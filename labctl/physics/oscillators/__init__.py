@@ -16,6 +16,7 @@ from labctl.physics.oscillators.edges import Edges
 from labctl.physics.oscillators.equilibrium import Gradient, Rest, rest_of, settle
 from labctl.physics.oscillators.evolve import Backend, evolve
 from labctl.physics.oscillators.ising import PolynomialLaw, SaturatingLaw
+from labctl.physics.oscillators.lagged import LaggedLaw, settle_lagged
 from labctl.physics.oscillators.law import Inject, Law, OscillatorLaw, coupled_sum, rhs
 from labctl.physics.oscillators.noise import PhaseNoise
 from labctl.physics.oscillators.schemes import SCHEMES, Method
@@ -26,6 +27,7 @@ __all__ = [
     "Edges",
     "Gradient",
     "Inject",
+    "LaggedLaw",
     "Law",
     "Locking",
     "Method",
@@ -46,6 +48,7 @@ __all__ = [
     "rest_of",
     "rhs",
     "settle",
+    "settle_lagged",
     "stationary_covariance",
     "symmetric",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from labctl.devices.errors import ProgramError
+from labctl.physics.at_rest import at_rest
 from labctl.physics.oscillators.analysis import contraction_rate, hessian, locking
 from labctl.physics.oscillators.edges import Edges
 from labctl.physics.oscillators.evolve import evolve
@@ -43,23 +44,7 @@ def settle(
         rest = evolve(edges, law, theta, duration=duration, steps=steps, inject=inject)
         curvature = hessian(edges, law, 0, rest, inject)
     rate = rhs(edges, law, 0, rest, inject)
-    out: Tensor = _AtRest.apply(rest, rate, curvature)  # type: ignore[no-untyped-call]
-    return out
-
-
-class _AtRest(torch.autograd.Function):
-    """rest, whose gradient goes to the rate of change there: d rest = H^-1 d rate."""
-
-    @staticmethod
-    def forward(ctx: Any, rest: Tensor, rate: Tensor, curvature: Tensor) -> Tensor:
-        ctx.save_for_backward(curvature)
-        return rest.clone()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (curvature,) = ctx.saved_tensors
-        return None, torch.linalg.solve(curvature.transpose(1, 2), grads[0]), None
+    return at_rest(rest, rate, curvature)
 
 
 @dataclass(frozen=True, eq=False)

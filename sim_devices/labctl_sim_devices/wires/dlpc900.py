@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import math
 import socket
+import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import ConfigError, DeviceError, Scalar, WeightModulator
+from labctl.devices import ConfigError, DeviceError, Identity, Scalar, WeightModulator
 from labctl_sim_devices.wires.face import WireAddress
-from labctl_sim_devices.wires.listener import HOST, Listener
+from labctl_sim_devices.wires.faults import FaultLayer
+from labctl_sim_devices.wires.listener import HOST, Listener, hang_up
 from labctl_sim_devices.wires.mirror_image import BadImage, planes_of
+from labctl_sim_devices.wires.seat import Seat, seat_of
 
 DRIVER = "dlpc900.dmd"
 REPORT_BYTES = 64
 READ, REPLY, FAILED = 0x80, 0x40, 0x20
-FIRMWARE = (6, 0, 0)
-DLP6500, TAG = 1, b"LABCTL TWIN"
+FIRMWARE = "6.0.0"
+DLP6500 = 1
+TAG = "LABCTL TWIN {:08x}"  # with a number of the very twin: the controller knows no serial number
 ON_THE_FLY, STOP, START, RUNNING = 3, 0, 2, 0x02
 MIN_EXPOSURE_US, ONE_BIT_WHITE = 105, 0x70
 # error codes (2.1.6)
@@ -42,19 +47,25 @@ class _Fails(Exception):
 
 
 class Dlpc900:
-    """The controller: memory and mode. `show` gets planes [P, h, w], exposures [P] (us), START's tag."""
+    """The controller: memory and mode. `show` gets planes [P, h, w], exposures [P] (us), START's tag.
+
+    `identity`: the twin's, with the controller's firmware.
+    """
 
     def __init__(
-        self, shape_px: tuple[int, int], show: Callable[[NDArray[np.uint16], list[int], bool], None]
+        self,
+        shape_px: tuple[int, int],
+        show: Callable[[NDArray[np.uint16], list[int], bool], None],
+        identity: Callable[[], Identity] = lambda: Identity("", "", "", FIRMWARE, simulated=True),
     ) -> None:
-        self._shape, self._show = shape_px, show
+        self._shape, self._show, self._identity = shape_px, show, identity
         self._mode, self._running, self._error = 0, False, 0
         self._entries: dict[int, tuple[int, int]] = {}  # exposure, plane
         self._n_entries, self._image, self._expected = 0, b"", 0
         self._commands: dict[int, Callable[[bytes, int], bytes]] = {
             0x0100: lambda _data, _tag: bytes([self._error]),
-            0x0205: lambda _data, _tag: bytes((FIRMWARE[2], 0, FIRMWARE[1], FIRMWARE[0])) + bytes(12),
-            0x0206: lambda _data, _tag: bytes([DLP6500]) + TAG.ljust(31, b"\x00"),
+            0x0205: self._version,
+            0x0206: self._type,
             0x1A0C: lambda _data, _tag: bytes([RUNNING if self._running else 0]),
             0x1A1B: self._set_mode,
             0x1A24: self._run,
@@ -76,6 +87,18 @@ class Dlpc900:
         except _Fails as failure:
             self._error = failure.code
             return b"", True
+
+    def refuse(self) -> None:
+        """A command fails without a reason: who asks for the error is told 0."""
+        self._error = 0
+
+    def _version(self, _data: bytes, _tag: int) -> bytes:
+        major, minor, patch, *_ = *(int(part) for part in self._identity().firmware.split(".")), 0, 0
+        return bytes((patch, 0, minor, major)) + bytes(12)
+
+    def _type(self, _data: bytes, _tag: int) -> bytes:
+        tag = TAG.format(zlib.crc32(self._identity().serial.encode())).encode()
+        return bytes([DLP6500]) + tag.ljust(31, b"\x00")
 
     def _set_mode(self, data: bytes, _tag: int) -> bytes:
         if data != bytes([ON_THE_FLY]):
@@ -151,9 +174,9 @@ class Dlpc900:
 class _ReportWire(Listener):
     """Reports in, answers out, for as many controllers as there are connections."""
 
-    def __init__(self, controller: Callable[[], Dlpc900]) -> None:
+    def __init__(self, controller: Callable[[], Dlpc900], faults: FaultLayer) -> None:
         super().__init__()
-        self._controller = controller
+        self._controller, self._faults = controller, faults
 
     def serve(self, connection: socket.socket) -> None:
         """Speak until the other end goes."""
@@ -164,11 +187,19 @@ class _ReportWire(Listener):
             body = first[4:]
             while len(body) < length:
                 body += _report(connection)
-            answer, failed = controller.carry_out(_number(body[:2]), body[2:length], sequence)
+            told = self._faults.question() if flags & REPLY else "do"
+            if told == "busy":  # USB has no word for it: it takes the report, and nothing comes back
+                continue
+            if told == "fail":
+                controller.refuse()
+                answer, failed = b"", True
+            else:
+                answer, failed = controller.carry_out(_number(body[:2]), body[2:length], sequence)
             if flags & REPLY:
                 mark = flags | (FAILED if failed else 0)
                 reply = bytes([mark, sequence]) + len(answer).to_bytes(2, "little") + answer
-                connection.sendall(reply.ljust(REPORT_BYTES, b"\x00"))
+                whole = reply.ljust(REPORT_BYTES, b"\x00")
+                self._faults.send(whole, connection.sendall, lambda: hang_up(connection))
 
 
 class Dlpc900Face:
@@ -178,11 +209,23 @@ class Dlpc900Face:
     whether the host waits for the mirrors.
     """
 
-    def __init__(self, device: WeightModulator, lock: AbstractContextManager[object]) -> None:
-        self._device, self._lock = device, lock
-        if device.spec.kind != "dmd":
-            raise ConfigError(f"{device.name} is of kind {device.spec.kind}; a DLPC900 drives mirrors: dmd")
-        self._wire = _ReportWire(lambda: Dlpc900(device.spec.shape_px, self._shown))
+    def __init__(
+        self,
+        device: WeightModulator | Seat[WeightModulator],
+        lock: AbstractContextManager[object],
+        *,
+        faults: FaultLayer | None = None,
+    ) -> None:
+        self._seat, self._lock = seat_of(device), lock
+        name, spec = self._device.name, self._device.spec
+        if spec.kind != "dmd":
+            raise ConfigError(f"{name} is of kind {spec.kind}; a DLPC900 drives mirrors: dmd")
+        self._faults = faults or FaultLayer()
+        self._wire = _ReportWire(lambda: Dlpc900(spec.shape_px, self._shown, self._identity), self._faults)
+
+    @property
+    def _device(self) -> WeightModulator:
+        return self._seat.device
 
     def start(self) -> WireAddress:
         """Listen, and say where, and what the controller cannot tell."""
@@ -199,6 +242,10 @@ class Dlpc900Face:
             "report_us": 1.0,  # there is no USB to wait for
         }
         return WireAddress(DRIVER, f"socket:{HOST}:{port}", settings)
+
+    def _identity(self) -> Identity:
+        with self._lock:
+            return self._faults.identity(replace(self._device.open(), firmware=FIRMWARE))
 
     def stop(self) -> None:
         """Pull the cable; the mirrors keep what they show."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+from abc import ABC, abstractmethod
 from contextlib import suppress
 
 HOST = "127.0.0.1"
 
 
-class Listener:
+class Listener(ABC):
     """Accepts connections on a free port of this machine; each is served by a thread of its own."""
 
     def __init__(self) -> None:
@@ -38,9 +39,9 @@ class Listener:
         for connection in connections:
             hang_up(connection)
 
+    @abstractmethod
     def serve(self, connection: socket.socket) -> None:
         """Speak until the other end goes. OSError ends it too."""
-        raise NotImplementedError
 
     def _accept(self, listening: socket.socket) -> None:
         while True:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from labctl.devices import ConfigError, Scalar, WeightModulator
 from labctl_sim_devices.wires.face import WireAddress
+from labctl_sim_devices.wires.seat import Seat, seat_of
 from labctl_sim_devices.wires.virtual_screen import VirtualScreen
 
 DRIVER = "display.slm"
@@ -68,20 +69,24 @@ class ScreenFace:
 
     def __init__(
         self,
-        device: WeightModulator,
+        device: WeightModulator | Seat[WeightModulator],
         lock: AbstractContextManager[object],
         *,
         mark: bool = True,
         margin_px: int = 0,
         screen: VirtualScreen | None = None,
     ) -> None:
-        self._device, self._lock, self._mark, self._margin_px = device, lock, mark, margin_px
-        self._spec = device.spec
+        self._seat, self._lock, self._mark, self._margin_px = seat_of(device), lock, mark, margin_px
+        self._spec, name = self._device.spec, self._device.name
         if self._spec.n_levels != LEVELS:
-            raise ConfigError(f"{device.name} has {self._spec.n_levels} levels; a screen shows {LEVELS}")
+            raise ConfigError(f"{name} has {self._spec.n_levels} levels; a screen shows {LEVELS}")
         self._borrowed = screen is not None
-        self.screen = screen or VirtualScreen(self.screen_px, device=device.name)
+        self.screen = screen or VirtualScreen(self.screen_px, device=name)
         self._seen = NO_FRAME
+
+    @property
+    def _device(self) -> WeightModulator:
+        return self._seat.device
 
     @property
     def screen_px(self) -> tuple[int, int]:

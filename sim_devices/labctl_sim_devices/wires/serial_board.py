@@ -15,6 +15,7 @@ from labctl_sim_devices.wires.board_server import BoardServer
 from labctl_sim_devices.wires.face import WireAddress
 from labctl_sim_devices.wires.faults import FaultLayer
 from labctl_sim_devices.wires.pty_line import PtyLine
+from labctl_sim_devices.wires.seat import Seat, seat_of
 
 BUSY_S = 0.2  # a request that takes longer is answered by Busy so often
 LONG = {messages.Load.KIND, messages.Run.KIND, messages.Count.KIND}
@@ -25,14 +26,15 @@ class SerialBoardFace:
 
     def __init__(
         self,
-        device: OscillatorBoard,
+        device: OscillatorBoard | Seat[OscillatorBoard],
         lock: threading.RLock,
         *,
         faults: FaultLayer | None = None,
         baud: int | None = None,
     ) -> None:
         self._lock, self._faults, self._baud = lock, faults or FaultLayer(), baud
-        self._server = BoardServer(device, self._faults)
+        self._seat = seat_of(device)
+        self._server = BoardServer(self._seat, self._faults)
         self._line: PtyLine | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -65,9 +67,8 @@ class SerialBoardFace:
     def restart(self) -> None:
         """The board's controller is switched off and on: no session, no block and no answer is left."""
         with self._lock:
-            device = self._server.device
-            device.close()
-            self._server = BoardServer(device, self._faults)
+            self._seat.device.close()
+            self._server = BoardServer(self._seat, self._faults)
 
     def _serve(self, line: PtyLine) -> None:
         reader = FrameReader()

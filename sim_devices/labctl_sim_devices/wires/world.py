@@ -53,7 +53,7 @@ class WorldWire(Listener):
         try:
             asked = json.loads(line)
             what, value = asked["do"], asked.get("with")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {"refused": "no request"}
         with self._lock:
             if what == "begin":

@@ -20,6 +20,7 @@ from labctl.devices import Camera, DeviceError, Frames
 from labctl_sim_devices.wires.gige.channel import StreamChannel
 from labctl_sim_devices.wires.gige.features import CHUNKS
 from labctl_sim_devices.wires.gige.gvsp import Block, pixels, with_chunks
+from labctl_sim_devices.wires.seat import Seat
 
 POLL_S = 0.005
 
@@ -50,13 +51,13 @@ class Acquisition:
 
     def __init__(
         self,
-        device: Camera,
+        seat: Seat[Camera],
         world: AbstractContextManager[object],
         channel: StreamChannel,
         plan: Plan,
         faulty: Callable[[DeviceError], None],
     ) -> None:
-        self._device, self._world, self._channel, self._plan = device, world, channel, plan
+        self._seat, self._world, self._channel, self._plan = seat, world, channel, plan
         self._faulty = faulty
         self._stop = threading.Event()
         self._change = threading.Condition()
@@ -87,6 +88,10 @@ class Acquisition:
         if self._plan.trigger == "hardware":
             with self._world:
                 self._device.configure({})
+
+    @property
+    def _device(self) -> Camera:
+        return self._seat.device
 
     @property
     def running(self) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl_sim_devices.wires.faults import FaultLayer
+from labctl_sim_devices.wires.gige.datagrams import put
 from labctl_sim_devices.wires.gige.gvcp import Resend, Status
 from labctl_sim_devices.wires.gige.gvsp import OVERHEAD, Block, unavailable
 from labctl_sim_devices.wires.gige.loss import PacketLoss, WireCount
@@ -23,8 +25,8 @@ AHEAD_S = 1e-3  # how far a burst may run ahead of the link's pace
 class StreamChannel:
     """Sends blocks to one destination. Injected losses are counted, one by one, in `count`."""
 
-    def __init__(self, address: str, loss: PacketLoss | None) -> None:
-        self._address, self._loss = address, loss
+    def __init__(self, address: str, loss: PacketLoss | None, faults: FaultLayer | None = None) -> None:
+        self._address, self._loss, self._faults = address, loss, faults
         self._socket: socket.socket | None = None
         self._guard = threading.Lock()
         self._kept: OrderedDict[int, tuple[int, Block]] = OrderedDict()
@@ -131,5 +133,11 @@ class StreamChannel:
         self.count = replace(self.count, **now)
 
     def _put(self, header: bytes, content: memoryview | bytes) -> None:
-        if self._socket is not None and self.destination[1]:
-            self._socket.sendmsg([header, content], [], 0, self.destination)
+        stream = self._socket
+        if stream is None or not self.destination[1]:
+            return
+        if self._faults is None:
+            stream.sendmsg([header, content], [], 0, self.destination)
+        else:
+            packet = header + bytes(content)
+            put(self._faults, packet, lambda data: stream.sendto(data, self.destination), self.forget)

@@ -19,8 +19,10 @@ from typing import cast
 
 from labctl.devices import Camera, DeviceError, DeviceUnavailable
 from labctl_sim_devices.wires.face import WireAddress
+from labctl_sim_devices.wires.faults import FaultLayer
 from labctl_sim_devices.wires.gige import gvcp
 from labctl_sim_devices.wires.gige.channel import StreamChannel
+from labctl_sim_devices.wires.gige.datagrams import PULLED_S, put
 from labctl_sim_devices.wires.gige.gvcp import (
     ACK_HEADER,
     CONTROL,
@@ -35,6 +37,7 @@ from labctl_sim_devices.wires.gige.gvcp import (
 from labctl_sim_devices.wires.gige.loss import PacketLoss, WireCount
 from labctl_sim_devices.wires.gige.memory import CameraMemory
 from labctl_sim_devices.wires.gige.model import CameraModel
+from labctl_sim_devices.wires.seat import Seat, seat_of
 
 DRIVER = "gige.camera"
 TICK_S = 0.1
@@ -49,11 +52,22 @@ class GigeFace:
     """Serves one camera. `lock` serialises the world; operations on the device happen under it alone.
 
     A device that is gone answers nothing any more, as a pulled cable would. `loss` drops packets of the
-    stream; `count` says what went over the wire.
+    stream, `control` and `stream` misbehave with the answers and the stream's packets; `count` says what went
+    over the wire.
     """
 
-    def __init__(self, device: Camera, lock: threading.RLock, *, faults: PacketLoss | None = None) -> None:
-        self._device, self._world, self._loss = device, lock, faults
+    def __init__(
+        self,
+        device: Camera | Seat[Camera],
+        lock: threading.RLock,
+        *,
+        faults: PacketLoss | None = None,
+        control: FaultLayer | None = None,
+        stream: FaultLayer | None = None,
+    ) -> None:
+        self._seat, self._world, self._loss = seat_of(device), lock, faults
+        self._faults, self._stream = control or FaultLayer(), stream
+        self._pulled_until = 0.0
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._silent = False
@@ -64,15 +78,20 @@ class GigeFace:
         self._serving: tuple[Request, Peer] | None = None
         self._relay: socket.socket | None = None
 
+    @property
+    def _device(self) -> Camera:
+        return self._seat.device
+
     def start(self) -> WireAddress:
         """Open the device, take an address and listen. Raises DeviceUnavailable where none is free."""
         with self._world:
             identity = self._device.open()
         self._control, self.address = _own_socket(self._device.name)
-        self._channel = StreamChannel(self.address, self._loss)
+        self._channel = StreamChannel(self.address, self._loss, self._stream)
         self._channel.open()
-        self._model = CameraModel(self._device, identity, self._held_world(), self._channel, self._faulty)
+        self._model = CameraModel(self._seat, identity, self._held_world(), self._channel, self._faulty)
         self._memory = CameraMemory(self._model, identity, self._channel, self.address)
+        self._identity = identity
         self._stop.clear()
         self._silent = False
         self._ready = selectors.DefaultSelector()
@@ -98,6 +117,11 @@ class GigeFace:
             cast(socket.socket, key.fileobj).close()
         self._ready.close()
         self._relay = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether an acquisition is under way for a host that has control."""
+        return self._owner is not None and self._model.running
 
     @property
     def count(self) -> WireCount:
@@ -137,6 +161,9 @@ class GigeFace:
         while not self._stop.is_set():
             self._take_relay()
             events = self._ready.select(TICK_S)
+            if self._pulled_until and time.monotonic() > self._pulled_until:
+                self._pulled_until = 0.0
+                self.plug_in()
             for key, _ in events:
                 datagram, peer = cast(socket.socket, key.fileobj).recvfrom(65536)
                 own = key.fileobj is not self._relay  # what it passes on for others, it does though silent
@@ -187,11 +214,11 @@ class GigeFace:
             self._heard = time.monotonic()
         asked, said = self._answered.get(peer, (b"", b""))
         if asked == datagram:  # asked again: the answer was late or lost
-            self._control.sendto(said, peer)
+            put(self._faults, said, lambda data: self._control.sendto(data, peer), self._pull)
             return
         self._serving = (request, peer)
         try:
-            body, status = self._answer(request, peer), Status.SUCCESS
+            body, status = self._told(request, peer), Status.SUCCESS
         except Refusal as refusal:
             body, status = b"", refusal.status
         except DeviceUnavailable:
@@ -205,8 +232,24 @@ class GigeFace:
             self._heard = time.monotonic()
         if request.wants_answer:
             said = gvcp.answer(request, body, status)
-            self._control.sendto(said, peer)
             self._answered[peer] = (datagram, said)
+            put(self._faults, said, lambda data: self._control.sendto(data, peer), self._pull)
+
+    def _pull(self) -> None:
+        """The cable is out for a moment; what comes back may be another camera."""
+        self._pulled_until = time.monotonic() + PULLED_S
+        self._silent = True
+        found = self._faults.identity(self._identity)
+        self._model.become(found)
+        self._memory = CameraMemory(self._model, found, self._channel, self.address)
+
+    def _told(self, request: Request, peer: Peer) -> bytes:
+        """The answer, unless the camera says that it is busy, or fails without a word."""
+        if request.command in (Command.READ_REGISTER, Command.READ_MEMORY, Command.WRITE_REGISTER):
+            told = self._faults.question()
+            if told != "do":
+                raise Refusal(Status.BUSY if told == "busy" else Status.ERROR)
+        return self._answer(request, peer)
 
     def _answer(self, request: Request, peer: Peer) -> bytes:
         body, memory = request.body, self._memory
@@ -282,20 +325,20 @@ class GigeFace:
             self._control.sendto(gvcp.pending(request, MORE_TIME_MS), peer)
 
     def _held_world(self) -> _World:
-        return _World(self._world, self._device, self._ask_for_time)
+        return _World(self._world, self._seat, self._ask_for_time)
 
 
 class _World:
     """The world's lock; whoever waits long for it says so to its host. The device inside is open."""
 
-    def __init__(self, lock: threading.RLock, device: Camera, waiting: Callable[[], None]) -> None:
-        self._lock, self._device, self._waiting = lock, device, waiting
+    def __init__(self, lock: threading.RLock, seat: Seat[Camera], waiting: Callable[[], None]) -> None:
+        self._lock, self._seat, self._waiting = lock, seat, waiting
 
     def __enter__(self) -> None:
         while not self._lock.acquire(timeout=PATIENCE_S):
             self._waiting()
         try:
-            self._device.open()  # the world may have begun anew since
+            self._seat.device.open()  # the world may have begun anew since
         except DeviceError:
             self._lock.release()
             raise

@@ -12,6 +12,7 @@ from labctl_sim_devices.wires.gige.channel import StreamChannel
 from labctl_sim_devices.wires.gige.features import CHUNKS, FEATURES
 from labctl_sim_devices.wires.gige.gvcp import Refusal, Status
 from labctl_sim_devices.wires.gige.gvsp import PIXEL_FORMATS
+from labctl_sim_devices.wires.seat import Seat
 
 SOFTWARE = "Software"
 # features that are the device's own settings, by the same name
@@ -43,15 +44,15 @@ class CameraModel:
 
     def __init__(
         self,
-        device: Camera,
+        seat: Seat[Camera],
         identity: Identity,
         world: AbstractContextManager[object],
         channel: StreamChannel,
         faulty: Callable[[DeviceError], None],
     ) -> None:
-        self._device, self._identity, self._world = device, identity, world
+        self._seat, self._identity, self._world = seat, identity, world
         self._channel, self._faulty = channel, faulty
-        spec = device.spec
+        spec = self._device.spec
         formats = [f for f in ("Mono8", spec.pixel_format, "Mono16") if f in PIXEL_FORMATS]
         self._default = Choices(pixel_format=spec.pixel_format, source=spec.trigger_sources[0])
         self._set = Choices(**vars(self._default))
@@ -103,6 +104,14 @@ class CameraModel:
         writer = self._writers().get(name)
         if writer is not None:
             writer(value)
+
+    def become(self, identity: Identity) -> None:
+        """From now on this camera answers."""
+        self._identity = identity
+
+    @property
+    def _device(self) -> Camera:
+        return self._seat.device
 
     @property
     def running(self) -> bool:
@@ -162,7 +171,7 @@ class CameraModel:
         )
         if plan.on_request and plan.trigger != "hardware" and plan.frames is None:
             raise Refusal(Status.INVALID_PARAMETER)  # nobody says how many to keep
-        made = Acquisition(self._device, self._world, self._channel, plan, self._faulty)
+        made = Acquisition(self._seat, self._world, self._channel, plan, self._faulty)
         made.start()
         self._acquisition = made
         return made.taken.wait if plan.on_request and plan.trigger == "free" else None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TypeVar
 
 from labctl.devices.wire.records import RecordProblem, record_of
-from labctl.devices.wire.scpi_syntax import SyntaxProblem, payload_of
+from labctl.devices.wire.scpi_syntax import NUMBER, SyntaxProblem, payload_of
 
 T = TypeVar("T")
-NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 ERRORS = {
     0: "No error",

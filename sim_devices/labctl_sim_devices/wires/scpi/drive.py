@@ -9,11 +9,11 @@ from labctl.devices import Identity, InputDrive
 from labctl.devices.wire.scpi_commands import PROTOCOL
 from labctl.devices.wire.scpi_records import DriveDescription, DriveQueue
 from labctl_sim_devices.wires.scpi.arguments import Arguments
-from labctl_sim_devices.wires.scpi.face import ScpiFace
 from labctl_sim_devices.wires.scpi.instrument import Handler
+from labctl_sim_devices.wires.scpi.sealed_face import SealedFace
 
 
-class ScpiDriveFace(ScpiFace[InputDrive]):
+class ScpiDriveFace(SealedFace[InputDrive]):
     """`labctl.devices.wire.scpi_commands.DRIVE` in front of any input drive."""
 
     DRIVER: ClassVar[str] = "scpi.input-drive"
@@ -21,7 +21,7 @@ class ScpiDriveFace(ScpiFace[InputDrive]):
     def _description(self, identity: Identity) -> DriveDescription:
         return DriveDescription("input-drive", PROTOCOL, identity.simulated, self._device.spec)
 
-    def _commands(self) -> Mapping[str, Handler]:
+    def _own_commands(self) -> Mapping[str, Handler]:
         return {
             "DRIVe:HOLD": self._set_hold,
             "DRIVe:HOLD?": self._get_hold,

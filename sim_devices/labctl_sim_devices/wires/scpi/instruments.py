@@ -17,9 +17,6 @@ SHAPES: dict[str, Shape] = {"SIN": "sine", "SQU": "square", "RAMP": "ramp", "DC"
 
 
 class _InstrumentFace(ScpiFace[AnyDevice]):
-    def _own(self) -> dict[str, Handler]:
-        return {}  # nothing of our own protocol
-
     def _asks(self, read: Callable[[], float]) -> Handler:
         def handler(arguments: Arguments) -> str:
             arguments.expect(0)
@@ -79,8 +76,8 @@ class ScpiPowerMeterFace(_InstrumentFace[PowerMeter]):
 
     def _commands(self) -> Mapping[str, Handler]:
         return {
-            "SENSe:CORRection:WAVelength": self._sets(self._device.set_wavelength_nm),
-            "SENSe:CORRection:WAVelength?": self._asks(self._device.wavelength_nm),
+            "SENSe:CORRection:WAVelength": self._sets(lambda nm: self._device.set_wavelength_nm(nm)),
+            "SENSe:CORRection:WAVelength?": self._asks(lambda: self._device.wavelength_nm()),
             "MEASure:POWer?": self._asks(lambda: self._device.read_mw() * 1e-3),
         }
 

@@ -19,13 +19,13 @@ from labctl.devices.wire.scpi_records import (
 )
 from labctl.devices.wire.scpi_syntax import payload_of
 from labctl_sim_devices.wires.scpi.arguments import Arguments, ScpiError
-from labctl_sim_devices.wires.scpi.face import ScpiFace
 from labctl_sim_devices.wires.scpi.instrument import Handler
+from labctl_sim_devices.wires.scpi.sealed_face import SealedFace
 
 PLACES: dict[str, Literal["phi", "emitter"]] = {"PHI": "phi", "EMIT": "emitter"}
 
 
-class ScpiLoopFace(ScpiFace[LoopElectronics]):
+class ScpiLoopFace(SealedFace[LoopElectronics]):
     """`labctl.devices.wire.scpi_commands.LOOP` in front of any loop electronics."""
 
     DRIVER: ClassVar[str] = "scpi.loop-electronics"
@@ -38,7 +38,7 @@ class ScpiLoopFace(ScpiFace[LoopElectronics]):
     def _description(self, identity: Identity) -> LoopDescription:
         return LoopDescription("loop-electronics", PROTOCOL, identity.simulated, self._device.spec)
 
-    def _commands(self) -> Mapping[str, Handler]:
+    def _own_commands(self) -> Mapping[str, Handler]:
         return {
             "LOOP:NULL": self._null,
             "LOOP:PROBe?": self._probe,

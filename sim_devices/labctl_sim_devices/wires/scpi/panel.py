@@ -9,11 +9,11 @@ from labctl.devices import Identity, WeightModulator
 from labctl.devices.wire.scpi_commands import PROTOCOL
 from labctl.devices.wire.scpi_records import Levels, PanelDescription, Planes
 from labctl_sim_devices.wires.scpi.arguments import Arguments
-from labctl_sim_devices.wires.scpi.face import ScpiFace
 from labctl_sim_devices.wires.scpi.instrument import Handler
+from labctl_sim_devices.wires.scpi.sealed_face import SealedFace
 
 
-class ScpiPanelFace(ScpiFace[WeightModulator]):
+class ScpiPanelFace(SealedFace[WeightModulator]):
     """`labctl.devices.wire.scpi_commands.PANEL` in front of any modulator."""
 
     DRIVER: ClassVar[str] = "scpi.panel"
@@ -21,7 +21,7 @@ class ScpiPanelFace(ScpiFace[WeightModulator]):
     def _description(self, identity: Identity) -> PanelDescription:
         return PanelDescription("panel", PROTOCOL, identity.simulated, self._device.spec)
 
-    def _commands(self) -> Mapping[str, Handler]:
+    def _own_commands(self) -> Mapping[str, Handler]:
         return {
             "PANel:SHOW?": self._show,
             "PANel:SEQuence?": self._sequence,

@@ -1,0 +1,303 @@
+"""Oscillator boards calibrated and compensated: whether uncertainties say the truth, and what is left of damage.
+
+`python benchmarks/board_calibration.py [BOARDS BOARDS BOARDS]` prints this page (so many boards for each table;
+20); cells are resumable. Every board has every error of the profile unit50 on, and detuning .5, gain .1, offset .05 drawn.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from common import cell
+from labctl_calibration.oscillators import (
+    ANCHORS,
+    ESSENTIAL,
+    FREQUENCIES,
+    OSCILLATOR_PROCEDURES,
+    READ_PATHS,
+    TEMPERATURE,
+)
+from labctl_calibration.oscillators.compensation import compensated
+from labctl_calibration.oscillators.diffusion import KIND as DIFFUSION_KIND
+from labctl_calibration.oscillators.frequency import KIND as FREQUENCY_KIND
+from labctl_calibration.oscillators.lag import KIND as LAG_KIND
+from labctl_calibration.oscillators.settling import KIND as SETTLING_KIND
+from labctl_calibration.oscillators.skew import KIND as SKEW_KIND
+from labctl_calibration.oscillators.temperature import KIND as TEMPERATURE_KIND
+from labctl_calibration.procedure import Devices, Measured, Procedure
+from labctl_sim_devices.oscillator_bench import OscillatorBench
+from labctl_sim_devices.oscillator_board import OscillatorBoardTwin
+from labctl_sim_devices.oscillator_profile import OscillatorProfile, load_oscillator_profile
+from labctl_sim_devices.oscillator_units import OSCILLATOR_TERMS
+
+from labctl.devices import BoardImage, CalibrationRecord, OscillatorBoard, RunCodes
+from labctl.models.oscillators.checkpoint import load_generator
+from labctl.models.oscillators.generator import program_of
+from labctl.models.oscillators.scoring import PictureJudge
+from labctl.models.pictures import Pictures
+from labctl.programs import board_image
+
+BOARDS = tuple(range(1, 21))
+MODEL = "digits8_oscillators-4bit"
+DETUNING, GAIN, OFFSET = 0.5, 0.1, 0.05
+WIDE = {"detuning_units": 3.0, "detuning_bits": 10}  # a trim that reaches six standard deviations
+CELL_SHAPE = {"rows": 5, "columns": 5, "radius": 1.0}  # every procedure
+NODE_SHAPE = {"rows": 10, "columns": 10, "radius": 1.0}  # those of oscillators alone
+NODE_PROCEDURES = (FREQUENCIES, READ_PATHS, ANCHORS, TEMPERATURE)
+FAMILIES = (
+    "detuning", "read skew", "read bow", "anchor gain", "anchor phase", "coupling gain", "coupling offset",
+    "even bow", "odd bow", "phase lag", "supply", "diffusion", "settling rate", "temperature coefficient",
+)  # fmt: skip
+COVERAGE_BAR, LEAST_POOLED = (0.93, 0.97), 2000
+MEAN_BAR, WORST_BAR, AIM = 0.10, 0.20, 0.05
+VERSION = 4
+
+
+def profile_of(**overrides: object) -> OscillatorProfile:
+    """The profile unit50 with the bar's errors instead of its own of these three terms."""
+    profile = load_oscillator_profile("unit50", overrides)
+    if profile.unit is None:
+        raise TypeError("unit50 describes no population")
+    sizes = {"detuning": DETUNING, "coupling_gain": GAIN, "coupling_offset": OFFSET}
+    terms = {name: getattr(profile.unit, name).model_copy(update={"sd": sd}) for name, sd in sizes.items()}
+    return profile.model_copy(update={"unit": profile.unit.model_copy(update=terms)})
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One board of the population, opened, with its records as they come."""
+
+    bench: OscillatorBench
+    board: OscillatorBoardTwin
+    records: dict[str, CalibrationRecord]
+
+    @classmethod
+    def drawn(cls, profile: OscillatorProfile, seed: int) -> Unit:
+        """The board number `seed`, on a day of its own."""
+        bench = OscillatorBench(profile, seed=1000 + seed, unit_seed=seed)
+        board = OscillatorBoardTwin("board", bench)
+        board.open()
+        return cls(bench, board, {})
+
+    def measure(self, procedure: Procedure) -> Measured:
+        """Run a procedure and keep its record."""
+        devices = Devices({OscillatorBoard: self.board})
+        found = procedure.measure(devices, self.records, lambda what, done, total: None)
+        self.records[procedure.kind] = CalibrationRecord(found.kind, "twin", "", dict(found.arrays))
+        return found
+
+
+def scores_of(seed: int, shape: dict[str, float], procedures: tuple[Procedure, ...]) -> dict[str, float]:
+    """Values, intervals that hold the truth, and mean and spread of errors in uncertainties, by family."""
+    unit = Unit.drawn(profile_of(**shape, **WIDE), seed)
+    out: dict[str, float] = {}
+
+    def scored(
+        family: str, found: Measured, array: str, truth: np.ndarray | float, also: object = None
+    ) -> None:
+        values, sd = np.asarray(found.arrays[array]), np.asarray(found.arrays[f"{array}_sd"])
+        z = (values - truth) / sd
+        z = z[np.isfinite(z) if also is None else np.isfinite(z) & np.asarray(also, bool)]
+        for name, value in (
+            ("n", z.size),
+            ("in", (np.abs(z) <= 1.96).sum()),
+            ("z", z.sum()),
+            ("zz", (z**2).sum()),
+        ):
+            out[f"{family} {name}"] = out.get(f"{family} {name}", 0.0) + float(value)
+        out[f"{family} sd"] = float(np.median(sd[np.isfinite(sd)]))
+
+    truth = unit.bench.unit
+    live = truth.dead < 0.5
+    for procedure in procedures:
+        before = unit.bench.detuning()
+        found = unit.measure(procedure)
+        if found.kind == FREQUENCY_KIND:
+            scored("detuning", found, "detuning_units", (before + unit.bench.detuning()) / 2)
+        elif found.kind == SKEW_KIND:
+            scored("read skew", found, "skew_rad", truth.read_skew_rad)
+            scored("read bow", found, "bow_sine_rad", truth.read_bow_rad[:, 0])
+            scored("read bow", found, "bow_cosine_rad", truth.read_bow_rad[:, 1])
+        elif procedure.name == "anchors":
+            scored("anchor gain", found, "gain", 1 + truth.injection_gain)
+            scored("anchor phase", found, "phase_rad", truth.injection_phase_rad)
+        elif procedure.name == "couplings":
+            out["dead"], out["found dead"] = float((~live).sum()), float((found.arrays["dead"] * ~live).sum())
+            out["wrongly dead"] = float((found.arrays["dead"] * live).sum())
+            for family, array, value in (
+                ("coupling gain", "gain", truth.coupling_gain),
+                ("coupling offset", "offset_units", truth.coupling_offset),
+                ("even bow", "bow_even", truth.bow_even),
+                ("odd bow", "bow_odd", truth.bow_odd),
+            ):
+                scored(family, found, array, value, live)
+            scored("supply", found, "supply", truth.supply)
+        elif found.kind == LAG_KIND:
+            scored("phase lag", found, "lag_rad", truth.lag_rad, live)
+        elif found.kind == DIFFUSION_KIND:
+            scored("diffusion", found, "diffusion_rad2_per_unit", unit.bench.profile.diffusion_rad2_per_unit)
+        elif found.kind == SETTLING_KIND:
+            scored("settling rate", found, "rate_per_unit", return_rates(unit, found))
+        elif found.kind == TEMPERATURE_KIND:
+            scored("temperature coefficient", found, "units_per_c", truth.units_per_c)
+    return out
+
+
+def return_rates(unit: Unit, found: Measured) -> np.ndarray:
+    """True rates [n], 1/unit, at which each oscillator returns to its rest under the settling's anchors.
+
+    The slope of its own equation at the rest of all, with what the codes that make the board quiet still
+    couple: what the procedure measures, not the anchor's gain alone.
+    """
+    law, wiring, truth = unit.board.law(np.array([0])), unit.board.spec.topology, unit.bench.unit
+    step = unit.board.spec.injection.units_per_code
+    anchor = (1 + truth.injection_gain) * round(float(found.settings["anchor_units"]) / step) * step
+    direct, late = law.direct[0], law.lagging[0]
+
+    def pulls(theta: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        away = theta[wiring.source] - theta[wiring.target]
+        return np.bincount(wiring.target, a * np.sin(away) + b * np.cos(away), wiring.n)
+
+    theta = truth.injection_phase_rad.copy()
+    for _ in range(200):
+        rate = pulls(theta, direct, -late) - anchor * np.sin(theta - truth.injection_phase_rad)
+        theta = theta + 0.5 * (rate + law.detuning[0]) / anchor
+    return pulls(theta, late, direct) + anchor * np.cos(theta - truth.injection_phase_rad)
+
+
+def distance(unit: Unit, image: BoardImage, *, read: bool) -> dict[str, float]:
+    """FD of the digits that an image makes on a board; `read`: its phases corrected by the record."""
+    loaded = load_generator(MODEL)
+    program, judge = program_of(loaded.generator), PictureJudge.named_by(loaded.card)
+    unit.board.load(image)
+    spec = unit.board.spec
+
+    def draw(count: int, seed: int) -> Pictures:
+        del seed
+        parts = []
+        for first in range(0, count, spec.max_queue):
+            ids = np.arange(first, min(first + spec.max_queue, count))
+            phases = spec.read_rad(unit.board.run(RunCodes(ids, step_id=3)).codes[:, 0])
+            if read:
+                phases = reader(phases)
+            parts.append(program.pixels(phases[:, program.visible]))
+        return np.concatenate(parts).reshape(count, 8, 8).astype(np.float32)
+
+    reader = None
+    if read:
+        from labctl_calibration.oscillators.skew import ReadPaths
+
+        reader = ReadPaths(unit.records[SKEW_KIND]).phases
+    found, reference = judge.scores(draw), judge.reference
+    floor = reference.floors[-1]
+    raw = reference.gaussian - floor
+    return {"fd": found.frechet_star * raw + floor, "error": found.spread * raw}
+
+
+def perfect() -> dict[str, float]:
+    """FD of the same program on a board without any mismatch, noise on."""
+    unit = Unit.drawn(profile_of(), 0)
+    unit.bench.set_terms(dict.fromkeys(OSCILLATOR_TERMS, 0.0))
+    image, _ = board_image(program_of(load_generator(MODEL).generator), unit.board.spec)
+    return distance(unit, image, read=False)
+
+
+def damaged(seed: int, trim: dict[str, float]) -> dict[str, float]:
+    """FD as it comes and after calibration and compensation, on one board."""
+    unit = Unit.drawn(profile_of(**trim), seed)
+    program = program_of(load_generator(MODEL).generator)
+    plain, _ = board_image(program, unit.board.spec)
+    raw = distance(unit, plain, read=False)
+    for procedure in ESSENTIAL:
+        unit.measure(procedure)
+    made = compensated(program, unit.board.spec, unit.records)
+    out = distance(unit, made.image, read=True)
+    return {
+        "raw": raw["fd"], "fd": out["fd"], "error": out["error"],
+        "misfit": float(made.misfit.mean()), "before": float(made.before.mean()),
+        "dead": float(unit.bench.unit.dead.sum()),
+    }  # fmt: skip
+
+
+def coverage_lines(boards: tuple[int, ...]) -> list[str]:
+    """The table of intervals."""
+    rows = []
+    for shape, procedures in ((CELL_SHAPE, OSCILLATOR_PROCEDURES), (NODE_SHAPE, NODE_PROCEDURES)):
+        key = {"row": "board coverage", "shape": shape, "v": VERSION}
+        rows += [cell({**key, "board": k}, partial(scores_of, k, shape, procedures)) for k in boards]
+    lines = [
+        f"### Intervals: {len(boards)} boards of 5 x 5 oscillators, as many of 10 x 10, radius 1",
+        "",
+        "Share of stated 95% intervals that hold the true value; mean and standard deviation of error over stated "
+        f"uncertainty (0 and 1 where both are right). Bar: {COVERAGE_BAR[0]:.0%} to {COVERAGE_BAR[1]:.0%} of at "
+        f"least {LEAST_POOLED:,} values. Families of cells, and diffusion and supply, are of the smaller boards.",
+        "",
+        "| family | values | inside | mean | spread | median uncertainty | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for family in FAMILIES:
+        with_it = [row for row in rows if f"{family} n" in row]
+        n, inside, z, zz = (
+            sum(row[f"{family} {what}"] for row in with_it) for what in ("n", "in", "z", "zz")
+        )
+        share, mean = inside / n, z / n
+        met = COVERAGE_BAR[0] <= share <= COVERAGE_BAR[1]
+        words = ("met" if met else "missed") if n >= LEAST_POOLED else "too few"
+        sd = float(np.median([row[f"{family} sd"] for row in with_it]))
+        lines.append(
+            f"| {family} | {n:,.0f} | {share:.1%} | {mean:+.2f} | {np.sqrt(zz / n - mean**2):.2f} | {sd:.2g} | {words} |"
+        )
+    dead, found, wrongly = (
+        sum(row.get(k, 0.0) for row in rows) for k in ("dead", "found dead", "wrongly dead")
+    )
+    of_dead = f"{found:.0f} of {dead:.0f} dead cells were found" if dead else "No cell was dead"
+    lines += ["", f"{of_dead}; {wrongly:.0f} live ones were called dead.", ""]
+    return lines
+
+
+def damage_lines(boards: tuple[int, ...], words: str, trim: dict[str, float]) -> list[str]:
+    """The table of FD."""
+    base = cell({"row": "board perfect", "v": VERSION}, perfect)
+    key = {"row": "board damage", "v": VERSION, "trim": trim}
+    rows = [cell({**key, "board": k}, lambda k=k: damaged(k, trim)) for k in boards]
+    rise = np.array([row["fd"] / base["fd"] - 1 for row in rows])
+    raw = np.array([row["raw"] / base["fd"] - 1 for row in rows])
+    misfit, before = (np.mean([row[k] for row in rows]) for k in ("misfit", "before"))
+    mean, worst = float(rise.mean()), float(rise.max())
+    met = "met" if mean <= MEAN_BAR and worst <= WORST_BAR else "missed"
+    return [
+        f"### Digits on {len(rows)} boards of 8 x 8: {words}",
+        "",
+        f"FD {base['fd']:.3f} ± {base['error']:.3f} on a board without mismatch, noise on; "
+        f"{MODEL}, detuning {DETUNING}, gain {GAIN}, offset {OFFSET}, all else of unit50.",
+        "",
+        "| | mean | worst | best |",
+        "|---|---|---|---|",
+        f"| FD as it comes | {raw.mean():+.0%} | {raw.max():+.0%} | {raw.min():+.0%} |",
+        f"| FD calibrated and compensated | {mean:+.1%} | {worst:+.1%} | {rise.min():+.1%} |",
+        f"| misfit of the phases' rates, units rms | {before:.3f} to {misfit:.3f} | | |",
+        "",
+        f"Bar {MEAN_BAR:+.0%} mean, {WORST_BAR:+.0%} worst: {met}; aim {AIM:+.0%}: "
+        f"{'met' if mean <= AIM else 'missed'}.",
+        "",
+    ]
+
+
+def page(counts: tuple[int, int, int] = (len(BOARDS),) * 3) -> list[str]:
+    """This page, as lines of Markdown; so many boards for each of its tables, none where 0."""
+    wide, own = "trims that reach 3 units", "the profile's own trims, which reach 1 unit"
+    return [
+        "## Oscillator boards, calibrated and compensated",
+        "",
+        *(coverage_lines(BOARDS[: counts[0]]) if counts[0] else ()),
+        *(damage_lines(BOARDS[: counts[1]], wide, WIDE) if counts[1] else ()),
+        *(damage_lines(BOARDS[: counts[2]], own, {}) if counts[2] else ()),
+    ]
+
+
+if __name__ == "__main__":
+    asked = [int(word) for word in sys.argv[1:4]]
+    print("\n".join(page((asked[0], asked[1], asked[2]) if len(asked) == 3 else (len(BOARDS),) * 3)))
