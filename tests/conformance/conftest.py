@@ -46,6 +46,7 @@ from labctl_drivers.dlpc900.dmd import Dlpc900DMD
 from labctl_drivers.genicam.gentl import GentlCamera
 from labctl_drivers.genicam.gige import GenICamCamera
 from labctl_drivers.genicam.pylon import PylonCamera
+from labctl_drivers.link import ownership
 from labctl_drivers.micromanager import MicroManagerDevice
 from labctl_drivers.scpi.input_drive import ScpiInputDrive
 from labctl_drivers.scpi.instruments import ScpiLaser, ScpiOscilloscope, ScpiPowerMeter, ScpiSignalGenerator
@@ -356,6 +357,14 @@ def _screen_of(profile):
         _screens[shape] = VirtualScreen(shape, device="screen")
         _screens[shape].start()
     return _screens[shape]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _locks_of_this_process(worker_id):
+    """An SDK's simulated cameras are there in every process under one address: no other process holds ours."""
+    shared, ownership.FOLDER = ownership.FOLDER, f"{ownership.FOLDER}-conformance-{worker_id}"
+    yield
+    ownership.FOLDER = shared
 
 
 @pytest.fixture(scope="session", autouse=True)

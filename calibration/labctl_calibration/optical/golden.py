@@ -15,29 +15,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from labctl.devices import LoopElectronics, SettleCodes, WeightModulator
-from labctl_calibration.closed_loop import LOOP_GAIN, STEP_ID
+from labctl.devices import LoopElectronics, WeightModulator
 from labctl_calibration.known_answers import WORST_ANSWER
-from labctl_calibration.optical.dense import pose
 from labctl_calibration.optical.durations import taking
-from labctl_calibration.optical.loop_procedures import WEIGHTS, map_of
-from labctl_calibration.optical.loopback import DRAWS
 from labctl_calibration.optical.repeats import standard_error
-from labctl_calibration.panel_record import KIND as PANEL_KIND
+from labctl_calibration.optical.settles import DRAWS, POSED_NEEDS, Posed, posed
 from labctl_calibration.procedure import (
     Devices,
+    FloatArray,
     Measured,
     Plot,
     Procedure,
     Quantity,
     Tell,
     Upstream,
-    require,
 )
-from labctl_calibration.rows_record import KIND as ROWS_KIND
-from labctl_calibration.rows_record import loop_of, rows_of
 from labctl_calibration.store import Stored
 
 KIND, METRIC = "golden sample", "golden distance"
@@ -80,34 +73,9 @@ def limits_of(stored: Sequence[Stored], device_serial: str) -> Limits | None:
 
 
 def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
-    electronics = devices.get(LoopElectronics)
-    pose(devices, require(upstream, PANEL_KIND))
-    light, rows = map_of(require(upstream, WEIGHTS)), rows_of(require(upstream, ROWS_KIND))
-    spec, n = electronics.spec, electronics.spec.n_channels
-    slowest = float(np.abs(np.linalg.eigvals(light.powers[0])).max())
-    code = spec.hidden_gain.code(np.full((1, n), LOOP_GAIN / max(slowest, 1e-3)))
-    gain = float(spec.hidden_gain.value(code)[0, 0])
-    rng = np.random.Generator(np.random.Philox(key=1212))
-    constant = rng.uniform(-BIAS_UNITS, BIAS_UNITS, (STARTS, n))
-    loop = loop_of(light.powers, rows)
-    gains, leaks = torch.full((1, n), gain, dtype=torch.float64), torch.ones(1, n, dtype=torch.float64)
-    z, predicted = np.zeros((REPEATS, STARTS, n)), np.zeros((STARTS, n))
-    for k in range(STEPS):
-        tell("golden sample", k, STEPS)
-        asked = KEEP * z + constant
-        bias = np.rint(asked / spec.dac.units_per_code).astype(np.int64).reshape(-1, n)
-        codes = SettleCodes(
-            bias=bias,
-            gain=code,
-            leak=np.full((1, n), spec.max_leak_code),
-            gain_range=np.ones(n, np.int64),
-            start=np.zeros_like(bias),
-            step_id=STEP_ID + DRAWS + 4 + k,
-            sample_id=np.arange(len(bias)),
-        )
-        z = (electronics.settle(codes).counts * spec.adc.units_per_code).reshape(REPEATS, STARTS, n)
-        predicted = loop.law(torch.from_numpy(KEEP * predicted + constant), gains, leaks).rest().numpy()
-    full = spec.adc.range_units
+    machine = posed(devices, upstream)
+    z, predicted = _run(machine, tell)
+    full = machine.electronics.spec.adc.range_units
     away = 100 * np.sqrt(((z - predicted) ** 2).mean(axis=(1, 2))) / full
     vector = z.mean(axis=0)
     scatter = z.std(axis=0, ddof=1)
@@ -126,7 +94,7 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
                      100 * float(np.sqrt((scatter**2).mean() / (2 * scatter.size * (REPEATS - 1)))) / full,
                      "%", words="of full scale, rms, from one time to the next"),
         ),
-        settings={"starts": STARTS, "steps": STEPS, "repeats": REPEATS, "gain": gain},
+        settings={"starts": STARTS, "steps": STEPS, "repeats": REPEATS, "gain": machine.gain},
         findings=(f"the golden sample ends {metric:.3f}% of full scale from what the records predict",),
         plots=(
             Plot("Golden sample", predicted.reshape(-1), vector.reshape(-1), "predicted (units)",
@@ -135,8 +103,23 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
     )  # fmt: skip
 
 
+def _run(machine: Posed, tell: Tell) -> tuple[FloatArray, FloatArray]:
+    """End states of the protocol in units: measured [REPEATS, STARTS, n], and by the records [STARTS, n]."""
+    spec = machine.electronics.spec
+    n = spec.n_channels
+    rng = np.random.Generator(np.random.Philox(key=1212))
+    constant = rng.uniform(-BIAS_UNITS, BIAS_UNITS, (STARTS, n))
+    z, predicted = np.zeros((REPEATS, STARTS, n)), np.zeros((STARTS, n))
+    for k in range(STEPS):
+        tell("golden sample", k, STEPS)
+        bias = np.rint((KEEP * z + constant) / spec.dac.units_per_code).astype(np.int64).reshape(-1, n)
+        z = machine.settle(bias, draw=DRAWS + 4 + k).reshape(REPEATS, STARTS, n)
+        predicted = machine.law(KEEP * predicted + constant).rest().numpy()
+    return z, predicted
+
+
 GOLDEN = Procedure(
-    name="golden", kind=KIND, title="golden sample", needs=(PANEL_KIND, WEIGHTS, ROWS_KIND),
+    name="golden", kind=KIND, title="golden sample", needs=POSED_NEEDS,
     device=LoopElectronics, roles=(WeightModulator, LoopElectronics), validity_s=DAY_S,
     notices=("a bench that is not what it was", "a device that was swapped", "a row that died"),
     duration_s=taking(settles=STARTS * STEPS * REPEATS), measure=_measure, essential=False,

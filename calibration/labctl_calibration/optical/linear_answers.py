@@ -12,14 +12,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from labctl.devices import DeviceFault, LoopElectronics, SettleCodes, WeightModulator
-from labctl_calibration.closed_loop import LOOP_GAIN, STEP_ID
-from labctl_calibration.optical.dense import pose
+from labctl.devices import DeviceFault, LoopElectronics, WeightModulator
 from labctl_calibration.optical.durations import taking
-from labctl_calibration.optical.loop_procedures import WEIGHTS, map_of
-from labctl_calibration.optical.loopback import DRAWS
 from labctl_calibration.optical.repeats import standard_error
-from labctl_calibration.panel_record import KIND as PANEL_KIND
+from labctl_calibration.optical.settles import DRAWS, POSED_NEEDS, posed
 from labctl_calibration.procedure import (
     Devices,
     FloatArray,
@@ -29,10 +25,7 @@ from labctl_calibration.procedure import (
     Quantity,
     Tell,
     Upstream,
-    require,
 )
-from labctl_calibration.rows_record import KIND as ROWS_KIND
-from labctl_calibration.rows_record import loop_of, rows_of
 
 KIND = "linear answers"
 PAIRS, REPEATS = 16, 24  # pairs of biases a, b; each gives three patterns: a, b, a + b
@@ -43,29 +36,15 @@ DAY_S = 86400.0
 
 
 def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
-    electronics = devices.get(LoopElectronics)
-    pose(devices, require(upstream, PANEL_KIND))
-    light, rows = map_of(require(upstream, WEIGHTS)), rows_of(require(upstream, ROWS_KIND))
+    machine = posed(devices, upstream)
+    electronics = machine.electronics
     spec, n = electronics.spec, electronics.spec.n_channels
-    slowest = float(np.abs(np.linalg.eigvals(light.powers[0])).max())
-    code = spec.hidden_gain.code(np.full((1, n), LOOP_GAIN / max(slowest, 1e-3)))
-    gain = float(spec.hidden_gain.value(code)[0, 0])
     rng = np.random.Generator(np.random.Philox(key=1109))
     a, b = np.rint(rng.uniform(-1, 1, (2, PAIRS, n)) * BIAS_UNITS / 2 / spec.dac.units_per_code)
     patterns = np.stack([a, b, a + b]).reshape(-1, n)
     asked = np.concatenate([patterns, -patterns]).astype(np.int64)
-    batch = len(asked) * REPEATS
-    codes = SettleCodes(
-        bias=np.tile(asked, (REPEATS, 1)),
-        gain=code,
-        leak=np.full((1, n), spec.max_leak_code),
-        gain_range=np.ones(n, np.int64),
-        start=np.zeros((batch, n), np.int64),
-        step_id=STEP_ID + DRAWS + 3,
-        sample_id=np.arange(batch),
-    )
-    read = electronics.settle(codes, wait_us=WAIT_TAU * spec.tau_us)
-    z = (read.counts * spec.adc.units_per_code).reshape(REPEATS, 2, 3, PAIRS, n)
+    z = machine.settle(np.tile(asked, (REPEATS, 1)), draw=DRAWS + 3, wait_us=WAIT_TAU * spec.tau_us)
+    z = z.reshape(REPEATS, 2, 3, PAIRS, n)
     answers = (z[:, 0] - z[:, 1]) / 2  # [REPEATS, 3, PAIRS, n]
     mean, sd = answers.mean(axis=0), standard_error(answers)
     size = float(np.sqrt((mean**2).mean()))
@@ -78,9 +57,7 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
             device=electronics.name, operation="linear answers",
         )  # fmt: skip
     rest = z.mean(axis=(0, 1, 2, 3))
-    gains, leaks = torch.full((1, n), gain, dtype=torch.float64), torch.ones(1, n, dtype=torch.float64)
-    law = loop_of(light.powers, rows).law(torch.zeros(1, n, dtype=torch.float64), gains, leaks)
-    inner = law.curvature(torch.from_numpy(rest[None]))[0].numpy()
+    inner = machine.law(np.zeros((1, n))).curvature(torch.from_numpy(rest[None]))[0].numpy()
     condition = float(np.linalg.cond(inner))
     solved = np.linalg.solve(inner, (patterns * spec.dac.units_per_code).T).T
     predicted = np.asarray(solved.reshape(3, PAIRS, n), np.float64)
@@ -95,7 +72,7 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
             Quantity("superposition missed by", superposed, superposed_sd, "%", high=WORST,
                      words="of the answers, rms, against themselves"),
         ),
-        settings={"settles": batch, "gain": gain, "condition_number": condition},
+        settings={"settles": len(asked) * REPEATS, "gain": machine.gain, "condition_number": condition},
         findings=(
             f"small biases are answered within {missed:.2g}% of the linear equations, and add up within "
             f"{superposed:.2g}%",
@@ -116,7 +93,7 @@ def _relative(missed: FloatArray, sd: FloatArray, size: float) -> tuple[float, f
 
 
 LINEAR_ANSWERS = Procedure(
-    name="linear-answers", kind=KIND, title="linear known answers", needs=(PANEL_KIND, WEIGHTS, ROWS_KIND),
+    name="linear-answers", kind=KIND, title="linear known answers", needs=POSED_NEEDS,
     device=LoopElectronics, roles=(WeightModulator, LoopElectronics), validity_s=DAY_S,
     notices=("records that do not describe this bench", "a device that was swapped", "a row that died",
              "a loop that does not add up"),

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from labctl.devices import DeviceFault, LoopElectronics, SettleCodes
-from labctl_calibration.closed_loop import STEP_ID, WORST_LEAK
+from labctl.devices import DeviceFault, LoopElectronics
+from labctl_calibration.closed_loop import WORST_LEAK
 from labctl_calibration.optical.repeats import standard_error
+from labctl_calibration.optical.settles import DRAWS, gains_off
 from labctl_calibration.procedure import (
     Devices,
     FloatArray,
@@ -31,7 +32,6 @@ REACH = 0.9  # of the DAC
 WAIT_TAU = 20.0
 MOST_CURVED = 0.5  # % of full scale
 DAY_S = 86400.0
-DRAWS = 16  # of the ids that procedures here take above `STEP_ID`
 
 
 def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
@@ -109,16 +109,7 @@ def _settled(electronics: LoopElectronics, level: np.ndarray) -> FloatArray:
     for k in range(CYCLES * GROUPS):
         order = rng.permutation(LEVELS)
         bias = np.repeat(level[order][:, None], n, axis=1)
-        codes = SettleCodes(
-            bias=bias,
-            gain=np.zeros((1, n), np.int64),
-            leak=np.full((1, n), spec.max_leak_code),
-            gain_range=np.ones(n, np.int64),
-            start=bias,
-            step_id=STEP_ID + DRAWS,
-            sample_id=np.arange(k * LEVELS, (k + 1) * LEVELS),
-        )
-        read = electronics.settle(codes, wait_us=wait_us)
+        read = electronics.settle(gains_off(spec, bias, bias, draw=DRAWS, first=k * LEVELS), wait_us=wait_us)
         found[k // GROUPS, order] += read.counts * spec.adc.units_per_code / GROUPS
         electronics.probe(dark, at="emitter", repeats=max(1, round(spare_us / spec.window_us)))  # time passes
     return found

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from labctl.devices import DeviceFault, LoopElectronics, SettleCodes
-from labctl_calibration.closed_loop import STEP_ID
-from labctl_calibration.optical.loopback import DRAWS
+from labctl.devices import DeviceFault, LoopElectronics
 from labctl_calibration.optical.repeats import standard_error
+from labctl_calibration.optical.settles import DRAWS, gains_off
 from labctl_calibration.procedure import (
     Devices,
     FloatArray,
@@ -126,17 +125,8 @@ def _traces(
     electronics: LoopElectronics, bias: np.ndarray, start: np.ndarray, wait_us: float, draws: int
 ) -> tuple[FloatArray, FloatArray]:
     """(times [S], states [S, B, n] in units) with every gain off and leak 1. DeviceFault without a trace."""
-    spec, n = electronics.spec, electronics.spec.n_channels
-    codes = SettleCodes(
-        bias=bias,
-        gain=np.zeros((1, n), np.int64),
-        leak=np.full((1, n), spec.max_leak_code),
-        gain_range=np.ones(n, np.int64),
-        start=start,
-        step_id=STEP_ID + draws,
-        sample_id=np.arange(len(bias)),
-    )
-    read = electronics.settle(codes, wait_us=wait_us, trace=True)
+    spec = electronics.spec
+    read = electronics.settle(gains_off(spec, bias, start, draw=draws), wait_us=wait_us, trace=True)
     if read.trace_counts is None or read.trace_time_us is None:
         raise DeviceFault(
             "gave no trace; allowed: electronics that sample during the wait",
