@@ -25,6 +25,7 @@ RETENTION_US, REQUEST_RATIO = 1_000_000, 2.0
 
 
 def put(camera, name, value):
+    """A feature by its name, with the setter of the value's type."""
     if isinstance(value, str):
         camera.set_string(name, value)
     elif isinstance(value, float):
@@ -34,6 +35,7 @@ def put(camera, name, value):
 
 
 def main():
+    """Stream, count, print one line of JSON for whoever started this."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("address")
     parser.add_argument("frames", type=int)

@@ -26,6 +26,7 @@ from labctl.rig.calibrating import bench_of
 
 ASKED_UNITS = 20
 VERSION = 1
+BOARDS = 2  # version of the boards' agreement
 
 
 def of_unit(unit: int) -> dict[str, float]:
@@ -64,7 +65,7 @@ def of_board(board: int) -> dict[str, float]:
             raise SystemExit(f"board {board}: {found.failed}")
         return {one.name: one.value for one in found.stored.about.quantities}
 
-    return cell({"row": "fitted board", "board": board, "v": VERSION}, work)
+    return cell({"row": "fitted board", "board": board, "v": BOARDS}, work)
 
 
 def _alone() -> None:

@@ -122,6 +122,7 @@ def raw_query(wire: socket.socket) -> bytes:
 
 
 def settle_queue(n: int) -> SettleCodes:
+    """SETTLES settles of n channels with random biases, the same every time."""
     rng = np.random.Generator(np.random.Philox(key=1))
     codes = rng.integers(-8000, 8000, (SETTLES, n))
     ones = np.ones((1, n), np.int64)
@@ -172,6 +173,7 @@ def measure(address: str) -> Seconds:
 
 
 def main() -> None:
+    """Serve in a process of its own, measure from this one, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     if parser.parse_args().serve:

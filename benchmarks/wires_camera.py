@@ -125,6 +125,7 @@ def measure(frames: int = 1000) -> list[Row]:
 
 
 def main() -> None:
+    """Print a row for each client and wire."""
     print("| client | wire | frames | complete | incomplete | damaged by injection | frames/s | met |")
     print("|---|---|---|---|---|---|---|---|")
     for r in measure(int(sys.argv[1]) if len(sys.argv) > 1 else 1000):

@@ -73,7 +73,8 @@ def driver_ms(driver, frames):
     return 1e3 * statistics.median(times[1:])
 
 
-def main():
+def main() -> None:
+    """Print what a weight set takes to a screen, beside a bare flip."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=100)
     count = parser.parse_args().frames

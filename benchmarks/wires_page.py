@@ -24,6 +24,7 @@ PARTS = (
 
 
 def main() -> None:
+    """Run every part, keep what they print as one page."""
     sheet = Sheet()
     sheet.say("# Instruments on wires")
     sheet.say()

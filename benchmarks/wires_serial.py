@@ -26,6 +26,7 @@ QUESTIONS = 1000
 
 
 def behind_a_line(profile: str, baud: int | None, **overrides: object) -> SerialBoardFace:
+    """A twin of that profile on a pty, paced at so many baud (None: as fast as it goes)."""
     twin = OscillatorBoardTwin("board", OscillatorBench(load_oscillator_profile(profile, overrides), seed=1))
     return SerialBoardFace(twin, threading.RLock(), baud=baud)
 
@@ -81,6 +82,7 @@ def question_us() -> tuple[float, float]:
 
 
 def main() -> None:
+    """Print both figures with their bars."""
     size, share = upload_share()
     print(f"one segment of {size} bytes over {BAUD} baud: {share:.1%} of the line's limit (bar: 90% or more)")
     driver_us, bare_us = question_us()

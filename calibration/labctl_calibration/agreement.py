@@ -2,7 +2,9 @@
 
 Every held-out probe is run twice, at different times, so that the noise of the two is independent and its
 products vanish in the mean: signal and misfit are products of the two runs, not squares of one. Slow noise
-that both runs share is not subtracted and counts against the twin.
+that both runs share is not subtracted and counts against the twin. Where noise moves the mean of what a
+machine does, the twin's prediction is its own mean under noise, drawn twice as well: a finite number of draws
+then neither helps nor hurts.
 """
 
 from __future__ import annotations
@@ -30,13 +32,17 @@ class Agreement:
     noise: float
 
 
-def agreement(first: FloatArray, second: FloatArray, predicted: FloatArray) -> Agreement:
-    """Of two runs [P, n] of the same probes and what was predicted [P, n].
+def agreement(
+    first: FloatArray, second: FloatArray, predicted: FloatArray, again: FloatArray | None = None
+) -> Agreement:
+    """Of two runs [P, n] of the same probes and what was predicted [P, n]; `again`: by other draws.
 
     share = 1 - sum (first - p)(second - p) / sum (first - <first>)(second - <second>), over probes and
-    channels. The error is the jackknife's (Efron 1982), `PARTS` parts of the probes left out one at a time.
+    channels; with p and p' of other draws, the mean of (first - p)(second - p') and (first - p')(second - p).
+    The error is the jackknife's (Efron 1982), `PARTS` parts of the probes left out one at a time.
     """
-    misfit = (first - predicted) * (second - predicted)
+    other = predicted if again is None else again
+    misfit = ((first - predicted) * (second - other) + (first - other) * (second - predicted)) / 2
 
     def shares(keep: NDArray[np.int64]) -> tuple[float, FloatArray]:
         one, other = (run[keep] - run[keep].mean(axis=0) for run in (first, second))

@@ -45,3 +45,13 @@ def test_a_channel_that_is_not_predicted_is_seen():
     found = agreement(first, second, predicted)
     assert found.channels[2] < 0.1
     assert found.channels[3] > 0.99
+
+
+def test_predictions_by_few_draws_neither_help_nor_hurt():
+    """Means of two draws each, as noisy as the signal is large: unbiased, where one mean for both is not."""
+    rng = np.random.default_rng(5)
+    (first, second), predicted = runs(0.9, 0.3)
+    one, other = (predicted + rng.standard_normal(predicted.shape) for _ in range(2))
+    found = agreement(first, second, one, other)
+    assert abs(found.share - 0.9) < 4 * found.sd
+    assert agreement(first, second, one).share < 0.2

@@ -361,7 +361,7 @@ def _screen_of(profile):
 
 @pytest.fixture(scope="session", autouse=True)
 def _locks_of_this_process(worker_id):
-    """An SDK's simulated cameras are there in every process under one address: no other process holds ours."""
+    """Cameras that an SDK simulates are in every process under one address: no other process holds ours."""
     shared, ownership.FOLDER = ownership.FOLDER, f"{ownership.FOLDER}-conformance-{worker_id}"
     yield
     ownership.FOLDER = shared

@@ -1,7 +1,8 @@
 """The fitted twin of a board against the board, on random programs that no record has seen.
 
-Random couplings, trims, anchors and starts, of one segment as generators have them. Model: the twin's phases
-at its end. Estimator: see `labctl_calibration.agreement`, of cosines and sines of the phases, less what the
+Random couplings, trims, anchors and starts, of one segment as generators have them. Model: where the twin
+ends, in the mean over its own phase noise, which moves the mean of those that start near a watershed.
+Estimator: see `labctl_calibration.agreement`, of cosines and sines of the phases, less what the
 same oscillators would do uncoupled: what anchors do by themselves would make any share look good. Settling
 rates are those that the settling procedure measured, which the twin is not made of.
 """
@@ -40,6 +41,7 @@ SHARE, RATE_RATIO = "variance predicted", "settling rate, of predicted"
 STEP_ID = 0x5C000009
 SEGMENTS, PER_SEGMENT = 8, 128
 DURATION_UNITS, STEPS = 3.0, 120
+DRAWS = 4  # of the twin's noise, twice
 PULL_UNITS, TRIM_UNITS, ANCHOR_UNITS = (
     1.5,
     0.45,
@@ -71,14 +73,14 @@ def measure_agreement(devices: Devices, upstream: Upstream, tell: Tell) -> Measu
     length = board.run_us([0]) / board.spec.unit_us
     first, second, good = run_twice(board, twin, posed, length)
     with torch.no_grad():
-        ends = np.concatenate([ended(twin, one, length).numpy() for one in posed])
         alone = np.concatenate([uncoupled(twin, one, length).numpy() for one in posed])
     free = vectors(alone)
-    one, other, predicted = ((vectors(theta) - free)[good] for theta in (first, second, ends))
-    found = agreement(one, other, predicted)
+    one, other = ((vectors(theta) - free)[good] for theta in (first, second))
+    predicted, again = ((expected(twin, posed, length, seed=k) - free)[good] for k in (0, 1))
+    found = agreement(one, other, predicted, again)
     settling = require(upstream, SETTLING_KIND)
-    expected = settling.array("expected_rate_per_unit")
-    ratios, errors = (settling.array(name) / expected for name in ("rate_per_unit", "rate_per_unit_sd"))
+    foreseen = settling.array("expected_rate_per_unit")
+    ratios, errors = (settling.array(name) / foreseen for name in ("rate_per_unit", "rate_per_unit_sd"))
     at = np.arange(len(one)), np.arange(len(one)) % one.shape[1]
     return Measured(
         kind=KIND,
@@ -89,7 +91,7 @@ def measure_agreement(devices: Devices, upstream: Upstream, tell: Tell) -> Measu
             Quantity(RATE_RATIO, float(ratios.mean()), float(np.sqrt((errors**2).mean() / len(ratios))), "",
                      1 - SETTLE_WITHIN, 1 + SETTLE_WITHIN, "mean over oscillators"),
         ),
-        settings={"programs": SEGMENTS, "samples": len(first)},
+        settings={"programs": SEGMENTS, "samples": len(first), "draws": 2 * DRAWS},
         findings=(f"the fitted twin predicts {100 * found.share:.2f}% of what random couplings do",),
         plots=(Plot("Held-out programs", predicted[at], one[at], "predicted", "measured"),),
     )  # fmt: skip
@@ -166,6 +168,20 @@ def ended(twin: FittedBoardTwin, posed: Posed, length: float, *, seed: int = 0) 
             sample_id=np.arange(first, first + len(posed.start)), seed=seed,
         )
     )  # fmt: skip
+
+
+def expected(twin: FittedBoardTwin, posed: Sequence[Posed], length: float, *, seed: int) -> FloatArray:
+    """Mean cosines and sines [P, 2 n] of where the twin ends with its noise, over `DRAWS` draws of `seed`."""
+    was, twin.noisy = twin.noisy, True
+    try:
+        with torch.no_grad():
+            drawn = [
+                np.concatenate([ended(twin, one, length, seed=seed * DRAWS + k).numpy() for one in posed])
+                for k in range(DRAWS)
+            ]
+    finally:
+        twin.noisy = was
+    return np.asarray(np.mean([vectors(theta) for theta in drawn], axis=0))
 
 
 def uncoupled(twin: FittedBoardTwin, posed: Posed, length: float) -> torch.Tensor:
