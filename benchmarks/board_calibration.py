@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 from common import cell
+from held_intervals import HEAD, Scores, table
 from labctl_calibration.oscillators import (
     ANCHORS,
     ESSENTIAL,
@@ -51,7 +52,6 @@ FAMILIES = (
     "detuning", "read skew", "read bow", "anchor gain", "anchor phase", "coupling gain", "coupling offset",
     "even bow", "odd bow", "phase lag", "supply", "diffusion", "settling rate", "temperature coefficient",
 )  # fmt: skip
-COVERAGE_BAR, LEAST_POOLED = (0.93, 0.97), 2000
 MEAN_BAR, WORST_BAR, AIM = 0.10, 0.20, 0.05
 VERSION = 4
 
@@ -91,24 +91,14 @@ class Unit:
 
 
 def scores_of(seed: int, shape: dict[str, float], procedures: tuple[Procedure, ...]) -> dict[str, float]:
-    """Values, intervals that hold the truth, and mean and spread of errors in uncertainties, by family."""
+    """Sums of `held_intervals.Scores` by family, and cells that were dead, found dead and wrongly called so."""
     unit = Unit.drawn(profile_of(**shape, **WIDE), seed)
-    out: dict[str, float] = {}
+    scores = Scores()
 
     def scored(
-        family: str, found: Measured, array: str, truth: np.ndarray | float, also: object = None
+        family: str, found: Measured, array: str, truth: np.ndarray | float, also: object = True
     ) -> None:
-        values, sd = np.asarray(found.arrays[array]), np.asarray(found.arrays[f"{array}_sd"])
-        z = (values - truth) / sd
-        z = z[np.isfinite(z) if also is None else np.isfinite(z) & np.asarray(also, bool)]
-        for name, value in (
-            ("n", z.size),
-            ("in", (np.abs(z) <= 1.96).sum()),
-            ("z", z.sum()),
-            ("zz", (z**2).sum()),
-        ):
-            out[f"{family} {name}"] = out.get(f"{family} {name}", 0.0) + float(value)
-        out[f"{family} sd"] = float(np.median(sd[np.isfinite(sd)]))
+        scores.add(family, found.arrays[array], found.arrays[f"{array}_sd"], truth, also)
 
     truth = unit.bench.unit
     live = truth.dead < 0.5
@@ -125,8 +115,9 @@ def scores_of(seed: int, shape: dict[str, float], procedures: tuple[Procedure, .
             scored("anchor gain", found, "gain", 1 + truth.injection_gain)
             scored("anchor phase", found, "phase_rad", truth.injection_phase_rad)
         elif procedure.name == "couplings":
-            out["dead"], out["found dead"] = float((~live).sum()), float((found.arrays["dead"] * ~live).sum())
-            out["wrongly dead"] = float((found.arrays["dead"] * live).sum())
+            scores.sums["dead"] = float((~live).sum())
+            scores.sums["found dead"] = float((found.arrays["dead"] * ~live).sum())
+            scores.sums["wrongly dead"] = float((found.arrays["dead"] * live).sum())
             for family, array, value in (
                 ("coupling gain", "gain", truth.coupling_gain),
                 ("coupling offset", "offset_units", truth.coupling_offset),
@@ -143,7 +134,7 @@ def scores_of(seed: int, shape: dict[str, float], procedures: tuple[Procedure, .
             scored("settling rate", found, "rate_per_unit", return_rates(unit, found))
         elif found.kind == TEMPERATURE_KIND:
             scored("temperature coefficient", found, "units_per_c", truth.units_per_c)
-    return out
+    return scores.sums
 
 
 def return_rates(unit: Unit, found: Measured) -> np.ndarray:
@@ -231,25 +222,10 @@ def coverage_lines(boards: tuple[int, ...]) -> list[str]:
     lines = [
         f"### Intervals: {len(boards)} boards of 5 x 5 oscillators, as many of 10 x 10, radius 1",
         "",
-        "Share of stated 95% intervals that hold the true value; mean and standard deviation of error over stated "
-        f"uncertainty (0 and 1 where both are right). Bar: {COVERAGE_BAR[0]:.0%} to {COVERAGE_BAR[1]:.0%} of at "
-        f"least {LEAST_POOLED:,} values. Families of cells, and diffusion and supply, are of the smaller boards.",
+        f"{HEAD} Families of cells, and diffusion and supply, are of the smaller boards.",
         "",
-        "| family | values | inside | mean | spread | median uncertainty | |",
-        "|---|---|---|---|---|---|---|",
+        *table(rows, FAMILIES),
     ]
-    for family in FAMILIES:
-        with_it = [row for row in rows if f"{family} n" in row]
-        n, inside, z, zz = (
-            sum(row[f"{family} {what}"] for row in with_it) for what in ("n", "in", "z", "zz")
-        )
-        share, mean = inside / n, z / n
-        met = COVERAGE_BAR[0] <= share <= COVERAGE_BAR[1]
-        words = ("met" if met else "missed") if n >= LEAST_POOLED else "too few"
-        sd = float(np.median([row[f"{family} sd"] for row in with_it]))
-        lines.append(
-            f"| {family} | {n:,.0f} | {share:.1%} | {mean:+.2f} | {np.sqrt(zz / n - mean**2):.2f} | {sd:.2g} | {words} |"
-        )
     dead, found, wrongly = (
         sum(row.get(k, 0.0) for row in rows) for k in ("dead", "found dead", "wrongly dead")
     )

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 from common import cell
+from held_intervals import HEAD, Scores, table
 from labctl_calibration import nominal_spot_record
 from labctl_calibration.optical.camera_dark import CAMERA_DARK
 from labctl_calibration.optical.camera_flat import CAMERA_FLAT, measure_series
@@ -51,7 +52,6 @@ FAMILIES = (
     "dark noise, in place", "full well, in place", "dark noise, in the dark", "loopback slope", "loopback offset",
     "time constant", "input flat", "output flat",
 )  # fmt: skip
-COVERAGE_BAR, LEAST_POOLED = (0.93, 0.97), 2000
 CAMERA_BAR, PUBLIC_BAR = 2.0, 1.0  # %
 VERSION = 1
 PUBLIC = "emva1288"
@@ -95,18 +95,7 @@ def scores_of(unit: int) -> dict[str, float]:
     """By family: values, intervals that hold the truth, sums of errors in stated uncertainties and their squares;
     the camera's largest departure from the truth (%).
     """
-    out: dict[str, float] = {}
-
-    def scored(family: str, value: object, sd: object, truth: object) -> None:
-        z = ((np.asarray(value) - np.asarray(truth)) / np.asarray(sd)).reshape(-1)
-        for name, number in (
-            ("n", z.size),
-            ("in", (np.abs(z) <= 1.96).sum()),
-            ("z", z.sum()),
-            ("zz", (z**2).sum()),
-        ):
-            out[f"{family} {name}"] = out.get(f"{family} {name}", 0.0) + float(number)
-
+    scores = Scores()
     bench, devices = drawn(unit)
     p, camera = bench.profile, devices.get(Camera)
     gain = (2**p.camera_bits - 1 - p.camera_black_level_codes) / p.camera_full_well_e
@@ -131,18 +120,18 @@ def scores_of(unit: int) -> dict[str, float]:
                 "DSNU1288": ("DSNU", float(pixels.offset_e.std())),
             }
         for name, (family, truth) in families.items():
-            scored(family, seen[name].value, seen[name].sd, truth)
+            scores.add(family, seen[name].value, seen[name].sd, truth)
             away.append(100 * abs(seen[name].value / truth - 1))
-    out["camera away"] = max(away)
+    scores.sums["camera away"] = max(away)
 
     loop = bench.truth().law.loop
     leak = (loop.leak_scale + loop.leak_offset).numpy()
     found = measured(LOOPBACK, devices, bench).arrays
-    scored("loopback slope", found["slope"], found["slope_sd"], 1 / leak)
+    scores.add("loopback slope", found["slope"], found["slope_sd"], 1 / leak)
     offset = (loop.scale * loop.offset).numpy() / leak
-    scored("loopback offset", found["offset_units"], found["offset_units_sd"], offset)
+    scores.add("loopback offset", found["offset_units"], found["offset_units_sd"], offset)
     found = measured(ROW_DYNAMICS, devices, bench).arrays
-    scored("time constant", found["row_time_us"], found["row_time_us_sd"], bench.truth().tau_us / leak)
+    scores.add("time constant", found["row_time_us"], found["row_time_us_sd"], bench.truth().tau_us / leak)
 
     found = measured(FLATS, devices, bench).arrays
     lives, modulator = found["dead_channels"] == 0, devices.get(WeightModulator)
@@ -152,9 +141,11 @@ def scores_of(unit: int) -> dict[str, float]:
         frame[:, half(modulator.spec, path)] = modulator.spec.n_levels - 1
         modulator.show(frame)
         inputs, outputs, _, _ = flats_of(sign * true_slopes(bench, steps)[:, lives])
-        scored("input flat", found["input_flat"][path, lives], found["input_flat_sd"][path, lives], inputs)
-        scored("output flat", found["output_flat"][path], found["output_flat_sd"][path], outputs)
-    return out
+        scores.add(
+            "input flat", found["input_flat"][path, lives], found["input_flat_sd"][path, lives], inputs
+        )
+        scores.add("output flat", found["output_flat"][path], found["output_flat_sd"][path], outputs)
+    return scores.sums
 
 
 def true_slopes(bench: OpticalBench, steps: np.ndarray) -> np.ndarray:
@@ -230,20 +221,10 @@ def coverage_lines(units: int) -> list[str]:
     lines = [
         f"### Intervals: {units} benches of 48 channels",
         "",
-        "Share of stated 95% intervals that hold the true value; mean and standard deviation of error over stated "
-        f"uncertainty (0 and 1 where both are right). Bar: {COVERAGE_BAR[0]:.0%} to {COVERAGE_BAR[1]:.0%} of at "
-        f"least {LEAST_POOLED:,} values.",
+        HEAD,
         "",
-        "| family | values | inside | mean | spread | |",
-        "|---|---|---|---|---|---|",
+        *table(rows, FAMILIES),
     ]
-    for family in FAMILIES:
-        n, inside, z, zz = (sum(row[f"{family} {what}"] for row in rows) for what in ("n", "in", "z", "zz"))
-        share, mean = inside / n, z / n
-        met = COVERAGE_BAR[0] <= share <= COVERAGE_BAR[1]
-        words = ("met" if met else "missed") if n >= LEAST_POOLED else "too few"
-        spread = np.sqrt(max(zz / n - mean**2, 0.0))
-        lines.append(f"| {family} | {n:,.0f} | {share:.1%} | {mean:+.2f} | {spread:.2f} | {words} |")
     away = max(row["camera away"] for row in rows)
     met = "met" if away <= CAMERA_BAR else "missed"
     return [

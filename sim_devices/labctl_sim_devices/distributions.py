@@ -246,7 +246,19 @@ class Speckle(Term):
     grain_px: PositiveFloat = Field(description="square root of the correlation area, camera pixels")
 
 
-class UnitDistribution(Term):
+class Population(Term):
+    """What differs from one device of a kind to the next; its terms may have one of the name `ageing`."""
+
+    @model_serializer(mode="wrap")
+    def _without_ageing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """One that does not age is what it was before ageing was known, serial number included."""
+        found: dict[str, Any] = plain(self)
+        if found.get("ageing") is None:
+            found.pop("ageing", None)
+        return found
+
+
+class UnitDistribution(Population):
     """Every term of a drawn bench. A term that is left out is absent."""
 
     emission: Emission | None = None
@@ -279,14 +291,6 @@ class UnitDistribution(Term):
     mirror_resets: MirrorResets | None = None
     speckle: Speckle | None = None
     ageing: Ageing | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_ageing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A bench that does not age is the bench it was before ageing was known, serial number included."""
-        found: dict[str, Any] = plain(self)
-        if found.get("ageing") is None:
-            found.pop("ageing", None)
-        return found
 
     @model_validator(mode="after")
     def _one_grid(self) -> Self:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    SerializerFunctionWrapHandler,
-    model_serializer,
 )
 
-from labctl_sim_devices.distributions import ChannelNormal, Term
+from labctl_sim_devices.distributions import ChannelNormal, Population, Term
 
 
 class CouplingBow(Term):
@@ -84,7 +80,7 @@ class LockLoss(Term):
     probability: float = Field(ge=0, le=1)
 
 
-class OscillatorDistribution(Term):
+class OscillatorDistribution(Population):
     """Every term of a drawn board. A term that is left out is absent."""
 
     detuning: ChannelNormal | None = None
@@ -99,11 +95,3 @@ class OscillatorDistribution(Term):
     supply: Supply | None = None
     lock_loss: LockLoss | None = None
     ageing: Ageing | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_ageing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A board that does not age is the board it was before ageing was known, serial number included."""
-        found: dict[str, Any] = plain(self)
-        if found.get("ageing") is None:
-            found.pop("ageing", None)
-        return found
