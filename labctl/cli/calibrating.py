@@ -151,7 +151,7 @@ def require_accepted(rig: str, outcomes: list[Outcome]) -> None:
 
 def _print_outcome(console: Console, outcome: Outcome) -> None:
     state, style = state_of(outcome)
-    head = Text.assemble((f"{outcome.procedure.title:32}", "bold"), (state, STYLES[style]))
+    head = Text.assemble((f"{outcome.procedure.title:33} ", "bold"), (state, STYLES[style]))
     if outcome.measured is None:
         why = outcome.failed or outcome.before.words
         console.print(Text.assemble(head, (f"  {why}" if why != "in order" else "", "dim")), soft_wrap=True)
