@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import Field
 
-from labctl.devices import DeviceUnavailable
+from labctl.devices import DeviceUnavailable, Identity
 from labctl_drivers.genicam.camera import CameraLinkSettings, SfncCamera
 from labctl_drivers.genicam.features import Arrived, FeatureWire, Refused, Value
 from labctl_drivers.link import (
@@ -30,25 +30,32 @@ from labctl_drivers.link import (
     WireTimeout,
 )
 
+T = TypeVar("T")
 EXTRA = "the GigE Vision client is not installed; pip install 'analog-labctl[gige]'"
 SILENT = ("timeout waiting for acknowledgement", "io:")  # of what the library says when nobody answers
 HARMED, BUSY, NO_REASON = "GenCP: invalid packet", "status BUSY", "status ERROR"
 NO_FRAME = "timeout waiting for frame"
 POLL_MS = 10
 SLOW_S = 0.2  # longer than that takes what was sent again, or the cable was out
-HEARTBEAT_S = 4.0  # after which a camera has let go of a silent host, by the standard's default 3
+HEARTBEAT_S = 3.0  # after which a camera lets go of a silent host: the standard's default
+LETS_GO_S = 1.0  # more, until it has
+ABSENT_S = 3.0  # a camera that no discovery has found so long is not there
 TRIES, PAUSE_S = 5, 0.02  # of a register whose answer was damaged or none
-CONTROL_PRIVILEGE = 0x0A00  # register of the standard (AIA GigE Vision 1.2: control channel privilege)
+# registers of the standard (AIA GigE Vision 1.2): heartbeat time-out in ms, control channel privilege
+HEARTBEAT_MS, CONTROL_PRIVILEGE = 0x0938, 0x0A00
 
 
 class GigeSettings(CameraLinkSettings):
-    """discovery_s: how long cameras have to answer. packet_size: bytes, 0 keeps the camera's. resend: whether
-    lost packets are asked for again.
+    """timeout_s: of one operation, registers and all (the client has a time-out of its own for each of them,
+    and asks again). open_timeout_s: of all attempts together. discovery_s: how long cameras have to answer.
+    packet_size: bytes, 0 keeps the camera's. resend: whether lost packets are asked for again.
 
     transfer_blocks: the client (0.10.0) keeps 4 images that nobody fetched, and gives up an image that lacks
     packets when the third after it comes: with 2, lost packets have the time to be sent again.
     """
 
+    timeout_s: float = 10.0
+    open_timeout_s: float = 8.0
     transfer_blocks: int = Field(default=2, ge=1, le=4)
     discovery_s: float = Field(default=0.5, gt=0, le=10)
     packet_size: int = Field(default=0, ge=0, le=16_000)
@@ -77,8 +84,19 @@ class GenICamCamera(SfncCamera):
     """A GigE Vision camera; `address` is its IP address or its MAC."""
 
     Settings: ClassVar[type[LinkSettings]] = GigeSettings
+    _opening: Deadline | None = None  # of all attempts of an `open`
     _failed: WireError | None = None  # how the last connection failed that found the camera
-    _ours_until_s = 0.0  # the camera may believe so long that that one still controls it
+
+    def __init__(self, name: str, address: str, **settings: Any) -> None:
+        super().__init__(name, address, **settings)
+        self._hold = _Hold()
+
+    def _do_open(self) -> Identity:
+        self._opening, self._failed = Deadline.after(self._sheet.open_timeout_s), None
+        try:
+            return super()._do_open()
+        finally:
+            self._opening = None
 
     def _connect(self, deadline: Deadline) -> FeatureWire:
         try:
@@ -86,46 +104,85 @@ class GenICamCamera(SfncCamera):
         except ImportError as error:
             raise DeviceUnavailable(EXTRA, device=self.name, operation="open") from error
         sheet: Any = self._sheet
-        failed, last = 0, self._failed
+        deadline = self._opening or deadline
+        failed, denied = 0, False
+        seen, begun_s = self._known is not None or self._failed is not None, time.monotonic()
         while True:
             found = client.discover(timeout_ms=round(sheet.discovery_s * 1e3), all=True)
             for info in found:
                 if self.address.casefold() in (info.ip, info.mac.casefold()):
+                    seen = True
                     try:
-                        return _claimed(client, info, self.wire_log, sheet)
+                        return _claimed(client, info, self.wire_log, sheet, self._hold)
                     except _Denied:
-                        if last is None or time.monotonic() > self._ours_until_s:
+                        denied = True
+                        if not self._hold.left_s:
                             raise
                     except (WireBusy, WireGarbled, WireLost) as error:  # damaged, perhaps: asked again
-                        self._failed, last = error, error
-                        self._ours_until_s = time.monotonic() + HEARTBEAT_S
+                        self._failed, denied = error, False
                         failed += 1
                         if failed >= sheet.attempts or isinstance(error, WireBusy):
                             raise
-            if deadline.left_s < sheet.discovery_s:
+            absent = not seen and time.monotonic() - begun_s > ABSENT_S - sheet.discovery_s
+            if absent or deadline.left_s < sheet.discovery_s:
                 break
-        if last is not None and time.monotonic() < self._ours_until_s:
-            raise WireTimeout(f"not in time: {last}") if isinstance(last, WireBusy) else last
+        last = self._failed
+        if denied or (last is not None and self._hold.left_s):
+            why = last or "this program's own control of the camera is not over yet"
+            raise WireTimeout(f"not in time: {why}") if isinstance(last, WireBusy) else WireLost(str(why))
         others = ", ".join(f"{c.ip} ({c.model})" for c in found) or "none"
         raise WireLost(f"no camera answers at {self.address}; others that do: {others}")
 
     def _program(self, wire: FeatureWire, deadline: Deadline) -> None:
-        if not isinstance(wire, VivaWire):
-            raise TypeError("a wire of this driver is a VivaWire")
-        wire.until = deadline  # the client knows no deadline: a feature at a time is what can be cut
         try:
-            super()._program(wire, deadline)
+            _in_time(super()._program)(wire, self._opening or deadline)
         except WireTimeout as error:  # each register after the client's own time-out: no attempt is faster
             raise self._fault("open", f"it answers too slowly: {error}", DeviceUnavailable) from error
+
+    def _worded(
+        self, operation: str, work: Callable[[FeatureWire, Deadline], T]
+    ) -> Callable[[FeatureWire, Deadline], T]:
+        return _in_time(super()._worded(operation, work))
+
+
+def _in_time(work: Callable[[FeatureWire, Deadline], T]) -> Callable[[FeatureWire, Deadline], T]:
+    """`work`, cut at its deadline: the client knows none, a feature at a time is what can be cut."""
+
+    def timed(wire: FeatureWire, deadline: Deadline) -> T:
+        if not isinstance(wire, VivaWire):
+            raise TypeError("a wire of this driver is a VivaWire")
+        before, wire.until = wire.until, deadline
+        try:
+            return work(wire, deadline)
         finally:
-            wire.until = None
+            wire.until = before
+
+    return timed
+
+
+class _Hold:
+    """How long the camera may still keep others out for this program, although it is connected no more: a
+    camera lets go of a silent host when its heartbeat is over.
+    """
+
+    def __init__(self) -> None:
+        self._until_s = 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left; 0 once it is over."""
+        return max(self._until_s - time.monotonic(), 0.0)
+
+    def ended(self, *, given_back: bool, heartbeat_s: float = HEARTBEAT_S) -> None:
+        """A connection has ended, and the camera has said that it knows, or not."""
+        self._until_s = 0.0 if given_back else time.monotonic() + heartbeat_s + LETS_GO_S
 
 
 class _Denied(WireLost):
     """Somebody has control of the camera."""
 
 
-def _claimed(client: Any, info: Any, log: WireLog, sheet: GigeSettings) -> VivaWire:
+def _claimed(client: Any, info: Any, log: WireLog, sheet: GigeSettings, hold: _Hold) -> VivaWire:
     try:
         camera = client.connect_gige(info)
     except client.GenicamError as error:
@@ -135,39 +192,45 @@ def _claimed(client: Any, info: Any, log: WireLog, sheet: GigeSettings) -> VivaW
                 "another application controls the camera (or this one did a moment ago, and its heartbeat is "
                 "not over): close it there"
             ) from error
+        hold.ended(given_back=False)
         found = f"the camera at {info.ip} was found, but: {text}"
         if BUSY in text:
             raise WireBusy(found) from error
         raise (WireGarbled if HARMED in text or NO_REASON in text else WireLost)(found) from error
     try:
-        return VivaWire(client, camera, log, sheet)
+        return VivaWire(client, camera, log, sheet, hold)
     except BaseException as error:
-        _give_back(client, camera)
+        hold.ended(given_back=_give_back(client, camera))
         if isinstance(error, Refused):
             raise WireGarbled(f"the camera at {info.ip} was found, but: {error}") from error
         raise
 
 
-def _give_back(client: Any, camera: Any) -> None:
-    """Control of it, surely: one that was busy when it was told keeps everybody out for a heartbeat."""
+def _give_back(client: Any, camera: Any) -> bool:
+    """Control of it; whether the camera has said so. One that was busy when it was told, or whose answer came
+    damaged, is told again: else it keeps everybody out for a heartbeat.
+    """
+    given_back = False
     for _ in range(TRIES):
         try:
             camera.write_register(CONTROL_PRIVILEGE, bytes(4))
         except client.GenicamError as error:
-            if BUSY not in str(error) and NO_REASON not in str(error):
+            if not any(word in str(error) for word in (BUSY, NO_REASON, HARMED)):
                 break
             time.sleep(PAUSE_S)
         else:
+            given_back = True
             break
     with suppress(client.GenicamError):
         camera.close()
+    return given_back
 
 
 class VivaWire:
     """A connected camera. Errors of the library are mapped here, once."""
 
-    def __init__(self, client: Any, camera: Any, log: WireLog, sheet: GigeSettings) -> None:
-        self._client, self._camera, self._log = client, camera, log
+    def __init__(self, client: Any, camera: Any, log: WireLog, sheet: GigeSettings, hold: _Hold) -> None:
+        self._client, self._camera, self._log, self._hold = client, camera, log, hold
         self._sheet = sheet
         self._receiver: _Receiver | None = None
         self._gone = False  # it answers nothing any more
@@ -175,6 +238,8 @@ class VivaWire:
         self._names = frozenset(camera.nodes())
         ticks = "GevTimestampTickFrequency"
         self._ticks_hz: int = self._asked(ticks, camera.get_integer, ticks) if ticks in self._names else 10**9
+        heartbeat_ms = int.from_bytes(self._asked("heartbeat", camera.read_register, HEARTBEAT_MS, 4), "big")
+        self._heartbeat_s = 1e-3 * heartbeat_ms
         # by the description alone: a feature's state takes many registers
         self._kinds: dict[str, str] = {info.name: info.kind for info in camera.all_node_info()}
         self._available: dict[str, bool] = {}
@@ -225,7 +290,11 @@ class VivaWire:
             resend=self._sheet.resend, deliver_incomplete=True,
         )  # fmt: skip
         self._receiver = _Receiver(self._client, stream)
-        self._asked("AcquisitionStart", self._camera.acquisition_start, once=True)
+        try:
+            self._asked("AcquisitionStart", self._camera.acquisition_start, once=True)
+        except WireGarbled:  # an answer, if a damaged one: the camera has heard it
+            if not self._acquiring():
+                raise
 
     def next(self, wait_s: float) -> Arrived | None:
         frame = None if self._receiver is None else self._receiver.next(wait_s)
@@ -257,8 +326,20 @@ class VivaWire:
         if self._gone:  # nobody there to give anything back to, and the client waits for each answer
             with suppress(self._client.GenicamError):
                 self._camera.close()
+            given_back = False
         else:
-            _give_back(self._client, self._camera)
+            given_back = _give_back(self._client, self._camera)
+        self._hold.ended(given_back=given_back, heartbeat_s=self._heartbeat_s)
+
+    def _acquiring(self) -> bool:
+        """Whether the camera says that it takes images, or has some to send: soon after it was told to."""
+        if not self.has("AcquisitionStatus"):
+            return False
+        for _ in range(TRIES):
+            if self.get("AcquisitionStatus"):
+                return True
+            time.sleep(PAUSE_S)
+        return False
 
     def _receive_no_more(self) -> None:
         receiver, self._receiver = self._receiver, None
