@@ -307,8 +307,17 @@ class ScreenStand(Stand):
         self.address, self.settings = wire.address, dict(wire.settings)
         self.driver = DisplaySLM("panel", self.address, **self.settings)
 
+    def work(self) -> None:
+        for level in (200, 77):
+            self.driver.show(np.full(self.driver.spec.shape_px, level, np.uint16))
+            if not (self._face.grab()[0] == level).all():
+                raise WrongValue(f"the screen does not show level {level}")
+
     def safe(self) -> bool:
         return not self._face.grab()[0].any()
+
+    def state(self) -> Any:
+        return self._face.grab()[0].tobytes()
 
     def stop(self) -> None:
         self._face.stop()

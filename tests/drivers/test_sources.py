@@ -14,7 +14,8 @@ TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 # what a source may begin with: a manual or standard, an open implementation, a page of our own protocols
 SOURCES = (
-    "TI DLPU018J,", "IEEE 488.2,", "PyMeasure 0.16.0,", "ALP4lib 1.1.0,", "Pycrafter6500 (csi-dcsc)", "docs/reference/",
+    "TI DLPU018J,", "IEEE 488.2,", "PyMeasure 0.16.0,", "ALP4lib 1.1.0,", "Pycrafter6500 (csi-dcsc)",
+    "docs/reference/",
 )  # fmt: skip
 # drivers whose bytes are another library's: its version and peers stand in docs/reference/drivers.md
 BY_LIBRARY = {

@@ -133,9 +133,18 @@ class GenICamCamera(SfncCamera):
         others = ", ".join(f"{c.ip} ({c.model})" for c in found) or "none"
         raise WireLost(f"no camera answers at {self.address}; others that do: {others}")
 
+    def _identify(self, wire: FeatureWire, deadline: Deadline) -> Identity:
+        return self._soon(super()._identify, wire, deadline)
+
     def _program(self, wire: FeatureWire, deadline: Deadline) -> None:
+        self._soon(super()._program, wire, deadline)
+
+    def _soon(self, work: Callable[[FeatureWire, Deadline], T], wire: FeatureWire, deadline: Deadline) -> T:
+        """A part of an opening. To connect is one call of the client, which nothing cuts: what comes after it
+        may be late from the beginning.
+        """
         try:
-            _in_time(super()._program)(wire, self._opening or deadline)
+            return _in_time(work)(wire, self._opening or deadline)
         except WireTimeout as error:  # each register after the client's own time-out: no attempt is faster
             raise self._fault("open", f"it answers too slowly: {error}", DeviceUnavailable) from error
 

@@ -98,7 +98,8 @@ WIRES: dict[str, WireStatement] = {
             "garbage": "a packet too short for a header is taken for a damaged answer, another one is passed "
             "over",
             "previous": "the second answer to a question is right, after the client's time-out: an operation "
-            "of many registers, opening above all, may not be over in its time",
+            "of many registers, opening above all, is not over in its time; to connect is one call of the "
+            "client's, which nothing cuts, and takes most of a minute then",
             "empty-error": "a register is asked again where its answer was damaged or an error without a "
             "reason",
         },
