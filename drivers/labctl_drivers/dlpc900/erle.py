@@ -58,7 +58,7 @@ def _compressed(pixels: NDArray[np.uint32]) -> bytes:
     above = np.zeros(pixels.shape, np.bool_)
     above[1:] = pixels[1:] == pixels[:-1]
     whole_row = b"\x00\x01" + length_bytes(width) + END_OF_LINE
-    alike = above.all(axis=1).tolist()
+    alike: list[bool] = np.all(above, axis=1).tolist()
     differs = np.ones((height, width), np.bool_)
     differs[:, :-1] = pixels[:, 1:] != pixels[:, :-1]
     colours = pixels.astype(">u4").tobytes()
