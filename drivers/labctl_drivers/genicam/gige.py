@@ -127,9 +127,12 @@ class GenICamCamera(SfncCamera):
             if absent or deadline.left_s < sheet.discovery_s:
                 break
         last = self._failed
-        if denied or (last is not None and self._hold.left_s):
-            why = last or "this program's own control of the camera is not over yet"
-            raise WireTimeout(f"not in time: {why}") if isinstance(last, WireBusy) else WireLost(str(why))
+        if isinstance(last, WireBusy) and self._hold.left_s:
+            raise WireTimeout(f"not in time: {last}")
+        if last is not None and self._hold.left_s:
+            raise last
+        if denied:
+            raise WireLost("this program's own control of the camera is not over yet")
         others = ", ".join(f"{c.ip} ({c.model})" for c in found) or "none"
         raise WireLost(f"no camera answers at {self.address}; others that do: {others}")
 
