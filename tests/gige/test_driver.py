@@ -29,7 +29,7 @@ def driven(served):
 
     def build(device, *, faults=None, control=None, **settings):
         face, wire = served(device, faults=faults, control=control)
-        quick = {"discovery_s": 0.2, "open_timeout_s": 1.0, **settings}
+        quick = {"discovery_s": 0.2, "open_timeout_s": 2.0, **settings}
         driver = GenICamCamera("camera", wire.address, **{**wire.settings, **quick})
         driver.open()
         drivers.append(driver)
