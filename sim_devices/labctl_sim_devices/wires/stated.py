@@ -88,7 +88,7 @@ WIRES: dict[str, WireStatement] = {
             ("duplicate", "lasting"): ("answered",),
             ("truncated", "lasting"): (DeviceFault,),
             ("garbage", "lasting"): ("answered", DeviceFault),
-            ("previous", "lasting"): ("answered", DeviceTimeout, DeviceUnavailable),
+            ("previous", "lasting"): ("answered", DeviceUnavailable),
             ("empty-error", "once"): ("answered",),
         },
         because={
