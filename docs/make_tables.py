@@ -281,7 +281,8 @@ def wire_statements() -> str:
                         word if word == "answered" else f"`{word}`"
                         for word in words_of(wire.stated(fault, how))
                     )
-                    otherwise.setdefault(told, []).append(f"`{fault}` {words[how]}")
+                    why = f" ({wire.because[fault]})" if fault in wire.because else ""
+                    otherwise.setdefault(told + why, []).append(f"`{fault}` {words[how]}")
         reasons: dict[str, list[str]] = {}
         for fault, why in wire.not_here.items():
             reasons.setdefault(why, []).append(f"`{fault}`")

@@ -126,3 +126,15 @@ def test_other_mirrors_and_other_libraries_are_refused(stub, tmp_path):
             Alp4DMD("dmd", f"alp:{path}", attempts=1).open()
     with pytest.raises(ConfigError, match="address is 'usb'; allowed: alp:LIBRARY or alp:LIBRARY#SERIAL"):
         Alp4DMD("dmd", "usb")
+
+
+def test_a_device_out_of_reach_is_told_at_close(stub):
+    """With power and without its cable a controller goes on with its last frame: `close` is no success."""
+    driver = driver_of(stub)
+    driver.open()
+    driver.show(np.ones(SHAPE, np.uint16))
+    stub.stub_unplug()
+    with pytest.raises(DeviceUnavailable, match="dmd: close: ") as caught:
+        driver.close()
+    assert any("safe state could not be commanded" in note for note in caught.value.__notes__)
+    assert not driver.is_open

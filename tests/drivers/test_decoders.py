@@ -65,6 +65,10 @@ def _block(payload, damage):
 test_blocks, test_blocks_slow = everyday_and_slow(_block, BYTES, DAMAGE)
 
 
+@pytest.mark.dialogue(
+    "scpi.laser", "scpi.power-meter", "scpi.oscilloscope", "scpi.signal-generator",
+    source="IEEE 488.2, 7.7.2 (decimal numeric data)",
+)  # fmt: skip
 def _number(data):
     with suppress(SyntaxProblem):
         assert np.isfinite(number_of(data))
@@ -126,6 +130,7 @@ def _instrument():
     return ScpiDriveFace(EmitterTwin("drive", bench), threading.RLock()).instrument
 
 
+@pytest.mark.dialogue("scpi.input-drive", source="docs/reference/scpi.md")
 def _sealed(damage, wrong):
     """A harmed answer is never another data sheet, temperature or snapshot."""
     instrument = _instrument()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from labctl_drivers.dlpc900 import commands as c
 from labctl_drivers.dlpc900.dmd import Dlpc900DMD, upload_s
-from labctl_drivers.dlpc900.erle import encode, length_bytes
+from labctl_drivers.dlpc900.erle import encode, encode_still, length_bytes
 from labctl_drivers.dlpc900.hid_wire import reports_of
 from labctl_sim_devices import DmdTwin, OpticalBench, load_profile
 from labctl_sim_devices.wires.dlpc900 import Dlpc900, Dlpc900Face
@@ -93,6 +93,7 @@ def test_planes_come_back_from_their_image(count, height, width, seed, share):
     back = planes_of(encode(planes), (height, width))
     np.testing.assert_array_equal(back[:count], planes)
     assert not back[count:].any()
+    assert encode_still(planes[0]) == encode(planes[:1].repeat(24, axis=0))
 
 
 def _damaged_image(tail, at, value):

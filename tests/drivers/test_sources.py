@@ -12,9 +12,10 @@ from labctl.rig.table import DRIVERS
 ROOMS = ("scpi", "drivers")
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
-# what a source may begin with: a manual, an open implementation, a page of our own protocols
+# what a source may begin with: a manual or standard, an open implementation, a page of our own protocols
 SOURCES = (
-    "TI DLPU018J,", "PyMeasure 0.16.0,", "ALP4lib 1.1.0,", "Pycrafter6500 (csi-dcsc)", "docs/reference/",
+    "TI DLPU018J,", "IEEE 488.2,", "PyMeasure 0.16.0,", "ALP4lib 1.1.0,", "Pycrafter6500 (csi-dcsc)",
+    "docs/reference/",
 )  # fmt: skip
 # drivers whose bytes are another library's: its version and peers stand in docs/reference/drivers.md
 BY_LIBRARY = {
@@ -45,18 +46,37 @@ def compares_bytes(function):
     return False
 
 
+def checks(module):
+    """Functions of a module that are tests: by their names, or made into two by `everyday_and_slow`."""
+    functions = {step.name: step for step in module.body if isinstance(step, ast.FunctionDef)}
+    made = [
+        step.value.args[0].id
+        for step in module.body
+        if isinstance(step, ast.Assign)
+        and isinstance(step.value, ast.Call)
+        and ast.unparse(step.value.func) == "everyday_and_slow"
+    ]
+    return [function for name, function in functions.items() if name.startswith("test_") or name in made]
+
+
 @pytest.fixture(scope="module")
 def tests():
-    """Every test function of the drivers' rooms, and of files with a dialogue, by file."""
+    """Every test of the drivers' rooms, and of files with a dialogue, by file."""
     found = []
     for path in sorted(TESTS.rglob("test_*.py")):
         text = path.read_text("utf-8")
-        if path.parent.name not in ROOMS and "mark.dialogue(" not in text:
-            continue
-        for function in ast.parse(text).body:
-            if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
-                found.append((path.relative_to(ROOT), function))
+        if path.parent.name in ROOMS or "mark.dialogue(" in text:
+            found += [(path.relative_to(ROOT), function) for function in checks(ast.parse(text))]
     return found
+
+
+def test_a_property_that_is_made_into_two_tests_is_found():
+    """And judged as any other: bytes in it need a source."""
+    text = "def _same(x):\n    assert x == b'1234'\ntest_a, test_b = everyday_and_slow(_same, BYTES)\n"
+    (found,) = checks(ast.parse(text))
+    assert found.name == "_same"
+    assert compares_bytes(found)
+    assert not list(marked(found))
 
 
 def test_every_driver_has_a_dialogue_or_a_library_that_speaks_for_it(tests):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from labctl_drivers.genicam.gige import GenICamCamera, discover
+from labctl_sim_devices.wires.faults import FaultLayer
 from labctl_sim_devices.wires.gige import PacketLoss
 
 from labctl.devices import (
@@ -24,9 +27,9 @@ def driven(served):
     """Factory: the driver, open, on a served camera; (driver, face)."""
     drivers = []
 
-    def build(device, *, faults=None, **settings):
-        face, wire = served(device, faults=faults)
-        quick = {"discovery_s": 0.2, "open_timeout_s": 1.0, **settings}
+    def build(device, *, faults=None, control=None, **settings):
+        face, wire = served(device, faults=faults, control=control)
+        quick = {"discovery_s": 0.2, "open_timeout_s": 2.0, **settings}
         driver = GenICamCamera("camera", wire.address, **{**wire.settings, **quick})
         driver.open()
         drivers.append(driver)
@@ -175,6 +178,73 @@ def test_a_camera_that_comes_back_is_set_as_before_and_must_be_armed_again(bench
     with pytest.raises(DeviceStateError, match=r"call arm\(\)"):
         driver.acquire(2)
     assert len(made.film(driver, 4).counts) == 4
+
+
+class AtCommand(FaultLayer):
+    """Strikes the answer to the first command of this name."""
+
+    def __init__(self, fault, command):
+        super().__init__(fault, after=10**9)
+        self._command, self._strikes_next = command, False
+
+    def watch(self, model, monkeypatch):
+        carry_out = model.execute
+
+        def execute(name):
+            self._strikes_next = name == self._command and not self.struck
+            return carry_out(name)
+
+        monkeypatch.setattr(model, "execute", execute)
+
+    def sending(self, answer):
+        if not self._strikes_next:
+            return super().sending(answer)
+        self._strikes_next, self.struck = False, 1
+        return self._misbehaved(answer, b"")
+
+
+@pytest.mark.parametrize("triggered", [True, False], ids=["triggered", "free-run"])
+@pytest.mark.parametrize("command", ["AcquisitionStart", "TransferStart"])
+def test_a_start_whose_answer_is_damaged_is_not_given_again(bench, driven, monkeypatch, command, triggered):
+    plain, wired = bench(), bench()
+    plain.twin.open()
+    layer = AtCommand("truncated", command)
+    driver, face = driven(wired.twin, control=layer)
+    layer.watch(face._model, monkeypatch)
+    for camera in (plain.twin, driver):
+        camera.configure({**WINDOW, "TriggerMode": "On" if triggered else "Off"})
+    if triggered:
+        equal(plain.film(plain.twin, 5), wired.film(driver, 5))
+    else:
+        equal(plain.twin.acquire(5), driver.acquire(5))
+    assert layer.struck == 1
+
+
+def test_a_free_run_that_a_cable_ends_begins_anew(bench, driven, monkeypatch):
+    plain, wired = bench(), bench()
+    plain.twin.open()
+    layer = AtCommand("disconnect", "AcquisitionStart")
+    driver, face = driven(wired.twin, control=layer, attempts=2, open_timeout_s=4.0)
+    layer.watch(face._model, monkeypatch)
+    for camera in (plain.twin, driver):
+        camera.configure(WINDOW)
+    plain.twin.acquire(5)  # that one went with the cable
+    equal(plain.twin.acquire(5), driver.acquire(5))
+
+
+def test_control_that_this_program_has_left_is_waited_for(bench, served):
+    _, wire = served(bench().twin)
+    viva = pytest.importorskip("viva_genicam")
+    info = next(i for _ in range(5) for i in viva.discover(timeout_ms=200, all=True) if i.ip == wire.address)
+    driver = GenICamCamera("camera", wire.address, **{**wire.settings, "discovery_s": 0.2})
+    left = viva.connect_gige(info)  # as a connection that ended without the camera's word
+    driver._hold.ended(given_back=False)
+    timer = threading.Timer(0.5, left.close)
+    timer.start()
+    with driver:
+        assert driver.is_open
+    timer.join()
+    assert driver._hold.left_s == 0.0  # given back
 
 
 def test_what_the_camera_refuses_is_told_and_nothing_changes(bench, driven, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from inspect import isabstract
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from fault_cases import (
     PLACES,
     SEEDS,
     BoardStand,
+    CameraStand,
     DriveStand,
+    ScreenStand,
     board_image,
     cases,
     play,
@@ -51,7 +54,9 @@ def judged(played):
 
 def test_every_wire_states_every_fault():
     assert set(PLACES) == set(WIRES)
+    assert not [stand for stand in (DriveStand, BoardStand, CameraStand, ScreenStand) if isabstract(stand)]
     for wire, row in WIRES.items():
+        assert set(row.because) <= {fault for fault, _ in row.otherwise}
         assert set(row.not_here) <= set(MISBEHAVIOURS)
         assert not {fault for fault, _ in row.otherwise} & set(row.not_here)
         assert {fault for fault, _ in cases(wire)} >= set(MISBEHAVIOURS) - set(row.not_here)

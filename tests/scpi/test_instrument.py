@@ -182,6 +182,7 @@ def test_numeric_suffixes():
         HeaderTable({"PANel:SHOW?": 1, "PANel:SHOWn?": 2})
 
 
+@pytest.mark.dialogue("scpi.loop-electronics", source="docs/reference/scpi.md")
 def _any_message(message):
     instrument = _instrument()
     instrument.answer(message.replace(b"*RST", b""))

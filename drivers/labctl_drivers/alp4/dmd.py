@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -105,9 +104,10 @@ class Alp4DMD(Wired[AlpWire], WeightModulator):
         self._heard("close", self._put_up)(wire, deadline)
 
     def _do_close(self) -> None:
-        with suppress(DeviceUnavailable):  # without power mirrors are released
-            super()._do_close()
-        self._shows = False
+        try:
+            super()._do_close()  # which says so where the device is out of reach: with power, it goes on
+        finally:
+            self._shows = False
 
     def _do_snapshot(self) -> Mapping[str, Scalar]:
         self._run("snapshot", lambda wire, _deadline: wire.inquire(alp.DEVICE_NUMBER))

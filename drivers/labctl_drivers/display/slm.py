@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -150,9 +149,8 @@ class DisplaySLM(Wired[WindowWire], WeightModulator):
         wire.ask(deadline, do="end")
 
     def _do_close(self) -> None:
-        self._last = None
-        with suppress(DeviceUnavailable):  # a screen that has gone is dark
-            super()._do_close()
+        self._last = None  # a window that is opened to go dark need not show it
+        super()._do_close()
 
     def _do_snapshot(self) -> Mapping[str, Scalar]:
         answer, facts = self._exchange(

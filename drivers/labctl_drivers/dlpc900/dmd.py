@@ -25,7 +25,7 @@ from labctl.devices import (
 )
 from labctl.devices.weight_modulator import LevelArray, frame_checksum
 from labctl_drivers.dlpc900 import commands as c
-from labctl_drivers.dlpc900.erle import encode
+from labctl_drivers.dlpc900.erle import encode, encode_still
 from labctl_drivers.dlpc900.hid_wire import HidWire, Refused, Reports, SocketReports, UsbReports
 from labctl_drivers.link import Deadline, LinkSettings, Wired, WrongBox, require_firmware
 
@@ -132,7 +132,7 @@ class Dlpc900DMD(Wired[HidWire], WeightModulator):
         self._darken(confirmed=False)(wire, deadline)
 
     def _darken(self, *, confirmed: bool) -> Work[None]:
-        dark = encode(np.zeros((1, *MIRROR_SHAPE_PX), np.uint16))
+        dark = encode_still(np.zeros(MIRROR_SHAPE_PX, np.uint16))
         return partial(_put_up, dark, (self.settings.exposure_us,), False, confirmed=confirmed)
 
     def _do_close(self) -> None:
@@ -183,8 +183,7 @@ class Dlpc900DMD(Wired[HidWire], WeightModulator):
         self, operation: str, planes: LevelArray, exposures_us: tuple[int, ...], wait: bool
     ) -> ShowReceipt:
         begun_s = time.perf_counter()
-        # where there is one plane, all bits of a pixel are alike: nothing depends on their order
-        image = encode(planes if len(planes) > 1 else planes.repeat(c.PLANES, axis=0))
+        image = encode(planes) if len(planes) > 1 else encode_still(planes[0])
         self._require_budget(operation, image)
         self._run(operation, partial(_put_up, image, exposures_us, wait), self._limit_s(image))
         self._upload_s = time.perf_counter() - begun_s

@@ -14,13 +14,24 @@ from numpy.typing import NDArray
 HEADER_BYTES = 48
 SIGNATURE = b"Spld"
 ENHANCED_RLE = 2
+ALL_PLANES = (1 << 24) - 1
 END_OF_LINE, END_OF_IMAGE = b"\x00\x00", b"\x00\x01\x00"
 
 
 def encode(planes: NDArray[np.uint16]) -> bytes:
     """Header and image of planes [P <= 24, height, width] of 0 and 1, padded to whole 4 bytes."""
-    weights = np.left_shift(1, np.arange(len(planes), dtype=np.uint32), dtype=np.uint32)
-    pixels = np.einsum("p,phw->hw", weights, planes.astype(np.uint32))
+    pixels = np.zeros(planes.shape[1:], np.uint32)
+    for place, plane in enumerate(planes):
+        pixels |= plane.astype(np.uint32) << np.uint32(place)
+    return _imaged(pixels)
+
+
+def encode_still(plane: NDArray[np.uint16]) -> bytes:
+    """The same of 24 planes that are all this one [height, width]: nothing depends on their order."""
+    return _imaged(plane.astype(np.uint32) * np.uint32(ALL_PLANES))
+
+
+def _imaged(pixels: NDArray[np.uint32]) -> bytes:
     data = _compressed(pixels)
     height, width = pixels.shape
     return _header(width, height, len(data)) + data
@@ -46,13 +57,17 @@ def _compressed(pixels: NDArray[np.uint32]) -> bytes:
     height, width = pixels.shape
     above = np.zeros(pixels.shape, np.bool_)
     above[1:] = pixels[1:] == pixels[:-1]
-    differs = np.ones((height, width + 1), np.bool_)
-    differs[:, 1:-1] = pixels[:, 1:] != pixels[:, :-1]
-    copied, repeated = _ends(~above), _ends(differs[:, 1:])
+    whole_row = b"\x00\x01" + length_bytes(width) + END_OF_LINE
+    alike: list[bool] = np.all(above, axis=1).tolist()
+    differs = np.ones((height, width), np.bool_)
+    differs[:, :-1] = pixels[:, 1:] != pixels[:, :-1]
     colours = pixels.astype(">u4").tobytes()
     out: list[bytes] = []
     for y in range(height):
-        copy_to, repeat_to = copied[y].tolist(), repeated[y].tolist()
+        if alike[y]:
+            out.append(whole_row)
+            continue
+        copy_to, repeat_to = _ends(~above[y]).tolist(), _ends(differs[y]).tolist()
         x = 0
         while x < width:
             until = repeat_to[x] + 1  # the last of the equal ones is at repeat_to
@@ -70,10 +85,9 @@ def _compressed(pixels: NDArray[np.uint32]) -> bytes:
 
 
 def _ends(stops: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each pixel the first one from it on in its row that stops; the width where none does."""
-    width = stops.shape[1]
-    places = np.where(stops, np.arange(width), width)
-    return np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]
+    """For each pixel of a row the first one from it on that stops; the width where none does."""
+    places = np.where(stops, np.arange(len(stops)), len(stops))
+    return np.minimum.accumulate(places[::-1])[::-1]
 
 
 def length_bytes(n: int) -> bytes:

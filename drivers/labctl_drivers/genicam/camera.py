@@ -50,6 +50,7 @@ ORDER = ("PixelFormat", "Width", "Height", "OffsetX", "OffsetY", "TriggerSource"
 CHUNKS = ("FrameID", "Timestamp", "TriggerTime", "ExposureStart")
 # counters that say what became of the triggers
 PULSES, TAKEN = "FrameTrigger", "FrameEnd"
+REFUSALS = 3  # of an order to send images, until they are given up
 SLICE_S = 0.2  # silence after which the camera is asked what it still has
 FORMATS = {f"Mono{bits}": bits for bits in (8, 10, 12, 14, 16)}
 
@@ -310,7 +311,9 @@ class SfncCamera(Wired[FeatureWire], Camera):
 
         exposures_s = n * self.spec.exposure_range_us[1] * 1e-6
         patience_s = sheet.trigger_wait_s + (n + 1) * (sheet.frame_wait_s + SLICE_S) + exposures_s
-        return self._exchange("acquire", work, once=True, timeout_s=min(patience_s, 3600.0))
+        # a free run may begin anew, what triggers have left is gone
+        once = settings.trigger_mode != "Off"
+        return self._exchange("acquire", work, once=once, timeout_s=min(patience_s, 3600.0))
 
     def _prepare(self, wire: FeatureWire, n: int) -> None:
         """All that comes before an acquisition's start; as often as one likes."""
@@ -360,16 +363,35 @@ class SfncCamera(Wired[FeatureWire], Camera):
     def _requested(self, wire: FeatureWire, n: int) -> list[Arrived]:
         """Images that the camera kept, in portions; what does not come of a portion is lost."""
         came: list[Arrived] = []
-        given = 0
+        given, refusals = 0, 0
         while given < n:
-            wire.execute("TransferStart")
+            told = self._told_to_send(wire)
             left = min(self._counted(wire, TAKEN, n), n) - given
             portion = min(self._sheet.transfer_blocks, left)
             if portion <= 0:
                 break
-            came += self._portion(wire, portion, left)
+            got = self._portion(wire, portion, left)
+            if not (told or got) and refusals < REFUSALS and self._kept(wire) >= left:
+                refusals += 1  # the answer that came damaged was a refusal: everything is still there
+                continue
+            came += got
             given += portion
         return came
+
+    def _told_to_send(self, wire: FeatureWire) -> bool:
+        """TransferStart; whether its answer came whole. A damaged one is one, too: the camera has heard it,
+        and what it sends says whether it obeys.
+        """
+        try:
+            wire.execute("TransferStart")
+        except WireGarbled:
+            return False
+        return True
+
+    def _kept(self, wire: FeatureWire) -> int:
+        """Images that wait in the camera; 0 where it does not say."""
+        name = "TransferQueueCurrentBlockCount"
+        return int(wire.get(name)) if wire.has(name) else 0
 
     def _portion(self, wire: FeatureWire, portion: int, left: int) -> list[Arrived]:
         came: list[Arrived] = []
@@ -380,7 +402,7 @@ class SfncCamera(Wired[FeatureWire], Camera):
             if arrived is not None:
                 came.append(arrived)
                 quiet_s = time.monotonic() + self._sheet.frame_wait_s
-            elif known and int(wire.get("TransferQueueCurrentBlockCount")) <= left - portion:
+            elif known and self._kept(wire) <= left - portion:
                 late = wire.next(SLICE_S)  # sent since the question
                 if late is None:
                     break

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from operator import attrgetter, methodcaller
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from labctl.devices import DeviceUnavailable
 from labctl_drivers.genicam.camera import SfncCamera
 from labctl_drivers.genicam.features import Arrived, FeatureWire, Refused, Value
+from labctl_drivers.genicam.nodes import NodeCalls, NodeWire
 from labctl_drivers.link import Deadline, WireLog, WireLost
 
 EXTRA = "the GenTL consumer is not installed; pip install 'analog-labctl[gentl]'"
@@ -57,8 +59,17 @@ class GentlCamera(SfncCamera):
         raise WireLost(f"the producer has no camera {wanted}; it has: {others}")
 
 
-class GentlWire:
+class GentlWire(NodeWire):
     """A camera that a producer opened. The consumer's errors are mapped here, once."""
+
+    CALLS: ClassVar[NodeCalls] = NodeCalls(
+        value=attrgetter("value"),
+        assign=lambda node, value: setattr(node, "value", value),
+        low=attrgetter("min"),
+        high=attrgetter("max"),
+        entries=attrgetter("symbolics"),
+        execute=methodcaller("execute"),
+    )
 
     def __init__(
         self,
@@ -68,9 +79,9 @@ class GentlWire:
         errors: tuple[type[Exception], ...],
         log: WireLog,
     ) -> None:
-        self._harvester, self._acquirer, self._info, self._log = harvester, acquirer, info, log
+        super().__init__(acquirer.remote_device.node_map.get_node, log)
+        self._harvester, self._acquirer, self._info = harvester, acquirer, info
         self._errors = errors
-        self._nodes = acquirer.remote_device.node_map
         self._first: int | None = None
 
     def has(self, name: str) -> bool:
@@ -79,35 +90,7 @@ class GentlWire:
     def get(self, name: str) -> Value:
         if not self._readable(name) and name in OF_PRODUCER:
             return str(self._info[OF_PRODUCER[name]])
-        with self._mapped(name):
-            value: Value = self._nodes.get_node(name).value
-            return value
-
-    def put(self, name: str, value: Value) -> None:
-        self._log.sent(f"{name}={value}".encode())
-        with self._mapped(name):
-            self._nodes.get_node(name).value = value
-
-    def limits(self, name: str) -> tuple[float, float]:
-        with self._mapped(name):
-            node = self._nodes.get_node(name)
-            return float(node.min), float(node.max)
-
-    def entries(self, name: str) -> tuple[str, ...]:
-        with self._mapped(name):
-            return tuple(self._nodes.get_node(name).symbolics)
-
-    def execute(self, name: str) -> None:
-        self._log.sent(name.encode())
-        with self._mapped(name):
-            self._nodes.get_node(name).execute()
-
-    def enable_chunks(self, selectors: tuple[str, ...]) -> None:
-        for selector in selectors:
-            self.put("ChunkSelector", selector)
-            self.put("ChunkEnable", True)
-        if selectors:
-            self.put("ChunkModeActive", True)
+        return super().get(name)
 
     def start(self, n: int) -> None:
         self._log.sent(b"AcquisitionStart")
@@ -147,9 +130,7 @@ class GentlWire:
 
     def _readable(self, name: str) -> bool:
         try:
-            return (
-                int(self._nodes.get_node(name).get_access_mode()) >= 2
-            )  # write only is 2, then read and both
+            return int(self._node(name).get_access_mode()) >= 2  # write only is 2, then read and both
         except self._errors:
             return False
 

@@ -5,50 +5,43 @@ Its version 0.10.0 was tried.
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 from pydantic import Field
 
-from labctl.devices import DeviceUnavailable
+from labctl.devices import DeviceUnavailable, Identity
 from labctl_drivers.genicam.camera import CameraLinkSettings, SfncCamera
-from labctl_drivers.genicam.features import Arrived, FeatureWire, Refused, Value
+from labctl_drivers.genicam.features import FeatureWire
+from labctl_drivers.genicam.viva_wire import Denied, Hold, VivaWire, claimed
 from labctl_drivers.link import (
     Deadline,
     LinkSettings,
     WireBusy,
     WireError,
     WireGarbled,
-    WireLog,
     WireLost,
     WireTimeout,
 )
 
+T = TypeVar("T")
 EXTRA = "the GigE Vision client is not installed; pip install 'analog-labctl[gige]'"
-SILENT = ("timeout waiting for acknowledgement", "io:")  # of what the library says when nobody answers
-HARMED, BUSY, NO_REASON = "GenCP: invalid packet", "status BUSY", "status ERROR"
-NO_FRAME = "timeout waiting for frame"
-POLL_MS = 10
-SLOW_S = 0.2  # longer than that takes what was sent again, or the cable was out
-HEARTBEAT_S = 4.0  # after which a camera has let go of a silent host, by the standard's default 3
-TRIES, PAUSE_S = 5, 0.02  # of a register whose answer was damaged or none
-CONTROL_PRIVILEGE = 0x0A00  # register of the standard (AIA GigE Vision 1.2: control channel privilege)
+ABSENT_S = 3.0  # a camera that no discovery has found so long is not there
 
 
 class GigeSettings(CameraLinkSettings):
-    """discovery_s: how long cameras have to answer. packet_size: bytes, 0 keeps the camera's. resend: whether
-    lost packets are asked for again.
+    """timeout_s: of one operation, registers and all (the client has a time-out of its own for each of them,
+    and asks again). open_timeout_s: of all attempts together. discovery_s: how long cameras have to answer.
+    packet_size: bytes, 0 keeps the camera's. resend: whether lost packets are asked for again.
 
     transfer_blocks: the client (0.10.0) keeps 4 images that nobody fetched, and gives up an image that lacks
     packets when the third after it comes: with 2, lost packets have the time to be sent again.
     """
 
+    timeout_s: float = 10.0
+    open_timeout_s: float = 8.0
     transfer_blocks: int = Field(default=2, ge=1, le=4)
     discovery_s: float = Field(default=0.5, gt=0, le=10)
     packet_size: int = Field(default=0, ge=0, le=16_000)
@@ -77,8 +70,19 @@ class GenICamCamera(SfncCamera):
     """A GigE Vision camera; `address` is its IP address or its MAC."""
 
     Settings: ClassVar[type[LinkSettings]] = GigeSettings
+    _opening: Deadline | None = None  # of all attempts of an `open`
     _failed: WireError | None = None  # how the last connection failed that found the camera
-    _ours_until_s = 0.0  # the camera may believe so long that that one still controls it
+
+    def __init__(self, name: str, address: str, **settings: Any) -> None:
+        super().__init__(name, address, **settings)
+        self._hold = Hold()
+
+    def _do_open(self) -> Identity:
+        self._opening, self._failed = Deadline.after(self._sheet.open_timeout_s), None
+        try:
+            return super()._do_open()
+        finally:
+            self._opening = None
 
     def _connect(self, deadline: Deadline) -> FeatureWire:
         try:
@@ -86,285 +90,71 @@ class GenICamCamera(SfncCamera):
         except ImportError as error:
             raise DeviceUnavailable(EXTRA, device=self.name, operation="open") from error
         sheet: Any = self._sheet
-        failed, last = 0, self._failed
+        deadline = self._opening or deadline
+        failed, denied = 0, False
+        seen, begun_s = self._known is not None or self._failed is not None, time.monotonic()
         while True:
             found = client.discover(timeout_ms=round(sheet.discovery_s * 1e3), all=True)
             for info in found:
                 if self.address.casefold() in (info.ip, info.mac.casefold()):
+                    seen = True
                     try:
-                        return _claimed(client, info, self.wire_log, sheet)
-                    except _Denied:
-                        if last is None or time.monotonic() > self._ours_until_s:
+                        wire = claimed(client, info, self.wire_log, sheet, self._hold)
+                        self._failed = None
+                        return wire
+                    except Denied:
+                        denied = True
+                        if not self._hold.left_s:
                             raise
                     except (WireBusy, WireGarbled, WireLost) as error:  # damaged, perhaps: asked again
-                        self._failed, last = error, error
-                        self._ours_until_s = time.monotonic() + HEARTBEAT_S
+                        self._failed, denied = error, False
                         failed += 1
                         if failed >= sheet.attempts or isinstance(error, WireBusy):
                             raise
-            if deadline.left_s < sheet.discovery_s:
+            absent = not seen and time.monotonic() - begun_s > ABSENT_S - sheet.discovery_s
+            if absent or deadline.left_s < sheet.discovery_s:
                 break
-        if last is not None and time.monotonic() < self._ours_until_s:
-            raise WireTimeout(f"not in time: {last}") if isinstance(last, WireBusy) else last
+        last = self._failed
+        if isinstance(last, WireBusy) and self._hold.left_s:
+            raise WireTimeout(f"not in time: {last}")
+        if last is not None and self._hold.left_s:
+            raise last
+        if denied:
+            raise WireLost("this program's own control of the camera is not over yet")
         others = ", ".join(f"{c.ip} ({c.model})" for c in found) or "none"
         raise WireLost(f"no camera answers at {self.address}; others that do: {others}")
 
+    def _identify(self, wire: FeatureWire, deadline: Deadline) -> Identity:
+        return self._soon(super()._identify, wire, deadline)
+
     def _program(self, wire: FeatureWire, deadline: Deadline) -> None:
-        if not isinstance(wire, VivaWire):
-            raise TypeError("a wire of this driver is a VivaWire")
-        wire.until = deadline  # the client knows no deadline: a feature at a time is what can be cut
+        self._soon(super()._program, wire, deadline)
+
+    def _soon(self, work: Callable[[FeatureWire, Deadline], T], wire: FeatureWire, deadline: Deadline) -> T:
+        """A part of an opening. To connect is one call of the client, which nothing cuts: what comes after it
+        may be late from the beginning.
+        """
         try:
-            super()._program(wire, deadline)
+            return _in_time(work)(wire, self._opening or deadline)
         except WireTimeout as error:  # each register after the client's own time-out: no attempt is faster
             raise self._fault("open", f"it answers too slowly: {error}", DeviceUnavailable) from error
+
+    def _worded(
+        self, operation: str, work: Callable[[FeatureWire, Deadline], T]
+    ) -> Callable[[FeatureWire, Deadline], T]:
+        return _in_time(super()._worded(operation, work))
+
+
+def _in_time(work: Callable[[FeatureWire, Deadline], T]) -> Callable[[FeatureWire, Deadline], T]:
+    """`work`, cut at its deadline: the client knows none, a feature at a time is what can be cut."""
+
+    def timed(wire: FeatureWire, deadline: Deadline) -> T:
+        if not isinstance(wire, VivaWire):
+            raise TypeError("a wire of this driver is a VivaWire")
+        before, wire.until = wire.until, deadline
+        try:
+            return work(wire, deadline)
         finally:
-            wire.until = None
+            wire.until = before
 
-
-class _Denied(WireLost):
-    """Somebody has control of the camera."""
-
-
-def _claimed(client: Any, info: Any, log: WireLog, sheet: GigeSettings) -> VivaWire:
-    try:
-        camera = client.connect_gige(info)
-    except client.GenicamError as error:
-        text = str(error)
-        if "ACCESS_DENIED" in text:
-            raise _Denied(
-                "another application controls the camera (or this one did a moment ago, and its heartbeat is "
-                "not over): close it there"
-            ) from error
-        found = f"the camera at {info.ip} was found, but: {text}"
-        if BUSY in text:
-            raise WireBusy(found) from error
-        raise (WireGarbled if HARMED in text or NO_REASON in text else WireLost)(found) from error
-    try:
-        return VivaWire(client, camera, log, sheet)
-    except BaseException as error:
-        _give_back(client, camera)
-        if isinstance(error, Refused):
-            raise WireGarbled(f"the camera at {info.ip} was found, but: {error}") from error
-        raise
-
-
-def _give_back(client: Any, camera: Any) -> None:
-    """Control of it, surely: one that was busy when it was told keeps everybody out for a heartbeat."""
-    for _ in range(TRIES):
-        try:
-            camera.write_register(CONTROL_PRIVILEGE, bytes(4))
-        except client.GenicamError as error:
-            if BUSY not in str(error) and NO_REASON not in str(error):
-                break
-            time.sleep(PAUSE_S)
-        else:
-            break
-    with suppress(client.GenicamError):
-        camera.close()
-
-
-class VivaWire:
-    """A connected camera. Errors of the library are mapped here, once."""
-
-    def __init__(self, client: Any, camera: Any, log: WireLog, sheet: GigeSettings) -> None:
-        self._client, self._camera, self._log = client, camera, log
-        self._sheet = sheet
-        self._receiver: _Receiver | None = None
-        self._gone = False  # it answers nothing any more
-        self.until: Deadline | None = None  # by when the features that are asked must have answered
-        self._names = frozenset(camera.nodes())
-        ticks = "GevTimestampTickFrequency"
-        self._ticks_hz: int = self._asked(ticks, camera.get_integer, ticks) if ticks in self._names else 10**9
-        # by the description alone: a feature's state takes many registers
-        self._kinds: dict[str, str] = {info.name: info.kind for info in camera.all_node_info()}
-        self._available: dict[str, bool] = {}
-
-    def has(self, name: str) -> bool:
-        if name not in self._names:
-            return False
-        if name not in self._available:
-            self._available[name] = bool(self._asked(name, self._camera.feature_state, name).is_available)
-        return self._available[name]
-
-    def get(self, name: str) -> Value:
-        self._camera.invalidate(name)
-        value: Value = self._asked(name, self._getter(name), name)
-        return value
-
-    def put(self, name: str, value: Value) -> None:
-        self._log.sent(f"{name}={value}".encode())
-        setters = {
-            "Integer": lambda: self._camera.set_integer(name, int(value)),
-            "Float": lambda: self._camera.set_float(name, float(value)),
-            "Boolean": lambda: self._camera.set_bool(name, bool(value)),
-            "Enumeration": lambda: self._camera.set_enum(name, str(value)),
-        }
-        self._asked(name, setters.get(self._kind(name), lambda: self._camera.set(name, str(value))))
-
-    def limits(self, name: str) -> tuple[float, float]:
-        found = self._asked(name, self._camera.feature_state, name).range
-        if found is None:
-            raise Refused(f"{name} has no limits")
-        return float(found.min), float(found.max)
-
-    def entries(self, name: str) -> tuple[str, ...]:
-        return tuple(self._asked(name, self._camera.available_enum_entries, name))
-
-    def execute(self, name: str) -> None:
-        self._log.sent(name.encode())
-        self._asked(name, self._camera.execute, name, once=True)
-
-    def enable_chunks(self, selectors: tuple[str, ...]) -> None:
-        if selectors:
-            self._asked("ChunkSelector", self._camera.configure_chunks, list(selectors))
-
-    def start(self, n: int) -> None:
-        self._log.sent(b"AcquisitionStart")
-        stream = self._asked(
-            "the stream channel", self._camera.stream, packet_size=self._sheet.packet_size or None,
-            resend=self._sheet.resend, deliver_incomplete=True,
-        )  # fmt: skip
-        self._receiver = _Receiver(self._client, stream)
-        self._asked("AcquisitionStart", self._camera.acquisition_start, once=True)
-
-    def next(self, wait_s: float) -> Arrived | None:
-        frame = None if self._receiver is None else self._receiver.next(wait_s)
-        if frame is None:
-            return None
-        if isinstance(frame, Exception):
-            raise WireLost(f"the stream: {frame}") from frame
-        block = frame.block_id - 1
-        if not frame.is_complete:
-            return Arrived(None, block, 0.0)
-        try:
-            pixels = np.asarray(frame.to_numpy(), dtype=np.uint16)
-        except self._client.GenicamError as error:  # its leader and its bytes are not of the same image
-            self._log.received(str(error).encode())
-            return Arrived(None, block, 0.0)
-        return Arrived(pixels, block, (frame.ts_dev or 0) * 1e6 / self._ticks_hz, self._chunks(frame))
-
-    def stop(self) -> None:
-        if self._receiver is None:
-            return
-        self._log.sent(b"AcquisitionStop")
-        try:
-            self._asked("AcquisitionStop", self._camera.acquisition_stop)
-        finally:
-            self._receive_no_more()
-
-    def close(self) -> None:
-        self._receive_no_more()
-        if self._gone:  # nobody there to give anything back to, and the client waits for each answer
-            with suppress(self._client.GenicamError):
-                self._camera.close()
-        else:
-            _give_back(self._client, self._camera)
-
-    def _receive_no_more(self) -> None:
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None:
-            receiver.stop()
-
-    def _chunks(self, frame: Any) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for name, text in self._camera.chunk_features(frame).items():
-            if isinstance(text, str):
-                with suppress(ValueError):
-                    found[name] = float(text)
-        return found
-
-    def _kind(self, name: str) -> str:
-        return self._kinds.get(name, "")
-
-    def _getter(self, name: str) -> Any:
-        camera = self._camera
-        getters = {
-            "Integer": camera.get_integer,
-            "Float": camera.get_float,
-            "Boolean": camera.get_bool,
-            "Enumeration": camera.get_enum,
-        }
-        return getters.get(self._kind(name), camera.get)
-
-    def _asked(
-        self, what: str, call: Callable[..., Any], *given: Any, once: bool = False, **named: Any
-    ) -> Any:
-        """What the client's `call` gives, in bounded tries: a register says and takes the same every time. A
-        command whose answer was damaged may have been carried out: with `once` it is not given again.
-
-        The client passes over registers that do not answer, so that after a call that took long the camera is
-        asked whether this host still controls it.
-        """
-        for left in reversed(range(TRIES)):
-            if self.until is not None and self.until.passed:
-                raise WireTimeout(f"{what}: not reached within {self.until.total_s:g} s")
-            begun_s = time.monotonic()
-            try:
-                result = call(*given, **named)
-                if time.monotonic() - begun_s > SLOW_S and not any(self._control()):
-                    raise WireLost(f"{what}: control of it is gone, its link was down")
-            except self._client.GenicamError as error:
-                passing = (BUSY, NO_REASON) if once else (BUSY, NO_REASON, HARMED)
-                if left and any(word in str(error) for word in passing):
-                    time.sleep(PAUSE_S)
-                    continue
-                raise self._problem(what, str(error)) from error
-            return result
-        raise WireGarbled(what)
-
-    def _problem(self, what: str, text: str) -> Exception:
-        """An error of the client as what it means."""
-        if HARMED in text:
-            return WireGarbled(f"{what}: {text}")
-        if BUSY in text:
-            return WireBusy(f"{what}: the camera says that it is busy")
-        if any(word in text for word in SILENT):
-            self._gone = True
-            return WireLost(f"{what}: the camera answers nothing any more ({text})")
-        if "ACCESS_DENIED" in text and self._control_is_gone():
-            return WireLost(f"{what}: control of it is gone, its link was down ({text})")
-        return Refused(f"{what}: {text}" if what not in text else text)
-
-    def _control(self) -> bytes:
-        privilege: bytes = self._camera.read_register(CONTROL_PRIVILEGE, 4)
-        return privilege
-
-    def _control_is_gone(self) -> bool:
-        """Whether the camera's own register says that nobody controls it, or nothing at all."""
-        try:
-            return not any(self._control())
-        except self._client.GenicamError:
-            return True
-
-
-class _Receiver:
-    """Fetches images as they come, whatever the host does meanwhile: the client keeps only a few."""
-
-    def __init__(self, client: Any, stream: Any) -> None:
-        self._client, self._stream = client, stream
-        self._halt = threading.Event()
-        self._came: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="gige-receiver", daemon=True)
-        self._thread.start()
-
-    def next(self, wait_s: float) -> Any:
-        """An image, or an exception of the client; None where nothing came in time."""
-        try:
-            return self._came.get(timeout=wait_s)
-        except queue.Empty:
-            return None
-
-    def stop(self) -> None:
-        """Fetch no more."""
-        self._halt.set()
-        self._thread.join()
-        self._stream.close()
-
-    def _run(self) -> None:
-        while not self._halt.is_set():
-            try:
-                self._came.put(self._stream.next_frame(POLL_MS))
-            except self._client.GenicamError as error:
-                if NO_FRAME not in str(error):
-                    self._came.put(error)
-                    return
+    return timed

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from operator import methodcaller
+from typing import Any, ClassVar
 
 import numpy as np
 
 from labctl.devices import DeviceUnavailable
 from labctl_drivers.genicam.camera import SfncCamera
 from labctl_drivers.genicam.features import Arrived, FeatureWire, Refused, Value
+from labctl_drivers.genicam.nodes import NodeCalls, NodeWire
 from labctl_drivers.link import Deadline, WireLog, WireLost
 
 EXTRA = "Basler's SDK is not installed; pip install 'analog-labctl[pylon]'"
@@ -55,52 +57,33 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-class PylonWire:
+class PylonWire(NodeWire):
     """An open camera. The SDK's errors are mapped here, once."""
 
+    CALLS: ClassVar[NodeCalls] = NodeCalls(
+        value=methodcaller("GetValue"),
+        assign=lambda node, value: node.SetValue(value),
+        low=methodcaller("GetMin"),
+        high=methodcaller("GetMax"),
+        entries=methodcaller("GetSymbolics"),
+        execute=methodcaller("Execute"),
+    )
+
     def __init__(self, pylon: Any, genicam: Any, camera: Any, serial: str, log: WireLog) -> None:
-        self._pylon, self._genicam, self._camera, self._log = pylon, genicam, camera, log
+        super().__init__(camera.GetNodeMap().GetNode, log)
+        self._pylon, self._genicam, self._camera = pylon, genicam, camera
         self._serial = serial  # some cameras have it in their address alone
-        self._nodes = camera.GetNodeMap()
 
     def has(self, name: str) -> bool:
         if name == "DeviceSerialNumber":
             return True
-        node = self._nodes.GetNode(name)
+        node = self._node(name)
         return node is not None and bool(self._genicam.IsAvailable(node))
 
     def get(self, name: str) -> Value:
         if name == "DeviceSerialNumber":
             return self._serial
-        with self._mapped(name):
-            value: Value = self._nodes.GetNode(name).GetValue()
-            return value
-
-    def put(self, name: str, value: Value) -> None:
-        self._log.sent(f"{name}={value}".encode())
-        with self._mapped(name):
-            self._nodes.GetNode(name).SetValue(value)
-
-    def limits(self, name: str) -> tuple[float, float]:
-        with self._mapped(name):
-            node = self._nodes.GetNode(name)
-            return float(node.GetMin()), float(node.GetMax())
-
-    def entries(self, name: str) -> tuple[str, ...]:
-        with self._mapped(name):
-            return tuple(self._nodes.GetNode(name).GetSymbolics())
-
-    def execute(self, name: str) -> None:
-        self._log.sent(name.encode())
-        with self._mapped(name):
-            self._nodes.GetNode(name).Execute()
-
-    def enable_chunks(self, selectors: tuple[str, ...]) -> None:
-        for selector in selectors:
-            self.put("ChunkSelector", selector)
-            self.put("ChunkEnable", True)
-        if selectors:
-            self.put("ChunkModeActive", True)
+        return super().get(name)
 
     def start(self, n: int) -> None:
         self._log.sent(b"StartGrabbing")

@@ -155,13 +155,13 @@ class Dlpc900:
         self._require_mode()
         if not self._n_entries or len(self._image) != self._expected:
             raise _Fails(WRONG_PATTERN)
-        try:
-            planes = planes_of(self._image, self._shape)
-        except BadImage:
-            raise _Fails(WRONG_IMAGE) from None
         entries = [self._entries[index] for index in range(self._n_entries)]
         try:
-            self._show(planes[[plane for _, plane in entries]], [us for us, _ in entries], waits)
+            planes = planes_of(self._image, self._shape, [plane for _, plane in entries])
+        except BadImage:
+            raise _Fails(WRONG_IMAGE) from None
+        try:
+            self._show(planes, [us for us, _ in entries], waits)
         except DeviceError:
             raise _Fails(DEVICE_FAILURE) from None
         self._running = True

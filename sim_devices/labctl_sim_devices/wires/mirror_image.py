@@ -6,6 +6,7 @@ Written from TI's guide DLPU018J (image header; RLE and enhanced RLE), apart fro
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ class BadImage(Exception):
     """An image that a controller cannot make anything of."""
 
 
-def planes_of(image: bytes, shape_px: tuple[int, int]) -> NDArray[np.uint16]:
-    """Planes [24, height, width] of 0 and 1; plane k is bit k of a pixel read as a big-endian number."""
+def planes_of(
+    image: bytes, shape_px: tuple[int, int], wanted: Sequence[int] = range(PLANES)
+) -> NDArray[np.uint16]:
+    """Planes [wanted, height, width] of 0 and 1; plane k is bit k of a pixel read as a big-endian number."""
     if len(image) < HEADER.size:
         raise BadImage(f"{len(image)} bytes are no image")
     signature, width, height, length, _, _, compression, _ = HEADER.unpack_from(image)
@@ -31,7 +34,7 @@ def planes_of(image: bytes, shape_px: tuple[int, int]) -> NDArray[np.uint16]:
     if compression != 2:
         raise BadImage(f"compression type {compression}")
     pixels = _expanded(data, height, width)
-    return (pixels[None] >> np.arange(PLANES, dtype=np.uint32)[:, None, None] & 1).astype(np.uint16)
+    return np.stack([(pixels >> np.uint32(plane) & 1).astype(np.uint16) for plane in wanted])
 
 
 def _expanded(data: bytes, height: int, width: int) -> NDArray[np.uint32]:

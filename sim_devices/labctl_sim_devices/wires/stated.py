@@ -30,6 +30,7 @@ EVENTS: dict[str, str] = {
 class WireStatement:
     """One wire: what it is, what is otherwise than for any wire, and why some faults do not exist on it.
 
+    because: why it is otherwise, by fault; a fault that is otherwise without a word here needs none.
     believed: the dangerous number of fault "believed", and believed_once how the order ends once the true
     number came; unbelieved: why there is none. safe: the safe state in words. gone: what makes the first box
     safe by itself once another one is in its place ("": nothing that the twin has, it is out of reach).
@@ -37,6 +38,7 @@ class WireStatement:
 
     about: str
     otherwise: Mapping[tuple[str, How], tuple[Outcome, ...]] = field(default_factory=dict)
+    because: Mapping[str, str] = field(default_factory=dict)
     not_here: Mapping[str, str] = field(default_factory=dict)
     believed: str = ""
     believed_once: tuple[Outcome, ...] = ("answered",)
@@ -62,12 +64,17 @@ WIRES: dict[str, WireStatement] = {
     "serial board": WireStatement(
         "the oscillator board's protocol on a pseudo-terminal",
         otherwise={
-            # the question is repeated, and the answer before is the right one; each takes a little longer
-            ("previous", "lasting"): ("answered", DeviceTimeout),
-            # every frame begins with a zero, which ends whatever came before
-            ("garbage", "lasting"): ("answered",),
-            # answers bear the numbers of their questions
             ("duplicate", "lasting"): ("answered",),
+            ("truncated", "lasting"): ("answered", DeviceTimeout, DeviceFault),
+            ("previous", "lasting"): ("answered", DeviceTimeout),
+            ("garbage", "lasting"): ("answered",),
+        },
+        because={
+            "duplicate": "answers bear the numbers of their questions",
+            "truncated": "an answer that lacks only the zero at its end is whole, by its checksum, once the "
+            "zero that begins the next one comes",
+            "previous": "the question is repeated, and the answer before is the right one; each takes longer",
+            "garbage": "every frame begins with a zero, which ends whatever came before",
         },
         believed="a temperature that arrives 40 °C too low: a board too hot would run",
         believed_once=(LimitExceeded,),
@@ -75,18 +82,26 @@ WIRES: dict[str, WireStatement] = {
     ),
     "GigE control": WireStatement(
         "GVCP: a GigE Vision camera's registers, on UDP",
-        # the client asks again by itself where an answer is missing, and says then that nobody is there; a
-        # register is asked again where its answer was damaged, none, or an error without a reason
         otherwise={
             ("late", "lasting"): (DeviceUnavailable,),
             ("silent", "lasting"): (DeviceUnavailable,),
             ("duplicate", "lasting"): ("answered",),
             ("truncated", "lasting"): (DeviceFault,),
-            # a packet too short for a header is taken for a damaged answer, another one is passed over
             ("garbage", "lasting"): ("answered", DeviceFault),
-            # the second answer to a question is right: slow, and too slow while hundreds are asked at opening
             ("previous", "lasting"): ("answered", DeviceUnavailable),
             ("empty-error", "once"): ("answered",),
+        },
+        because={
+            "late": "the client asks again by itself, and says then that nobody is there",
+            "silent": "as `late`",
+            "duplicate": "answers bear the numbers of their questions",
+            "garbage": "a packet too short for a header is taken for a damaged answer, another one is passed "
+            "over",
+            "previous": "the second answer to a question is right, after the client's time-out: an operation "
+            "of many registers, opening above all, is not over in its time; to connect is one call of the "
+            "client's, which nothing cuts, and takes most of a minute then",
+            "empty-error": "a register is asked again where its answer was damaged or an error without a "
+            "reason",
         },
         not_here={
             "corrupted": "the network's own checksums drop such a packet: it is lost",

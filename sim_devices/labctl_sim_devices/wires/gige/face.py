@@ -169,8 +169,7 @@ class GigeFace:
                 own = key.fileobj is not self._relay  # what it passes on for others, it does though silent
                 if peer[0].startswith("127.") and not (own and self._silent):
                     key.data(datagram, peer)
-            if not events:
-                self._check_heartbeat()
+            self._check_heartbeat()  # whatever else is asked meanwhile, by anybody
 
     def _take_relay(self) -> None:
         """Answer for 127.0.0.1, where nobody else does."""
