@@ -57,19 +57,23 @@ def locate(shares: FloatArray, frames: NDArray[np.bool_], pitch_px: float) -> Pl
     )
 
 
-def indices(place_px: FloatArray, pitch_px: float, n: int, first_px: float) -> IntArray:
-    """Whole places [m] on a grid of n cells of about that pitch; its first cell is about at first_px.
+def indices(place_px: FloatArray, pitch_px: float, n: int, extent_px: float) -> IntArray:
+    """Whole places [m] on a grid of n cells of about that pitch, by design in the middle of the extent.
 
-    Who stands twice, or beyond the grid, does so in what comes back. Where cells at the ends are missing, the
-    grid lies as near to its design as it can.
+    Counted from neighbour to neighbour, as the image may be magnified. Who stands twice does so in what comes
+    back. Where cells at the ends are missing, the grid lies as near to its design as it can.
     """
-    pitch, offset = pitch_px, first_px
-    index = np.rint((place_px - offset) / pitch)
-    for _ in range(3):  # the image is magnified and shifted a little against the design
-        if len(place_px) > 2 and np.ptp(index) > 0:
-            pitch, offset = np.polyfit(index, place_px, 1)
-        index = np.rint((place_px - offset) / pitch)
-    if len(index):
-        index -= max(0, index.max() - (n - 1))
-        index += max(0, -index.min())
+    order = np.argsort(place_px, kind="stable")
+    steps = np.diff(place_px[order]) / pitch_px
+    own = steps[(steps > ELSEWHERE) & (steps < 2 - ELSEWHERE)]
+    typical = float(np.median(own)) if len(own) else 1.0
+    count = np.concatenate([[0.0], np.cumsum(np.rint(steps / typical))])
+    pitch = pitch_px * typical
+    design = (extent_px - n * pitch_px) / 2 + pitch_px / 2
+    first = float(np.median(place_px[order] - pitch * count) - design) / pitch
+    # magnified about the middle, the first cell is off its design by half of what the grid has grown
+    first += (n - 1) / 2 * (1 - 1 / typical)
+    begin = np.clip(np.rint(first), 0, max(n - 1 - count[-1], 0))
+    index = np.empty(len(place_px))
+    index[order] = begin + count
     return np.asarray(index, np.int64)

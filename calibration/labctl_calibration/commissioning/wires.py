@@ -89,18 +89,20 @@ def find_wires(modulator: WeightModulator, electronics: LoopElectronics, tell: T
     drive_sign[dead] = 1.0
     signed = read_sign[:, None] * seen.full * np.array([1.0, -1.0])[:, None, None]
     row_px, column_px = np.full((2, 2, n), np.nan)
-    pitch = (probing.panel.shape_px[0] / n, (probing.panel.shape_px[1] // 2) / n)
+    extent = (probing.panel.shape_px[0], probing.panel.shape_px[1] // 2)
+    pitch = (extent[0] // n, extent[1] // n)
     for side in (0, 1):
         tell(f"places, {SIDES[side]} half", 1 + side, 4)
         rows, columns = _places(probing, side, signed[side], seen.dark, read_sign, lives, pitch)
         row_px[side], column_px[side, lives] = rows.place_px, columns.place_px
-    row = _ordered(probing, row_px, pitch[0], n, "read", np.arange(n))
-    column = _ordered(probing, column_px, pitch[1], n, "drive", lives)
+    row = _ordered(probing, row_px, pitch[0], extent[0], "read", np.arange(n))
+    column = _ordered(probing, column_px, pitch[1], extent[1], "drive", lives)
     column[dead] = np.setdiff1d(np.arange(n), column[lives])
     wiring = Wiring(column, row, drive_sign, read_sign)
     tell("check", 3, 4)
     checked = Probing(modulator, electronics, wiring)
-    check = check_wiring(checked, np.sort(column[lives]))
+    grids = [[_grid(row, row_px[side]), _grid(column, column_px[side])] for side in (0, 1)]
+    check = check_wiring(checked, np.sort(column[lives]), np.array(grids))
     probing.show_half(0, 0)
     probing.count(checked.used)
     return Wires(wiring, dead, weak, row_px, column_px, check), probing
@@ -200,11 +202,12 @@ def _require_clear(
 
 
 def _ordered(
-    probing: Probing, place_px: FloatArray, pitch: float, n: int, kind: str, channels: NDArray[np.int64]
+    probing: Probing, place_px: FloatArray, pitch: int, extent: int, kind: str, channels: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Row or column [n] of each channel (-1: none). DeviceFault where both halves do not agree, or two
     channels stand at one place.
     """
+    n = place_px.shape[1]
     apart = place_px[1, channels] - place_px[0, channels]
     apart = np.abs(apart - np.median(apart)) / pitch
     if apart.max() > SAME:
@@ -213,7 +216,7 @@ def _ordered(
             f"halves of the panel; allowed: {SAME:g}; does one half hold another image?",
             device=probing.modulator.name, operation="commission",
         )  # fmt: skip
-    found = indices(place_px[:, channels].mean(axis=0), pitch, n, pitch / 2)
+    found = indices(place_px[:, channels].mean(axis=0), pitch, n, extent)
     index = np.full(n, -1)
     index[channels] = found
     count = np.bincount(np.clip(found, 0, n), minlength=n + 1)
@@ -226,6 +229,13 @@ def _ordered(
             device=probing.modulator.name, operation="commission",
         )  # fmt: skip
     return index
+
+
+def _grid(index: NDArray[np.int64], place_px: FloatArray) -> tuple[float, float]:
+    """Place of cell 0, and from one to the next."""
+    known = np.isfinite(place_px)
+    step, first = np.polyfit(index[known], place_px[known], 1)
+    return float(first), float(step)
 
 
 def _some(channels: NDArray[np.int64]) -> str:
