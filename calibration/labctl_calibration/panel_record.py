@@ -16,7 +16,11 @@ KIND = "panel (measured)"
 
 
 def panel_arrays(
-    darks: Darks, linearity: Linearity, emitters: Emitters, registration: Registration, levels: Levels,
+    darks: Darks,
+    linearity: Linearity,
+    emitters: Emitters,
+    registration: Registration,
+    levels: Levels,
     wiring: Wiring | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Everything by name, as `encode_frame` reads it; sign paths in order (positive first).

@@ -65,7 +65,9 @@ def commission_rig(asked: Asked) -> None:
     console.print(
         f"{seconds(device_s)} of {simulated}device time, {seconds(monotonic() - began)} by the wall's clock"
     )
-    console.print(Text(f"labctl run sample_moons --rig {path} --records {asked.records}", "dim"), soft_wrap=True)
+    console.print(
+        Text(f"labctl run sample_moons --rig {path} --records {asked.records}", "dim"), soft_wrap=True
+    )
 
 
 def _wire(rig: Rig, asked: Asked, path: Path, watcher: Silent, console: Console) -> RigConfig:

@@ -67,13 +67,16 @@ class Wiring:
 
     def weights(self, cells: FloatArray) -> FloatArray:
         """The inverse of `cells`."""
-        return np.asarray(
-            cells[np.ix_(self.row, self.column)] * self.read_sign[:, None] * self.drive_sign
-        )
+        return np.asarray(cells[np.ix_(self.row, self.column)] * self.read_sign[:, None] * self.drive_sign)
 
     def arrays(self) -> dict[str, FloatArray]:
         """As a panel's record holds it."""
-        values = (self.column.astype(np.float64), self.row.astype(np.float64), self.drive_sign, self.read_sign)
+        values = (
+            self.column.astype(np.float64),
+            self.row.astype(np.float64),
+            self.drive_sign,
+            self.read_sign,
+        )
         return dict(zip(self.ARRAYS, values, strict=True))
 
     @classmethod

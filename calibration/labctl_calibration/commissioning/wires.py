@@ -246,7 +246,9 @@ def wiring_of(record: CalibrationRecord) -> tuple[Wiring, tuple[int, ...]]:
     """The wiring of a record, and the dead drive channels."""
     wiring = Wiring.of(record.arrays)
     if wiring is None:
-        raise DeviceFault(f"record {record.kind!r} has no wiring", device=record.device_serial, operation="read")
+        raise DeviceFault(
+            f"record {record.kind!r} has no wiring", device=record.device_serial, operation="read"
+        )
     return wiring, tuple(int(k) for k in np.flatnonzero(record.array("dead_channels")))
 
 
