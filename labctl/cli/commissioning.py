@@ -10,6 +10,8 @@ from time import monotonic
 from labctl_calibration.commissioning import WIRING, wiring_of
 from labctl_calibration.optical.golden import KIND as GOLDEN
 from labctl_calibration.optical.golden import METRIC
+from labctl_calibration.optical.warm_up import WARM_UP
+from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.session import Outcome, calibrate
 from labctl_calibration.store import RecordStore
 from labctl_calibration.taking import take
@@ -27,6 +29,8 @@ from labctl.rig import Rig, RigConfig, load_rig
 from labctl.rig.calibrating import bench_of
 from labctl.rig.wiring import WiringConfig
 
+NOW = tuple(one for one in PROCEDURES if one is not WARM_UP)  # to wait, up to 40 minutes, is no finding
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -41,13 +45,15 @@ class Asked:
 def commission_rig(asked: Asked) -> None:
     """Find the wiring, write it down, calibrate by it, judge the golden sample; each finding as it is made.
 
-    ConfigError for a rig that has no loop electronics and a file that cannot be written; DeviceFault where the
-    wiring cannot be found, or the calibration does not end well: what was found until then is kept.
+    A bench is not waited for to warm up. ConfigError for a rig that has no loop electronics and a file that
+    cannot be written; DeviceFault where the wiring cannot be found, or the calibration does not end well:
+    what was found until then is kept.
     """
     config = load_rig(asked.rig)
     if config.engine != "optical-loop":
         raise ConfigError(
-            f"rig {config.name} has engine {config.engine}; allowed: optical-loop, a modulator and loop electronics"
+            f"rig {config.name} has engine {config.engine}; allowed: optical-loop, a modulator and loop "
+            "electronics"
         )
     path = asked.file or Path(f"{Path(asked.rig).stem}-commissioned.toml")
     began, console = monotonic(), out()
@@ -65,9 +71,11 @@ def commission_rig(asked: Asked) -> None:
     console.print(
         f"{seconds(device_s)} of {simulated}device time, {seconds(monotonic() - began)} by the wall's clock"
     )
-    console.print(
-        Text(f"labctl run sample_moons --rig {path} --records {asked.records}", "dim"), soft_wrap=True
-    )
+    for line in (
+        f"labctl calibrate {path} --records {asked.records}, once the bench is warm",
+        f"labctl run sample_moons --rig {path} --records {asked.records}",
+    ):
+        console.print(Text(line, "dim"), soft_wrap=True)
 
 
 def _wire(rig: Rig, asked: Asked, path: Path, watcher: Silent, console: Console) -> RigConfig:
@@ -98,8 +106,8 @@ def write_rig(config: RigConfig, path: Path) -> None:
 
 
 def _calibrate(rig: Rig, asked: Asked, watcher: Silent, console: Console) -> list[Outcome]:
-    """Everything that is due, by the wiring that was found."""
-    bench = bench_of(rig, asked.records, asked.operator)
+    """Everything that is due but the wait for warmth, by the wiring that was found."""
+    bench = bench_of(rig, asked.records, asked.operator, NOW)
     plan = bench.plan(datetime.now(UTC))
     watcher.doing(f"{len(plan.due)} procedures, about {seconds(plan.duration_s)} of device time")
     outcomes = []
@@ -141,9 +149,8 @@ def _print_end(console: Console, asked: Asked, path: Path, outcomes: list[Outcom
         raise DeviceFault("there is no golden sample", device=path.stem, operation="commission")
     console.print()
     console.print(
-        f"golden sample good: it ends {found.value:.3f} ± {found.sd:.1g}% of full scale from what the records "
-        f"predict; allowed: {found.allowed}",
+        f"golden sample good: it ends {found.value:.3f} ± {found.sd:.1g}% of full scale from what the "
+        f"records predict; allowed: {found.allowed}",
         soft_wrap=True,
     )  # fmt: skip
-    print_path(console, "rig", path)
     print_path(console, "records", asked.records)

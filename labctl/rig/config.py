@@ -129,8 +129,8 @@ class RigConfig(BaseModel):
         if self.wiring is not None:
             if self.engine != "optical-loop":
                 raise ValueError(
-                    f"wiring is given with engine {self.engine}; allowed: engine optical-loop, whose electronics "
-                    "tell where a cable goes"
+                    f"wiring is given with engine {self.engine}; allowed: engine optical-loop, whose "
+                    "electronics tell where a cable goes"
                 )
             self.wiring.check(self.n_channels)
         if self.world is not None and self.world.scramble is not None:

@@ -24,6 +24,7 @@ from labctl_sim_devices.profile import OpticalProfile
 from labctl_sim_devices.registration import FLIPS
 
 FloatArray = NDArray[np.float64]
+Floats = NDArray[np.floating]
 IntArray = NDArray[np.int64]
 Flip = Literal["none", "rows", "columns", "both"]
 
@@ -47,7 +48,7 @@ class Cables:
     @property
     def plugged(self) -> FloatArray:
         """[n]: 1, or 0 for an emitter that has no cable."""
-        return (self.emitter_sign != 0)[self.channel_of_emitter].astype(np.float64)
+        return np.asarray((self.emitter_sign != 0)[self.channel_of_emitter], np.float64)
 
     def phi(self, phi: FloatArray) -> FloatArray:
         """Signals [B, n] of the channels as the emitters' drivers receive them, still by channel."""
@@ -57,11 +58,11 @@ class Cables:
         """Drives [B, n] by channel, by emitter."""
         return np.asarray(by_channel[:, self.channel_of_emitter])
 
-    def from_detectors(self, difference: FloatArray) -> FloatArray:
+    def from_detectors(self, difference: Floats) -> FloatArray:
         """Differences of detector pairs [..., n], by channel."""
         return np.asarray(difference[..., self.detector] * self.detector_sign)
 
-    def total(self, total: FloatArray) -> FloatArray:
+    def total(self, total: Floats) -> FloatArray:
         """Light on detector pairs [B, n], by channel."""
         return np.asarray(total[:, self.detector] * np.abs(self.detector_sign))
 
@@ -130,17 +131,8 @@ class CabledLight:
         self._channel = torch.from_numpy(cables.channel_of_emitter)
         self._detector = torch.from_numpy(cables.detector)
         self._sign = torch.from_numpy(cables.detector_sign).to(inner.y.dtype)
+        self.light, self.flicker = inner.light, inner.flicker  # by emitter
         self.y, self.jitter, self.total = inner.y, inner.jitter, inner.total
-
-    @property
-    def light(self) -> Tensor:
-        """By emitter [B, f]."""
-        return self._inner.light
-
-    @property
-    def flicker(self) -> Tensor:
-        """Noise of that light."""
-        return self._inner.flicker
 
     @property
     def resting(self) -> float | FloatArray:
@@ -150,10 +142,12 @@ class CabledLight:
     def shine(self, z: Tensor, time_us: float, rin_sd: float, rin: Tensor) -> None:
         """Emit the light of states z [B, n]; the draws rin [B, n] are the emitters'."""
         self._inner.shine(z[:, self._channel], time_us, rin_sd, rin)
+        self.light, self.flicker = self._inner.light, self._inner.flicker
 
     def glow(self, z: Tensor, time_us: float) -> None:
         """As `shine`, without noise."""
         self._inner.glow(z[:, self._channel], time_us)
+        self.light, self.flicker = self._inner.light, self._inner.flicker
 
     def detect(self, jitters: bool, counts: bool) -> None:
         """Detect it, and bring it to the channels."""

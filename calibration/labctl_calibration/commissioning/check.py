@@ -31,8 +31,8 @@ class Check:
 
 
 def check_wiring(probing: Probing, columns: NDArray[np.int64], grid_px: FloatArray) -> Check:
-    """Show, drive, solve, compare; `columns` are those that have light. grid_px [2, 2, 2]: of each half (left,
-    right) and axis (down, across) where its cell 0 lies and how far the next one is.
+    """Show, drive, solve, compare; `columns` are those that have light. grid_px [2, 2, 2]: of each half
+    (left, right) and axis (down, across) where its cell 0 lies and how far the next one is.
 
     DeviceFault, naming the worst row or column, where it does not look like its own.
     """

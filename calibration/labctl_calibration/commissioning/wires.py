@@ -1,4 +1,4 @@
-"""Which drive channel lights which column of the panel, which read channel sees which row, and with what sign.
+"""Which drive channel lights which column of the panel, which read channel sees which row, with what sign.
 
 Nothing is known but the data sheets. Every emitter is driven alone, at its own current, with one half of the
 panel dark, bright, or striped by a binary code (`places`): who lights up at all lives; the sign of what a
@@ -65,7 +65,8 @@ class Wires:
         dead = f"dead: {', '.join(map(str, self.dead))}" if len(self.dead) else "none is dead"
         weak = f"; weak: {', '.join(map(str, self.weak))}" if len(self.weak) else ""
         return (
-            f"{n - len(self.dead)} of {n} drive channels give light, {dead}{weak}; all {n} read channels see it",
+            f"{n - len(self.dead)} of {n} drive channels give light, {dead}{weak}; all {n} read channels see "
+            "it",
             *mounting_words(self.wiring, self.dead),
             *sign_words(self.wiring, self.dead),
             f"checked with random weights: every channel's own resemble what it sees by "
@@ -135,7 +136,8 @@ def _living(probing: Probing, seen: Seen) -> tuple[NDArray[np.int64], NDArray[np
         if len(blind):
             raise DeviceFault(
                 f"read channel{'' if len(blind) == 1 else 's'} {_some(blind)} see no light through the "
-                f"{SIDES[side]} half of the panel; allowed: none; is the cable plugged in, has a detector died?",
+                f"{SIDES[side]} half of the panel; allowed: none; is the cable plugged in, or a detector "
+                "dead?",
                 device=name, operation="commission",
             )  # fmt: skip
     lives = np.setdiff1d(np.arange(n), dead)
@@ -147,8 +149,8 @@ def _read_signs(probing: Probing, seen: Seen, lives: NDArray[np.int64]) -> Float
     same = np.flatnonzero(left == right)
     if len(same):
         raise DeviceFault(
-            f"both halves of the panel feed the {'positive' if left[same[0]] > 0 else 'negative'} detector of "
-            f"read channel {_some(same)}; allowed: one half for each sign",
+            f"both halves of the panel feed the {'positive' if left[same[0]] > 0 else 'negative'} detector "
+            f"of read channel {_some(same)}; allowed: one half for each sign",
             device=probing.electronics.name, operation="commission",
         )  # fmt: skip
     return np.asarray(left)
@@ -193,8 +195,8 @@ def _require_clear(
         )  # fmt: skip
     worst = int(np.argmax(places.missed - places.next_best))
     raise DeviceFault(
-        f"{kind} channel {channels[worst]} has no clear place on the {SIDES[side]} half: stripes fit the best "
-        f"one within {places.missed[worst]:.2f} of its light, another one within "
+        f"{kind} channel {channels[worst]} has no clear place on the {SIDES[side]} half: stripes fit the "
+        f"best one within {places.missed[worst]:.2f} of its light, another one within "
         f"{places.next_best[worst]:.2f}; allowed: {FIT:g} or less, and {CLEARLY:g} less than any other "
         f"({int(bad.sum())} channels are so)",
         device=probing.modulator.name, operation="commission",
@@ -289,7 +291,8 @@ def _duration_s(devices: Devices) -> float:
 WIRING = Procedure(
     name="wiring", kind=KIND, title="wiring", needs=(), device=LoopElectronics,
     roles=(WeightModulator, LoopElectronics), validity_s=float("inf"),
-    notices=("swapped, inverted or unplugged cables", "a panel that is turned over or has its halves exchanged",
-             "a panel turned by a quarter", "no light, or a blank panel", "a detector that sees no light"),
+    notices=("swapped, inverted or unplugged cables", "a panel that is turned over",
+             "exchanged halves of a panel", "a panel turned by a quarter", "no light, or a blank panel",
+             "a detector that sees no light"),
     duration_s=_duration_s, measure=_measure,
 )  # fmt: skip
