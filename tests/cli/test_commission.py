@@ -30,9 +30,7 @@ def test_a_rig_that_cannot_be_commissioned_is_refused(labctl, arguments, words):
 def test_a_served_bench_is_commissioned_from_its_addresses(labctl, tmp_path):
     config = load_rig("optical-unit")
     how = ScrambleConfig(seed=4, unplugged=1)
-    served = ServedRig(
-        config.model_copy(update={"world": config.world.model_copy(update={"scramble": how})})
-    )
+    served = ServedRig(config.model_copy(update={"world": config.world.model_copy(update={"scramble": how})}))
     served.start()
     try:
         wires = tmp_path / "wired.toml"

@@ -129,7 +129,7 @@ def _emitters(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
     n = len(found.order)
     light, error = found.slope_units.min(axis=0), found.slope_error_units.max(axis=0)
     worst = int(found.order[n - 1 - len(found.dead)])
-    best = int(found.order[0])
+    best, names = int(found.order[0]), probing.wiring.channel_of_column
     return Measured(
         kind=EMITTERS,
         arrays=of_emitters(found),
@@ -139,7 +139,7 @@ def _emitters(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
             Quantity(
                 "weakest live emitter", float(100 * light[worst] / light[best]),
                 float(100 * np.hypot(error[worst], error[best]) / light[best]), "%",
-                words=f"channel {worst}, of the light of the best, {best}",
+                words=f"channel {names[worst]}, of the light of the best, {names[best]}",
             ),
         ),
         settings=_used(probing),
