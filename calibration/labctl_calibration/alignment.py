@@ -21,7 +21,7 @@ from labctl.devices import (
     LoopElectronics,
     WeightModulator,
 )
-from labctl.programs import encode_frame
+from labctl.programs import by_cell, encode_frame
 from labctl_calibration.lamps import Lamps
 from labctl_calibration.nominal import nominal_spot_record
 from labctl_calibration.spot_image import SpotImage, measure_spots
@@ -134,8 +134,8 @@ class Alignment:
             fractions = (np.indices((n, n)).sum(axis=0) % 2 == 0).astype(np.float64)
         spec = self.modulator.spec
         levels = np.maximum(
-            encode_frame(fractions, spec, self.panel_record).levels,
-            encode_frame(-fractions, spec, self.panel_record).levels,
+            encode_frame(fractions, spec, by_cell(self.panel_record)).levels,
+            encode_frame(-fractions, spec, by_cell(self.panel_record)).levels,
         )
         self.modulator.show(_shifted(levels, self.panel_shift_px))
         self.pattern = pattern

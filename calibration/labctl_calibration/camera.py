@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from labctl.devices import CalibrationRecord, Camera, Hold, LoopElectronics, ProbeReadout, WeightModulator
 from labctl.engines.spots import film, frame_features
-from labctl.programs import encode_frame
+from labctl.programs import by_cell, encode_frame
 from labctl_calibration.flat_fields import (
     FILLED,
     FLAT_FRAMES,
@@ -59,7 +59,7 @@ def calibrate_camera(
     flats = []
     for path in (0, 1):
         every_cell = np.full((n, n), 1.0 if path == 0 else -1.0)
-        modulator.show(encode_frame(every_cell, modulator.spec, panel_record).levels)
+        modulator.show(encode_frame(every_cell, modulator.spec, by_cell(panel_record)).levels)
         flats.append(flat_field(shot, camera, path, n=n, top=top, operation="calibrate_camera"))
     gains, dark = np.stack([f.gain_counts for f in flats]), np.stack([f.dark_counts for f in flats])
     modulator.show(program)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.devices import Wiring
 from labctl_calibration.probing import Probing
 
 FloatArray = NDArray[np.float64]
@@ -15,11 +16,18 @@ REPEATS = 64
 
 @dataclass(frozen=True, eq=False)
 class Darks:
-    """level_units and its standard error [n]; noise_units [n]: sd of one window. Photocurrent units."""
+    """level_units and its standard error [n]; noise_units [n]: sd of one window. Photocurrent units, by read
+    channel.
+    """
 
     level_units: FloatArray
     error_units: FloatArray
     noise_units: FloatArray
+
+    def by_row(self, wiring: Wiring) -> Darks:
+        """The same by the panel's rows, as they subtract."""
+        channels = wiring.channel_of_row
+        return Darks(wiring.rows(self.level_units), self.error_units[channels], self.noise_units[channels])
 
     @property
     def found(self) -> str:

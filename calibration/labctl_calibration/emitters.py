@@ -29,7 +29,8 @@ class Emitters:
     """Of every input channel, [2, n] by sign path: slope_units (mean photocurrent a unit of phi, over the
     outputs, every cell on), quadratic, cubic with standard errors; dead, weak: their numbers; order [n]:
     all of them, best first. swing: photocurrent a unit of phi, between phi = -1 and 1, for a unit of that of
-    the emitter alone at full drive.
+    the emitter alone at full drive. Inputs are counted along the panel; `names` are their drive channels'
+    numbers (None: the same).
     """
 
     slope_units: FloatArray
@@ -42,15 +43,22 @@ class Emitters:
     dead: NDArray[np.int64]
     weak: NDArray[np.int64]
     order: NDArray[np.int64]
+    names: NDArray[np.int64] | None = None
+
+    def named(self, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Drive channels of these inputs."""
+        return inputs if self.names is None else np.sort(self.names[inputs])
 
     @property
     def found(self) -> str:
         """In words."""
-        best, worst = self.order[0], self.order[len(self.order) - 1 - len(self.dead)]
+        best, worst = self.order[:1], self.order[[len(self.order) - 1 - len(self.dead)]]
         light = self.slope_units.min(axis=0)
+        share = 100 * float(light[worst[0]] / light[best[0]])
+        dead, weak = (_channels(what, self.named(getattr(self, what))) for what in ("dead", "weak"))
         return (
-            f"{_channels('dead', self.dead)}, {_channels('weak', self.weak)}; the best is {best}, the worst "
-            f"that lives is {worst} with {100 * light[worst] / light[best]:.0f}% of its light"
+            f"{dead}, {weak}; the best is {self.named(best)[0]}, the worst that lives is "
+            f"{self.named(worst)[0]} with {share:.0f}% of its light"
         )
 
 
@@ -82,7 +90,8 @@ def measure_emitters(probing: Probing, linearity: Linearity, sides: tuple[int, i
     dead = np.flatnonzero(~(weakest > DEAD * median)) if median > 0 else np.arange(n)
     if len(dead) > MOST_DEAD * n:
         raise DeviceFault(
-            f"{len(dead)} of {n} input channels give no light: {', '.join(map(str, dead[:12]))}"
+            f"{len(dead)} of {n} input channels give no light: "
+            f"{', '.join(map(str, np.sort(probing.wiring.channel_of_column[dead])[:12]))}"
             f"{' ...' if len(dead) > 12 else ''}; allowed: at most {int(MOST_DEAD * n)}",
             device=probing.electronics.name, operation="measure_emitters",
         )  # fmt: skip
@@ -101,6 +110,7 @@ def measure_emitters(probing: Probing, linearity: Linearity, sides: tuple[int, i
         dead=dead,
         weak=lives[weakest[lives] < WEAK * median],
         order=np.argsort(-weakest, kind="stable"),
+        names=probing.wiring.channel_of_column,
     )
 
 

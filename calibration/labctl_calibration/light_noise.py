@@ -44,7 +44,7 @@ class LightNoise:
 def measure_light_noise(modulator: WeightModulator, electronics: LoopElectronics) -> LightNoise:
     """Levels of light on each half of the panel, steady light on one, then each half of the frame alone."""
     frame = modulator.shown()
-    probing = Probing(modulator, electronics)  # nothing is nulled from here on
+    probing = Probing.by_channel(modulator, electronics)  # nothing is nulled from here on
     n, top = probing.spec.n_channels, probing.panel.n_levels - 1
     dark = probing.probe(np.zeros((WINDOWS, n)))
     level, window_us = dark.mean(axis=0), probing.spec.window_us

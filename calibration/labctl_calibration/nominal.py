@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from labctl.devices import CalibrationRecord, CameraSpec, ModulatorSpec, ProgramError
+from labctl.devices import CalibrationRecord, CameraSpec, ModulatorSpec, ProgramError, Wiring
 
 GRATING_PERIOD_PX = 4  # of a phase panel's gratings: where the iris is
 SPOT_PITCH_PX = 12  # of the relay optics: one square of pixels for each spot
 
 
-def nominal_panel_record(spec: ModulatorSpec, n_channels: int, serial: str) -> CalibrationRecord:
+def nominal_panel_record(
+    spec: ModulatorSpec, n_channels: int, serial: str, wiring: Wiring | None = None
+) -> CalibrationRecord:
     """Panel response and registration as designed: a parallel-aligned panel at 45 degrees, T = sin^2; mirrors
     that are on or off; or phases, 2 pi over all levels.
 
     The retardance runs linearly to half a wave over the levels; the panel's halves carry the sign paths,
-    each an n x n grid of the largest whole cells, centred in height.
+    each an n x n grid of the largest whole cells, centred in height. wiring: where channels stand on it.
     """
     height, width = spec.shape_px
     cell = (height // n_channels, (width // 2) // n_channels)
@@ -36,6 +38,7 @@ def nominal_panel_record(spec: ModulatorSpec, n_channels: int, serial: str) -> C
             **response,
             "path_origin_px": np.array([[top, left], [top, left + width // 2]], dtype=np.float64),
             "cell_px": np.array(cell, dtype=np.float64),
+            **({} if wiring is None else wiring.arrays()),
         },
     )
 

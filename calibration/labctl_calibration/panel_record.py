@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.devices import Wiring
 from labctl_calibration.darks import Darks
 from labctl_calibration.emitters import Emitters
 from labctl_calibration.levels import Levels
@@ -15,7 +16,12 @@ KIND = "panel (measured)"
 
 
 def panel_arrays(
-    darks: Darks, linearity: Linearity, emitters: Emitters, registration: Registration, levels: Levels
+    darks: Darks,
+    linearity: Linearity,
+    emitters: Emitters,
+    registration: Registration,
+    levels: Levels,
+    wiring: Wiring | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Everything by name, as `encode_frame` reads it; sign paths in order (positive first).
 
@@ -24,11 +30,17 @@ def panel_arrays(
     live cell: what nearly every cell reaches is a third of that, and gains would have to make up for it
     beyond their range, noise with them. Programs put what matters on good channels; what weaker cells lack is
     in the map that compensation trains through. `reached_full_scale_units` is what nearly every cell reaches.
+
+    All is by the panel's rows and columns, but for `channel_order` and `dead_channels`, which are programs'
+    and so by channel; with a `wiring`, it stands beside them.
     """
     paths = registration.paths
     n = paths[0].cells.n
     dead = np.zeros(n)
     dead[emitters.dead] = 1.0
+    order, dead_channels = emitters.order, dead
+    if wiring is not None:
+        order, dead_channels = wiring.channel_of_column[order], dead[wiring.column]
     return {
         "cell_px": np.array(paths[0].cells.pitch_px),
         "path_middle_px": np.stack([path.cells.middle_px for path in paths]),
@@ -51,6 +63,7 @@ def panel_arrays(
         "emitter_slope_units": emitters.slope_units,
         "emitter_quadratic": emitters.quadratic,
         "emitter_cubic": emitters.cubic,
-        "channel_order": emitters.order.astype(np.float64),
-        "dead_channels": dead,
+        "channel_order": order.astype(np.float64),
+        "dead_channels": dead_channels,
+        **({} if wiring is None else wiring.arrays()),
     }

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import DeviceFault, LoopElectronics, LoopSpec, ModulatorSpec, WeightModulator
+from labctl.devices import DeviceFault, LoopElectronics, LoopSpec, ModulatorSpec, WeightModulator, Wiring
 
 FloatArray = NDArray[np.float64]
 MOST_RAW_BYTES = 4_000_000  # of one procedure
@@ -26,14 +26,23 @@ class DeviceTime:
 
 class Probing:
     """A modulator and electronics with the loop open; offsets are not nulled. Currents are in units of a
-    full-scale weight's photocurrent at phi = 1, positive minus negative path.
+    full-scale weight's photocurrent at phi = 1, positive minus negative path. Inputs and outputs are the
+    panel's columns and rows by the electronics' wiring, or by another one (straight: as channels come).
     """
 
-    def __init__(self, modulator: WeightModulator, electronics: LoopElectronics) -> None:
+    def __init__(
+        self, modulator: WeightModulator, electronics: LoopElectronics, wiring: Wiring | None = None
+    ) -> None:
         self.modulator, self.electronics = modulator, electronics
+        self.wiring = wiring or electronics.wiring or Wiring.straight(electronics.spec.n_channels)
         self._frames, self._probes, self._time_us = 0, 0, 0.0
         self._readings: list[FloatArray] = []
         electronics.set_offset_null(np.zeros(electronics.spec.n_channels, np.int64))
+
+    @classmethod
+    def by_channel(cls, modulator: WeightModulator, electronics: LoopElectronics) -> Probing:
+        """Inputs and outputs in the electronics' own order and polarity."""
+        return cls(modulator, electronics, Wiring.straight(electronics.spec.n_channels))
 
     @property
     def spec(self) -> LoopSpec:
@@ -49,6 +58,11 @@ class Probing:
     def used(self) -> DeviceTime:
         """Frames, probes and device time so far."""
         return DeviceTime(self._frames, self._probes, self._time_us * 1e-6)
+
+    def count(self, more: DeviceTime) -> None:
+        """Add what was asked of the same devices elsewhere."""
+        self._frames, self._probes = self._frames + more.frames, self._probes + more.probes
+        self._time_us += 1e6 * more.modelled_s
 
     @property
     def raw(self) -> dict[str, FloatArray]:
@@ -73,18 +87,19 @@ class Probing:
 
         Raises DeviceFault where a detector clips.
         """
-        codes = np.rint(np.asarray(drive) * self.spec.probe_dac.max_code).astype(np.int64)
+        asked = self.wiring.drives(np.asarray(drive), at_phi=at == "phi")
+        codes = np.rint(asked * self.spec.probe_dac.max_code).astype(np.int64)
         parts = []
         for first in range(0, len(codes), self.spec.max_queue):
             read = self.electronics.probe(codes[first : first + self.spec.max_queue], at=at)
             if read.clipped.any():
-                rows = np.flatnonzero(read.clipped.any(axis=0))
+                rows = np.sort(self.wiring.row[read.clipped.any(axis=0)])
                 raise DeviceFault(
                     f"the detectors of outputs {', '.join(map(str, rows[:8]))} clip; allowed: "
                     f"{self.spec.offset_dac.range_units:g} full-scale weights",
                     device=self.electronics.name, operation="probe",
                 )  # fmt: skip
-            parts.append(read.counts)
+            parts.append(self.wiring.rows(read.counts))
             self._time_us += read.duration_us * len(read.counts)
         self._probes += len(codes)
         self._readings += parts

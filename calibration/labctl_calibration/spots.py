@@ -25,7 +25,7 @@ from labctl.devices import (
     LoopElectronics,
     WeightModulator,
 )
-from labctl.programs import encode_frame
+from labctl.programs import by_cell, encode_frame
 from labctl_calibration.flat_fields import require_light
 from labctl_calibration.lamps import Lamps
 from labctl_calibration.nominal import nominal_spot_record
@@ -132,6 +132,7 @@ def find_spots(
     lamps = Lamps(emitters)
     n, top = lamps.n_channels, lamps.top
     height, width = camera.spec.shape_px
+    cells = by_cell(panel_record)  # the camera sees the panel's rows, wherever their cables go
     camera.configure(
         {
             "OffsetX": 0, "OffsetY": 0, "Width": width, "Height": height, "TriggerMode": "On", "Gain": 0.0,
@@ -144,7 +145,7 @@ def find_spots(
         return np.asarray(lamps.film(camera, codes).counts.mean(axis=0))
 
     def show(fractions: FloatArray) -> None:
-        modulator.show(encode_frame(fractions, modulator.spec, panel_record).levels)
+        modulator.show(encode_frame(fractions, modulator.spec, cells).levels)
 
     show(np.ones((n, n)))
     code, exposure_us = _bright(camera, image, top)

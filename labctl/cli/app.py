@@ -277,6 +277,28 @@ def bringup(
 
 
 @app.command(rich_help_panel=BEFORE)
+def commission(
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The commissioned rig file; RIG-commissioned.toml here."),
+    ] = None,
+    records: RecordsOption = Path("calibrations"),
+    operator: Annotated[str, typer.Option("--operator", metavar="WHO", help="Kept in every record.")] = "",
+) -> None:
+    """Find out how a bench is wired, calibrate it, and end with a golden sample; nobody is asked anything.
+
+    Which drive channel lights which column of the panel, which read channel sees which row, polarities, how
+    the panel is mounted, which channels are dead: written into a rig file that every other command takes.
+
+    [dim]Example:[/dim] labctl commission wired.toml --out commissioned.toml
+    """
+    from labctl.cli.commissioning import Asked, commission_rig
+
+    commission_rig(Asked(rig, file, records, operator))
+
+
+@app.command(rich_help_panel=BEFORE)
 def calibrate(
     rig: Annotated[str, typer.Argument(metavar="RIG", help="A shipped rig or a rig file.")],
     only: Annotated[

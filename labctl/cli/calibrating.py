@@ -72,7 +72,7 @@ def calibrate_rig(asked: Asked) -> None:
                     rig.interlocks.check(f"after {outcome.procedure.name}")
             except (LabctlError, KeyboardInterrupt) as error:
                 stopped = error  # what was measured is kept, and shown
-            able = _able(bench)
+            able = abilities_of(bench)
     console.print(Text(config.name, "bold"))
     if asked.dry_run:
         _print_plan(console, plan)
@@ -117,7 +117,7 @@ def _print_results(
 ) -> None:
     """Values, what the rig can do, and the page."""
     for outcome in outcomes:
-        _print_outcome(console, outcome)
+        print_outcome(console, outcome)
     if able:
         console.print()
         console.print(Text("what the rig can do today", "bold"))
@@ -149,7 +149,8 @@ def require_accepted(rig: str, outcomes: list[Outcome]) -> None:
     )
 
 
-def _print_outcome(console: Console, outcome: Outcome) -> None:
+def print_outcome(console: Console, outcome: Outcome) -> None:
+    """State, values, changes."""
     state, style = state_of(outcome)
     head = Text.assemble((f"{outcome.procedure.title:33} ", "bold"), (state, STYLES[style]))
     if outcome.measured is None:
@@ -171,7 +172,7 @@ def _print_outcome(console: Console, outcome: Outcome) -> None:
     console.print(table)
 
 
-def _able(bench: Bench) -> tuple[Ability, ...]:
+def abilities_of(bench: Bench) -> tuple[Ability, ...]:
     """By the records in order now."""
     now = datetime.now(UTC)
     standings = [bench.standing(procedure, now) for procedure in bench.procedures]

@@ -65,6 +65,7 @@ from labctl.devices.values import (
     joined_readouts,
 )
 from labctl.devices.weight_modulator import WeightModulator, frame_checksum
+from labctl.devices.wiring import Wiring
 
 __all__ = [
     "LIMITS",
@@ -128,6 +129,7 @@ __all__ = [
     "UnsupportedFeature",
     "UserError",
     "WeightModulator",
+    "Wiring",
     "all_to_all",
     "chain_part",
     "frame_checksum",

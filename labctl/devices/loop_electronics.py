@@ -16,6 +16,7 @@ from labctl.devices.errors import DeviceValueError, UnsupportedFeature
 from labctl.devices.loop_chain import ChainCodes, ChainReadout, checked_chain
 from labctl.devices.specs import LoopSpec
 from labctl.devices.values import Hold, LoopReadout, ProbeReadout
+from labctl.devices.wiring import Wiring
 
 Codes = NDArray[np.int64]
 
@@ -39,9 +40,14 @@ class SettleCodes:
 
 
 class LoopElectronics(Device):
-    """The closed loop tau dz/dt = -leak z + gain y + bias, in codes; read-out in ADC counts."""
+    """The closed loop tau dz/dt = -leak z + gain y + bias, in codes; read-out in ADC counts.
+
+    `wiring`: where its channels stand at the panel, as the rig file says; None: each at its own place. Codes
+    and counts are by channel all the same.
+    """
 
     safe_stage = "loop"
+    wiring: Wiring | None = None
 
     @property
     @abstractmethod

@@ -6,7 +6,7 @@ from labctl.programs.chain import ChainUpdate, encode_chain, injected, preset
 from labctl.programs.code_search import search_codes
 from labctl.programs.codes import CodedMatrix, encode, full_scale_code
 from labctl.programs.encoded_frame import EncodedFrame
-from labctl.programs.encoding import encode_frame
+from labctl.programs.encoding import by_cell, encode_frame
 from labctl.programs.measured_encoding import crosstalk
 from labctl.programs.oscillator_program import (
     DEFAULT_EPS,
@@ -41,6 +41,7 @@ __all__ = [
     "RowTrims",
     "Settled",
     "board_image",
+    "by_cell",
     "code_program",
     "crosstalk",
     "encode",

@@ -6,10 +6,12 @@ the displayed frame by their own equations, so that an error here cannot cancel.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.devices import CalibrationRecord, ModulatorSpec, ProgramError
+from labctl.devices import CalibrationRecord, ModulatorSpec, ProgramError, Wiring
 from labctl.programs.area_encoding import encode_area
 from labctl.programs.encoded_frame import MIN_CELL_PX, EncodedFrame
 from labctl.programs.grating import encode_gratings
@@ -19,14 +21,28 @@ FloatArray = NDArray[np.float64]
 
 
 def encode_frame(fractions: FloatArray, spec: ModulatorSpec, record: CalibrationRecord) -> EncodedFrame:
-    """Signed fractions [n, n] in -1 .. 1 to a frame of cells; output rows run down, input columns across.
-    Mirrors get area patterns (`encode_area`), phase-only panels gratings (`encode_gratings`).
+    """Signed fractions [n, n] in -1 .. 1 to a frame of cells; output rows run down, input columns across, or
+    where the record's wiring has them. Mirrors get area patterns (`encode_area`), phase-only panels gratings
+    (`encode_gratings`).
 
     The record gives `panel_transmittance` [n_levels] (0 .. 1), `path_origin_px` [2, 2] (top, left of the
     positive and negative field) and `cell_px` [2] (height, width); one that holds `span_units` was measured:
     `encode_measured` does the work. Raises ProgramError for cells under 10 x 10 pixels, a matrix that does
     not fit the panel, or fractions outside -1 .. 1.
     """
+    wiring = Wiring.of(record.arrays)
+    if wiring is None:
+        return _encode_cells(fractions, spec, record)
+    encoded = _encode_cells(wiring.cells(fractions), spec, record)
+    return replace(encoded, realised=wiring.weights(encoded.realised))
+
+
+def by_cell(record: CalibrationRecord) -> CalibrationRecord:
+    """The panel's record without its wiring: frames by it have the panel's own rows, columns and signs."""
+    return replace(record, arrays={k: v for k, v in record.arrays.items() if k not in Wiring.ARRAYS})
+
+
+def _encode_cells(fractions: FloatArray, spec: ModulatorSpec, record: CalibrationRecord) -> EncodedFrame:
     n = len(fractions)
     if not np.isfinite(fractions).all() or np.abs(fractions).max() > 1 + 1e-12:
         raise ProgramError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from labctl_calibration.planning import Bench
@@ -37,4 +38,6 @@ def _settings(rig: Rig, role: type[Device]) -> dict[str, Scalar]:
     name = next(name for name, device in rig.devices.items() if isinstance(device, role))
     config = next(one for one in rig.config.device if one.name == name)
     plain = {k: v if isinstance(v, str | int | float | bool) else repr(v) for k, v in config.settings.items()}
-    return {"driver": config.driver, **plain}
+    wiring = rig.config.wiring
+    wired = {} if wiring is None else {"wiring": sha256(wiring.model_dump_json().encode()).hexdigest()[:12]}
+    return {"driver": config.driver, **plain, **wired}

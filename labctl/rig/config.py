@@ -10,9 +10,10 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labctl.config_files import first_problem, nearest, parse_toml, read_toml
-from labctl.devices import ConfigError, Limits
+from labctl.devices import ConfigError, Limits, Wiring
 from labctl.rig.interlocks import InterlockConfig
 from labctl.rig.table import DRIVERS, WORLDS, Entry, Role, load
+from labctl.rig.wiring import WiringConfig
 
 NEEDED: dict[str, tuple[Role, ...]] = {
     "optical-loop": ("modulator", "electronics"),
@@ -23,12 +24,28 @@ NEEDED: dict[str, tuple[Role, ...]] = {
 OnDrift = Literal["warn", "refit-biases", "recalibrate", "stop"]
 
 
+class ScrambleConfig(BaseModel):
+    """How somebody in a hurry put a simulated bench together, drawn by `seed`: drive and read cables in any
+    order, a share of them inverted, the panel mounted in one of eight ways. `unplugged`: drive cables that
+    are not plugged in.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(ge=0)
+    permuted: bool = True
+    inverted_share: float = Field(default=0.15, ge=0, le=1)
+    unplugged: int = Field(default=0, ge=0)
+    mounting: bool = True
+
+
 class WorldConfig(BaseModel):
     """The simulated bench that the rig's twins share.
 
     `profile` is a shipped one or a file; `unit_seed` says which bench of a population (the day's `seed` where
     none is given); `terms` scale its faults (0 = off); `overrides` replace single values of the profile.
-    `started_h`: for how many hours of its clock the bench has been on when the rig opens it.
+    `started_h`: for how many hours of its clock the bench has been on when the rig opens it. `scramble`: its
+    cables and its panel's mounting (none: as designed).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +59,7 @@ class WorldConfig(BaseModel):
     terms: dict[str, float] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
     started_h: float = Field(default=0.0, ge=0, le=10_000)
+    scramble: ScrambleConfig | None = None
 
 
 class DeviceConfig(BaseModel):
@@ -104,6 +122,28 @@ class RigConfig(BaseModel):
     interlock: tuple[InterlockConfig, ...] = ()
     watchdog: bool = True
     watch: WatchConfig | None = None
+    wiring: WiringConfig | None = None
+
+    @model_validator(mode="after")
+    def _wiring_makes_sense(self) -> Self:
+        if self.wiring is not None:
+            if self.engine != "optical-loop":
+                raise ValueError(
+                    f"wiring is given with engine {self.engine}; allowed: engine optical-loop, whose "
+                    "electronics tell where a cable goes"
+                )
+            self.wiring.check(self.n_channels)
+        if self.world is not None and self.world.scramble is not None:
+            if self.world.kind != "optical-bench":
+                raise ValueError(
+                    f"world.scramble is given with kind {self.world.kind}; allowed: kind optical-bench"
+                )
+            if self.world.scramble.unplugged > self.n_channels:
+                raise ValueError(
+                    f"world.scramble.unplugged is {self.world.scramble.unplugged}; allowed: 0 to "
+                    f"{self.n_channels}, the channels"
+                )
+        return self
 
     @model_validator(mode="after")
     def _safety_makes_sense(self) -> Self:
@@ -124,6 +164,11 @@ class RigConfig(BaseModel):
             for limit in sorted(self.limits.everything & {"channel_ma", "total_ma", "irradiance_w_cm2"}):
                 self.limits.need_light(limit, "ma_per_unit", "pedestal_units")
         return self
+
+    @property
+    def wired(self) -> Wiring | None:
+        """Where each channel stands at the panel; None: each at its own place."""
+        return None if self.wiring is None else self.wiring.resolved(self.n_channels)
 
     @property
     def overridable(self) -> tuple[str, ...]:
@@ -179,10 +224,13 @@ class RigConfig(BaseModel):
     def as_json(self) -> str:
         """The resolved configuration, for the run log."""
         plain = self.model_dump(mode="json")
-        if self.watch is None:
-            plain.pop("watch")
+        for name in ("watch", "wiring"):
+            if getattr(self, name) is None:
+                plain.pop(name)
         if self.world is not None and not self.world.started_h:
             plain["world"].pop("started_h")
+        if self.world is not None and self.world.scramble is None:
+            plain["world"].pop("scramble")
         return json.dumps(plain, indent=1)
 
 

@@ -221,7 +221,7 @@ def _drive(drive: InputDrive) -> str:
 def _light_path(panel: WeightModulator, electronics: LoopElectronics) -> str:
     """Show the unit matrix and probe it: each input channel must light its own output and no other."""
     n = electronics.spec.n_channels
-    record = nominal_panel_record(panel.spec, n, panel.open().serial)
+    record = nominal_panel_record(panel.spec, n, panel.open().serial, electronics.wiring)
     panel.show(encode_frame(np.eye(n), panel.spec, record).levels)
     measured = calibrate_open_loop(electronics)
     weights, offsets = measured.array("effective_fractions"), measured.array("offset_units")

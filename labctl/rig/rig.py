@@ -51,8 +51,9 @@ from labctl.rig.config import DeviceConfig, RigConfig, WorldConfig, load_rig
 from labctl.rig.interlocks import Interlocks, overrides_of
 from labctl.rig.served_world import ServedWorld
 from labctl.rig.standing import Standing
-from labctl.rig.table import DRIVERS, WORLDS, load
+from labctl.rig.table import DRIVERS, SCRAMBLE, WORLDS, load
 from labctl.rig.trust import RECORDS, Trust
+from labctl.rig.wiring import WiringConfig
 
 if TYPE_CHECKING:
     from labctl.rig.fitted import AnyTwin
@@ -184,8 +185,21 @@ class Rig:
             if self.config.limits.everything:
                 for made in self.devices.values():
                     made.guard = self._guard
+            self._wire()
             self.interlocks = self._interlocks()
         return self.devices
+
+    def rewire(self, wiring: WiringConfig) -> None:
+        """Channels stand there from now on: what is measured next goes by it. Programs go by it from the next
+        opening on.
+        """
+        self.config = self.config.model_copy(update={"wiring": wiring})
+        self._wire()
+
+    def _wire(self) -> None:
+        for made in self.devices.values():
+            if isinstance(made, LoopElectronics):
+                made.wiring = self.config.wired
 
     def open(self) -> Self:
         """Build and open every device, then the engine. What opened before a failure is closed again."""
@@ -300,6 +314,11 @@ class Rig:
             isinstance(device, Camera) for device in self.build().values()
         ):
             raise ConfigError(f'readout is "camera", and rig {self.name} has none; allowed: adc')
+        if self.config.wiring is not None:
+            raise ConfigError(
+                f'readout is "camera", and rig {self.name} has a [wiring], which the camera does not go by; '
+                "allowed: adc"
+            )
         camera = self.device(Camera)
         low_us, high_us = camera.spec.exposure_range_us
         if exposure_us and not low_us <= exposure_us <= high_us:
@@ -449,9 +468,11 @@ class Rig:
                 raise ConfigError(
                     f"n_channels is {self.config.n_channels}, its profile has {profile.n_channels}"
                 )
+            scrambled = {} if world.scramble is None else load(SCRAMBLE)(profile, world.scramble)
             bench = load(kind.bench)(
-                profile, seed=world.seed, noise_scale=world.noise_scale, unit_seed=world.unit_seed
-            )
+                **{"profile": profile, **scrambled},
+                seed=world.seed, noise_scale=world.noise_scale, unit_seed=world.unit_seed,
+            )  # fmt: skip
             bench.advance(3.6e9 * world.started_h)
             bench.set_terms(world.terms)
         except ConfigError as error:
@@ -465,7 +486,7 @@ class Rig:
             return self._host_loop()
         modulator, electronics = self.device(WeightModulator), self.device(LoopElectronics)
         serial = self.identities[modulator.name].serial
-        record = nominal_panel_record(modulator.spec, self.config.n_channels, serial)
+        record = nominal_panel_record(modulator.spec, self.config.n_channels, serial, self.config.wired)
         bench = self.bench = self._brought_up(modulator.name, electronics.name)
         if bench is None:
             return OpticalLoopEngine(modulator, electronics, record, calibrate_open_loop, name=self.name)

@@ -112,6 +112,7 @@ WORLDS: dict[str, World] = {
     ),
 }
 
+SCRAMBLE = "labctl_sim_devices.cables:scrambled"
 PROFILE_IMPORT = "labctl_sim_devices.profile_import:import_profile"
 
 

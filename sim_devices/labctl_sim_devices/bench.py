@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from labctl.physics import BenchLaw, LoopNoise, Stream
+from labctl_sim_devices.cables import Cables
 from labctl_sim_devices.clock_terms import ClockTerms
 from labctl_sim_devices.damage import DamageRecord
 from labctl_sim_devices.loop_light import EmissionTable
@@ -39,6 +40,8 @@ class OpticalBench:
     `seed` is the day: noise, phases, drift. `unit_seed` is the machine, where the profile describes a
     population (None: the same as the day's). `noise_scale` multiplies every standard deviation of the
     profile's noise; 0 switches noise off. The profile's `terms` scale its faults, as `set_terms` does.
+    `cables` lie between optics and electronics (None: each channel to its own); all here is in the optics'
+    order.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class OpticalBench:
         seed: int = 0,
         noise_scale: float = 1.0,
         unit_seed: int | None = None,
+        cables: Cables | None = None,
     ) -> None:
         self.profile = profile
+        self.cables = cables
         self.seed = seed
         self.unit_seed = seed if unit_seed is None else unit_seed
         self.dtype = torch.float64 if profile.precision == "float64" else torch.float32
@@ -99,7 +104,8 @@ class OpticalBench:
     @property
     def plain_light(self) -> bool:
         """Whether light and detectors are ideal, so that y = W phi(z) with phi = tanh."""
-        return self._plain[0] and not self.damage.events
+        as_designed = self.cables is None or bool((self.cables.emitter_sign == 1).all())
+        return self._plain[0] and as_designed and not self.damage.events
 
     @property
     def plain_loop(self) -> bool:
@@ -116,8 +122,9 @@ class OpticalBench:
         return seen if self.damage.panel_light == 1.0 else seen * self.damage.panel_light
 
     def emitters(self) -> FloatArray:
-        """Factors of the moment [n] on the emitters' light; 0 where one has died."""
-        return np.asarray(self.clock.light(self.now_us) * self.damage.alive)
+        """Factors of the moment [n] on the emitters' light; 0 where one has died, or has no cable."""
+        plugged = 1.0 if self.cables is None else self.cables.plugged
+        return np.asarray(self.clock.light(self.now_us) * self.damage.alive * plugged)
 
     def law(self, transmittance: FloatArray | None = None) -> BenchLaw:
         """Forward map of the frame on display, without the emitters' factors of the moment; or of a plane of
@@ -144,8 +151,14 @@ class OpticalBench:
     def emission(self, law: BenchLaw) -> EmissionTable:
         """Light over state, made once for the terms in force."""
         if self._emission is None:
-            self._emission = EmissionTable(law, self.dtype)
+            self._emission = EmissionTable(law, self.dtype, self.phi_at_emitters)
         return self._emission
+
+    def phi_at_emitters(self, phi: torch.Tensor) -> torch.Tensor:
+        """Signals [B, n] of the channels as the emitters' drivers receive them, by emitter."""
+        if self.cables is None:
+            return phi
+        return tensor(self.cables.to_emitters(self.cables.phi(phi.numpy())))
 
     def light_of(self, drive: FloatArray) -> FloatArray:
         """Light [B, f] of drives [B, n] (units of phi = 1): f = n where both paths are alike, else 2 n.

@@ -30,6 +30,7 @@ from labctl.devices import (
 )
 from labctl.physics import Stream
 from labctl_sim_devices.bench import OpticalBench, by_path
+from labctl_sim_devices.cables import CabledLight
 from labctl_sim_devices.integration import LoopRun, Released, Window
 from labctl_sim_devices.loop_light import REACH_UNITS, LoopLight, PlainLight, TrueLight
 from labctl_sim_devices.sequencer import SequencerTwin
@@ -113,7 +114,9 @@ class ElectronicsTwin(LoopElectronics):
         bench, p, noise = self._bench, self._bench.profile, self._bench.noise
         drive = codes.astype(np.float64) * self._spec.probe_dac.units_per_code
         if at == "phi":
-            drive = drive + p.pedestal_units
+            drive = (drive if bench.cables is None else bench.cables.phi(drive)) + p.pedestal_units
+        if bench.cables is not None:
+            drive = bench.cables.to_emitters(drive)
         bench.emitted_units = drive
         bench.strain(self.name, drive)
         window_us = self._spec.window_us * repeats
@@ -138,6 +141,8 @@ class ElectronicsTwin(LoopElectronics):
         seconds = window_us * 1e-6
         noisy = light * (1 + noise.rin_sd(seconds) * by_path(draw[0], light))
         signal, total = self._detected(noisy, light, times_us, window_us)
+        if bench.cables is not None:
+            signal, total = bench.cables.from_detectors(signal), bench.cables.total(total)
         density = noise.detector_density() + noise.shot_density() * total
         current = signal + np.sqrt(density / (2 * seconds)) * draw[1]
         lsb = self._spec.offset_dac.units_per_code / self._spec.window_samples  # the window dithers
@@ -286,11 +291,16 @@ class _Loop:
         pedestal, n = self._bench.profile.pedestal_units, self._spec.n_channels
         if self._plain_light or self._law is None:
             return np.full((1, n), pedestal + 1.0)
-        reach = torch.full((1, n), REACH_UNITS, dtype=torch.float64)
-        return np.asarray((pedestal + self._law.phi(reach)).numpy())
+        reach = torch.tensor([[-REACH_UNITS], [REACH_UNITS]], dtype=torch.float64).expand(-1, n).contiguous()
+        drive = pedestal + self._bench.phi_at_emitters(self._law.phi(reach))
+        return np.asarray(drive.numpy().max(axis=0, keepdims=True))
 
     def light(self, times_us: FloatArray, duration_us: float) -> LoopLight:
         """The light of samples released at these times."""
+        light = self._uncabled(times_us, duration_us)
+        return light if self._bench.cables is None else CabledLight(light, self._bench.cables)
+
+    def _uncabled(self, times_us: FloatArray, duration_us: float) -> LoopLight:
         bench = self._bench
         if self._paths is not None:
             return PlainLight(self._paths, bench.profile.pedestal_units, len(times_us), bench.dtype)

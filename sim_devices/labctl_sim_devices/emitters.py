@@ -78,7 +78,9 @@ class EmitterTwin(InputDrive):
 
     def _emit(self, current_ma: NDArray[np.float64]) -> None:
         self._last_ma = current_ma[-1]
-        self._bench.emitted_units = current_ma / self._bench.profile.emitter_ma_per_unit
+        cables = self._bench.cables
+        at_emitters = current_ma if cables is None else cables.to_emitters(current_ma)
+        self._bench.emitted_units = at_emitters / self._bench.profile.emitter_ma_per_unit
 
     def _require_bench(self, operation: str) -> None:
         if not self._bench.present:

@@ -98,10 +98,13 @@ class PlainLight:
 class EmissionTable:
     """Light of every emitter over its state, one path if both are alike, else two: [n, knots, paths]."""
 
-    def __init__(self, law: BenchLaw, dtype: torch.dtype) -> None:
+    def __init__(
+        self, law: BenchLaw, dtype: torch.dtype, at_emitters: Callable[[Tensor], Tensor] = lambda phi: phi
+    ) -> None:
+        """at_emitters: what arrives at the emitters [knots, n] of the channels' phi [knots, n]."""
         n = law.transmittance.shape[-1]
         grid = torch.linspace(-REACH_UNITS, REACH_UNITS, KNOTS, dtype=torch.float64)
-        drive = law.pedestal + law.phi(grid[:, None].expand(-1, n).contiguous())
+        drive = law.pedestal + at_emitters(law.phi(grid[:, None].expand(-1, n).contiguous()))
         self.linear = law.path.linear_emission
         rest = torch.full((1, n), law.pedestal, dtype=torch.float64)
         if self.linear:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from labctl.devices import CalibrationRecord, DeviceFault, LoopElectronics, WeightModulator
-from labctl.programs import encode_frame
+from labctl.programs import by_cell, encode_frame
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.probing import Probing
 from labctl_calibration.procedure import Devices, Measured, Plot, Procedure, Quantity, Tell, Upstream, require
@@ -30,7 +30,7 @@ DAY_S = 86400.0
 
 
 def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
-    panel, electronics = _uncorrected(require(upstream, PANEL_KIND)), devices.get(LoopElectronics)
+    panel, electronics = _uncorrected(by_cell(require(upstream, PANEL_KIND))), devices.get(LoopElectronics)
     modulator = devices.get(WeightModulator)
     probing = Probing(modulator, electronics)
     n = probing.spec.n_channels

@@ -48,6 +48,7 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
     inputs, inputs_sd = np.ones((2, n)), np.zeros((2, n))
     outputs, outputs_sd = np.ones((2, n)), np.zeros((2, n))
     scale, cells = np.zeros(2), np.zeros(2)
+    columns, rows = probing.wiring.channel_of_column, probing.wiring.channel_of_row
     for path in (0, 1):
         tell("flats", path, 2)
         probing.show_half(path, top)
@@ -59,7 +60,7 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
         weak = np.flatnonzero(by_input < DIMMEST * np.median(by_input))
         if len(weak):
             raise DeviceFault(
-                f"input channel {lives[weak[0]]} was live and now gives "
+                f"input channel {columns[lives[weak[0]]]} was live and now gives "
                 f"{100 * by_input[weak[0]] / np.median(by_input):.0f}% of the median's light; allowed: "
                 f"{100 * DIMMEST:.0f}% or more; has it died?",
                 device=probing.electronics.name, operation="flats",
@@ -68,15 +69,15 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
         faint = np.flatnonzero(by_output < DIMMEST * np.median(by_output))
         if len(faint):
             raise DeviceFault(
-                f"output {faint[0]} sees {100 * by_output[faint[0]] / np.median(by_output):.0f}% of the "
-                f"median's light through open cells; allowed: {100 * DIMMEST:.0f}% or more",
+                f"output {rows[faint[0]]} sees {100 * by_output[faint[0]] / np.median(by_output):.0f}% of "
+                f"the median's light through open cells; allowed: {100 * DIMMEST:.0f}% or more",
                 device=probing.electronics.name, operation="flats",
             )  # fmt: skip
         if not mean.min() > 0:
             row, column = np.unravel_index(int(mean.argmin()), mean.shape)
             raise DeviceFault(
-                f"no light of input channel {lives[column]} reaches output {row} through its open cell; "
-                "allowed: some",
+                f"no light of input channel {columns[lives[column]]} reaches output {rows[row]} through its "
+                "open cell; allowed: some",
                 device=probing.electronics.name, operation="flats",
             )  # fmt: skip
         inputs[path, lives], outputs[path], scale[path], left = flats_of(mean)

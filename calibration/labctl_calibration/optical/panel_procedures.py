@@ -53,7 +53,7 @@ def _used(probing: Probing) -> Mapping[str, Scalar]:
 
 
 def _darks(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
-    probing = _probing(devices)
+    probing = Probing.by_channel(devices.get(WeightModulator), devices.get(LoopElectronics))
     found = measure_darks(probing)
     n, channels = len(found.level_units), np.arange(len(found.level_units), dtype=np.float64)
     worst = int(np.abs(found.level_units).argmax())
@@ -83,7 +83,7 @@ def _darks(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
 
 def _light(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
     probing = _probing(devices)
-    found = check_light(probing, darks_of(require(upstream, DARKS)))
+    found = check_light(probing, darks_of(require(upstream, DARKS)).by_row(probing.wiring))
     return Measured(
         kind=LIGHT,
         arrays=of_light(found),
@@ -129,7 +129,7 @@ def _emitters(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
     n = len(found.order)
     light, error = found.slope_units.min(axis=0), found.slope_error_units.max(axis=0)
     worst = int(found.order[n - 1 - len(found.dead)])
-    best = int(found.order[0])
+    best, names = int(found.order[0]), probing.wiring.channel_of_column
     return Measured(
         kind=EMITTERS,
         arrays=of_emitters(found),
@@ -139,7 +139,7 @@ def _emitters(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
             Quantity(
                 "weakest live emitter", float(100 * light[worst] / light[best]),
                 float(100 * np.hypot(error[worst], error[best]) / light[best]), "%",
-                words=f"channel {worst}, of the light of the best, {best}",
+                words=f"channel {names[worst]}, of the light of the best, {names[best]}",
             ),
         ),
         settings=_used(probing),
@@ -183,13 +183,15 @@ def _registration(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
 
 def _levels(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
     probing = _probing(devices)
-    darks, emitters = darks_of(require(upstream, DARKS)), emitters_of(require(upstream, EMITTERS))
+    darks = darks_of(require(upstream, DARKS)).by_row(probing.wiring)
+    emitters = emitters_of(require(upstream, EMITTERS))
     linearity = linearity_of(require(upstream, LINEARITY))
     registration = registration_of(require(upstream, REGISTRATION))
     found = measure_levels(probing, darks, emitters, registration)
     probing.show_half(0, 0)
-    arrays = panel_arrays(darks, linearity, emitters, registration, found)
-    lives = arrays["dead_channels"] == 0
+    wiring = probing.electronics.wiring
+    arrays = panel_arrays(darks, linearity, emitters, registration, found, wiring)
+    lives = ~np.isin(np.arange(probing.spec.n_channels), emitters.dead)
     full = float(arrays["full_scale_units"][0])
     live_sd = found.span_error[:, :, lives]
     return Measured(

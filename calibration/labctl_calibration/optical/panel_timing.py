@@ -52,7 +52,7 @@ def _switched(probing: Probing, level: int) -> tuple[FloatArray, FloatArray]:
     for _ in range(READS):
         read = electronics.probe(still, at="emitter", repeats=WINDOWS)
         times.append(time_us)
-        seen.append(float(read.counts.mean()) * spec.offset_dac.units_per_code)
+        seen.append(float(probing.wiring.rows(read.counts).mean()) * spec.offset_dac.units_per_code)
         electronics.probe(still, at="emitter", repeats=rest)
         time_us += (WINDOWS + rest) * spec.window_us
     return np.array(times), np.array(seen)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labctl.devices import CalibrationRecord, ConfigError, LoopSpec, ModulatorSpec
+from labctl.devices import CalibrationRecord, ConfigError, LoopSpec, ModulatorSpec, Wiring
 from labctl.models.mismatched import Mismatch
 from labctl.physics import FittedLaw, FittedMap, carried, settle_times
 from labctl.programs import encode_frame
@@ -164,6 +164,9 @@ def _mismatch(
     """
     span, span_sd = panel.array("span_units"), panel.array("span_units_sd")
     relative = np.where(span > 0, span_sd / np.where(span > 0, span, 1.0), 0.0).max(axis=0)
+    wiring = Wiring.of(panel.arrays)
+    if wiring is not None:
+        relative = relative[np.ix_(wiring.row, wiring.column)]
     size = np.abs(weights.array("powers")[0])
     typical = float(np.median(size[:, live]))
     probed = weights.array("powers_sd")[0] / np.maximum(size, typical)
