@@ -55,8 +55,10 @@ def check_rig_today(asked: Asked) -> None:
     print_path(console, "records", asked.records)
     print_path(console, "page", page)
     if not found.green:
-        first = found.wrong[0].words if found.wrong else f"{found.stale[0].kind}: {found.stale[0].words}"
-        more = len(found.wrong) + len(found.stale) - 1
+        said = [one.words for one in found.wrong] + [f"{one.kind}: {one.words}" for one in found.stale]
+        if found.diagnosis is not None and found.fault:
+            said.insert(0, f"{found.diagnosis.first.words}: {found.diagnosis.first.evidence}")
+        first, more = said[0], len(said) - 1
         raise DeviceFault(
             f"not green: {first}" + (f" (and {more} more)" if more else ""), device=config.name,
             operation="morning",
@@ -103,8 +105,7 @@ def print_morning(console: Console, found: Morning) -> None:
             Text(f"{100 * over[worst]:.0f}%", "red" if bad else "dim"),
         )
     console.print(table)
-    if found.wrong or found.stale:
-        console.print()
+    print_diagnosis(console, found)
     for one in found.wrong:
         console.print(Text.assemble(("✗ ", "bold red"), one.words), soft_wrap=True)
     for standing in found.stale:
@@ -114,6 +115,29 @@ def print_morning(console: Console, found: Morning) -> None:
             Text.assemble(("  → ", "bold"), f"labctl calibrate {found.rig} --only {name}"), soft_wrap=True
         )
     console.print()
+
+
+def print_diagnosis(console: Console, found: Morning) -> None:
+    """Which physical fault the readings speak for, what else may be, and what a person does about it."""
+    if found.diagnosis is None:
+        if not found.green:
+            console.print()
+        return
+    console.print()
+    first = found.diagnosis.first
+    if found.diagnosis.healthy:
+        drifted = "it drifted, and nothing is broken" if found.wrong else "nothing points to a physical fault"
+        console.print(Text.assemble(("healthy  ", "bold green"), drifted, (f"  {first.percent}", "dim")))
+    else:
+        console.print(
+            Text.assemble(("✗ ", "bold red"), (first.words, "bold red"), (f"  {first.percent}", "dim")),
+            soft_wrap=True,
+        )
+        console.print(Text(f"  seen: {first.evidence}"), soft_wrap=True)
+        console.print(Text.assemble(("  → ", "bold"), first.remedy), soft_wrap=True)
+    if found.diagnosis.others:
+        others = ", ".join(f"{one.words} {one.percent}" for one in found.diagnosis.others)
+        console.print(Text(f"  or else: {others}", "dim"), soft_wrap=True)
 
 
 def _series(found: Morning, index: int) -> str:

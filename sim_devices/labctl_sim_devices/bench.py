@@ -95,7 +95,12 @@ class OpticalBench:
         self.clock = ClockTerms(self.profile, self.unit, self.seed, self.broken.warmer_c)
         shown = self.optics.levels
         self.optics = PanelOptics(
-            self.profile, self.unit, self.unit_seed, self.clock.temperature_c, self.clock.creep_px, self.broken
+            self.profile,
+            self.unit,
+            self.unit_seed,
+            self.clock.temperature_c,
+            self.clock.creep_px,
+            self.broken,
         )
         if shown is not None:
             self.optics.restore(shown, self.now_us)

@@ -45,6 +45,7 @@ class LoopRun:
         dtype: torch.dtype, louder: FloatArray | None = None,
     ) -> None:  # fmt: skip
         """louder [n]: factor on each row's own noise, where one is not as it should be."""
+
         def tensor(values: FloatArray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
 

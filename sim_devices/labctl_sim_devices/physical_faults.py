@@ -1,4 +1,4 @@
-"""Thirty things that break on an optical bench, by name and seed: each changes the twin's physics where it is.
+"""Thirty things that break on an optical bench, by name and seed, each where its physics is.
 
 A fault's place (which emitter, which row) and its size are drawn by `fault_seed`; sizes are uniform in the
 stated range. Ranges are [A]: mild enough that the bench still answers, large enough that a run suffers.
@@ -27,7 +27,7 @@ FLICKER_US = 2083.0  # 480 Hz, where the profile's panel has none of its own
 
 @dataclass(frozen=True, eq=False)
 class Injected:
-    """A fault as drawn: its name and seed, its size (in the unit of the table), where it is, what it changes."""
+    """A fault as drawn: name and seed, size (in the unit of the table), where it is, what it changes."""
 
     name: str
     seed: int
@@ -290,12 +290,12 @@ PHYSICAL_FAULTS: dict[str, PhysicalFault] = {one.name: one for one in (
     PhysicalFault("image-flipped", _image_flipped, 1, 1, "", "[D] wrong scan direction or a mirror"),
     PhysicalFault("defocused", _defocused, 3, 7, "px of blur", "[A] relay off by a few depths of field"),
     PhysicalFault("panel-row-stuck", _panel_row_stuck, 0.25, 1, "of the top level", "[A] a line driver"),
-    PhysicalFault("panel-column-stuck", _panel_column_stuck, 0.25, 1, "of the top level", "[A] a column driver"),
+    PhysicalFault("panel-column-stuck", _panel_column_stuck, 0.25, 1, "of the top level", "[A] its driver"),
     PhysicalFault("level-table-wrong", _level_table_wrong, 0.2, 0.5, "of the exponent", "[A] another gamma"),
     PhysicalFault("panel-flicker", _panel_flicker, 0.02, 0.08, "of all light", "[A] a broken drive scheme"),
-    PhysicalFault("panel-slow", _panel_slow, 3, 6, "times as slow", "[A] nematic cells 20 to 30 degrees colder"),
+    PhysicalFault("panel-slow", _panel_slow, 3, 6, "times as slow", "[A] a panel 20 to 30 degrees colder"),
     PhysicalFault("shutter-closed", _shutter_closed, 1e-4, 1e-3, "of the light passes", "[A] a lens cap"),
-    PhysicalFault("dust", _dust, 0.4, 0.9, "of the light in its middle", "[A] a fibre or speck, 3 to 6 cells wide"),
+    PhysicalFault("dust", _dust, 0.4, 0.9, "of the light in it", "[A] a speck, 3 to 6 cells wide"),
     PhysicalFault("ambient-light", _ambient_light, 0.3, 1.5, "units of current", "[A] room light past a lid"),
     PhysicalFault("detector-dead", _detector_dead, 1, 1, "photodiode", "[D] a broken bond of one photodiode"),
     PhysicalFault("dark-current", _dark_current, 0.2, 1.0, "units of current", "[A] a damaged photodiode"),

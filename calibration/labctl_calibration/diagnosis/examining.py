@@ -135,7 +135,7 @@ class Examination:
         return mean.mean(axis=0), slope, np.sign(shared) * np.sqrt(np.abs(shared))
 
     def _lines(self) -> dict[str, FloatArray]:
-        """Without gain: what moves with the leak is an offset of the loop, what does not is the converters'."""
+        """Without gain: what moves with the leak is the loop's offset, the rest is the converters'."""
         full = self._electronics.spec.max_leak_code
         at, slope, bit = self._ramp(RAMP_UNITS, RAMP, full)
         half_at, half_slope, _ = self._ramp(HALF_UNITS, HALF_RAMP, full // 2)
@@ -152,17 +152,17 @@ class Examination:
             np.zeros((QUIET, spec.n_channels), np.int64), 0.0, spec.max_leak_code, every_us=every
         )[0]
         time_s = np.arange(QUIET) * every * 1e-6
-        best: tuple[float, FloatArray, FloatArray] | None = None
+        least, found = np.inf, {}
         for hz in MAINS_HZ:
             angle = 2 * np.pi * hz * time_s[:, None] * np.arange(1, ORDERS + 1)
             design = np.column_stack([np.ones(QUIET), np.cos(angle), np.sin(angle)])
             fit, *_ = np.linalg.lstsq(design, z, rcond=None)
             left = z - design @ fit
-            if best is None or float((left**2).sum()) < best[0]:
+            if (power := float((left**2).sum())) < least:
                 noise = np.sqrt((left**2).sum(axis=0) / (QUIET - design.shape[1]))
-                best = float((left**2).sum()), np.hypot(fit[1], fit[1 + ORDERS]), noise
-        assert best is not None
-        return {"hum_units": best[1], "noise_units": best[2]}
+                least = power
+                found = {"hum_units": np.hypot(fit[1], fit[1 + ORDERS]), "noise_units": noise}
+        return found
 
     def _steps(self) -> dict[str, FloatArray]:
         """Time constant [n] and delay of a step without gain; NaN where the electronics give no trace."""

@@ -71,7 +71,8 @@ _TABLE = (
           "focus the relay again and lock it", ("registration", "levels")),
     Fault("panel-row-stuck", "a row of the panel's cells is stuck",
           _plain("cells of row {0} hold one level on both paths"),
-          "reseat the panel's flat cable; if it stays, the line driver is gone: replace the panel", ("levels",)),
+          "reseat the panel's flat cable; if it stays, the line driver is gone: replace the panel",
+          ("levels",)),
     Fault("panel-column-stuck", "a column of the panel's cells is stuck",
           lambda size, place: f"cells of column {place[1]} on the {PATHS[place[0]]} path hold one level",
           "reseat the panel's flat cable; if it stays, the column driver is gone: replace the panel",
@@ -138,6 +139,5 @@ _TABLE = (
           "check polarity and cable of the trigger, and the sequencer's delay", ("settling",)),
 )
 # fmt: on
-ALL: dict[str, Fault] = {one.name: one for one in _TABLE}
-FAULTS = ALL
-NAMES = tuple(name for name in ALL if name != HEALTHY)
+FAULTS: dict[str, Fault] = {one.name: one for one in _TABLE}  # health among them
+NAMES = tuple(name for name in FAULTS if name != HEALTHY)

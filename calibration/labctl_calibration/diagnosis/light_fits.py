@@ -1,4 +1,4 @@
-"""Hypotheses about the light: what each predicts of today's slopes, fitted, with the emitters' wander let be."""
+"""Hypotheses about the light: what each predicts of today's slopes, fitted, while emitters may wander."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labctl_calibration.diagnosis.likelihood import beyond, misfit, of_places
 from labctl_calibration.diagnosis.light_model import moved
+from labctl_calibration.diagnosis.likelihood import beyond, misfit, of_places
 from labctl_calibration.diagnosis.signs import OF_CHANGE, Signs
 from labctl_calibration.drift.look import FloatArray
 
@@ -54,9 +54,7 @@ class LightFits:
         still = self._score(predicted, common, common_sd, slack)
         return min(still, self._score(predicted + crept, common, common_sd, slack) + cost)
 
-    def _score(
-        self, predicted: FloatArray, common: float, common_sd: float, slack: float
-    ) -> float:
+    def _score(self, predicted: FloatArray, common: float, common_sd: float, slack: float) -> float:
         weight, sd = 1 / self._sd**2, np.full(self.n, WANDER)
         own = (weight * predicted**2).sum(axis=0)
         cross = (weight * predicted * (self._seen - predicted)).sum(axis=0)
@@ -72,7 +70,7 @@ class LightFits:
         return float((misfit(self._seen - made, allowed) + wider).sum()) + priors
 
     def amplitudes(self, changes: Sequence[FloatArray], trust: FloatArray | float = 1.0) -> FloatArray:
-        """Least-squares amplitudes [k] of changes [n, n], every emitter's light free; trust: of each slope."""
+        """Least-squares amplitudes [k] of changes [n, n], every emitter's light free; trust: in each slope."""
         weight = np.sqrt(trust) / self._sd
         base = self._before * weight
         norm = np.maximum((base**2).sum(axis=0), 1e-12)

@@ -1,4 +1,4 @@
-"""How well a prediction fits readings: squares near by, logarithms far out, so that no element decides alone."""
+"""How well a prediction fits readings: squares near by, logarithms far out: no element decides alone."""
 
 from __future__ import annotations
 

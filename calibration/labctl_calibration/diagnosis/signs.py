@@ -29,6 +29,12 @@ class Block:
     values: FloatArray
     sd: FloatArray
 
+    @classmethod
+    def of(cls, values: FloatArray, sd: FloatArray | float) -> Block:
+        """Where a value is not a number, it says nothing."""
+        known = np.isfinite(values)
+        return cls(np.where(known, values, 0.0), np.where(known, sd, np.inf))
+
     @property
     def each(self) -> FloatArray:
         """Misfit [m] of no change at all."""
@@ -42,7 +48,9 @@ class Signs:
     answers. Arrays are those of `Examination`.
     """
 
-    def __init__(self, today: Arrays, reference: Arrays, shown: FloatArray, asked: FloatArray, biases: FloatArray):
+    def __init__(
+        self, today: Arrays, reference: Arrays, shown: FloatArray, asked: FloatArray, biases: FloatArray
+    ) -> None:
         self.today, self.reference = today, reference
         self.asked = asked
         self.slopes, self.before = today["slope_units"], reference["slope_units"]
@@ -51,7 +59,9 @@ class Signs:
         flicker = float(today["flicker"][0])
         rest = np.abs(today["rest_units"] - today["dark_units"])
         self.light_sd = np.sqrt(
-            (LIGHT_RMS * self.rms) ** 2 + (LIGHT_OWN * self.before) ** 2 + (0.2 * flicker * rest[:, None]) ** 2
+            (LIGHT_RMS * self.rms) ** 2
+            + (LIGHT_OWN * self.before) ** 2
+            + (0.2 * flicker * rest[:, None]) ** 2
         )
         self.blocks = self._blocks(biases, flicker)
 
@@ -62,8 +72,7 @@ class Signs:
         return np.asarray(self.today[name] - self.reference[name])
 
     def _blocks(self, biases: FloatArray, flicker: float) -> dict[str, Block]:
-        n, noise = len(self), self.today["noise_units"]
-        hum = self.today["hum_units"]
+        noise, hum = self.today["noise_units"], self.today["hum_units"]
         with np.errstate(divide="ignore", invalid="ignore"):
             log_noise = np.log(noise / self.reference["noise_units"])
             log_tau = np.log(self.today["tau_us"] / self.reference["tau_us"])
@@ -80,13 +89,10 @@ class Signs:
             "delay": (self._change("delay_us"), DELAY_US),
             "gain": self._gain(biases),
         }
-        return {
-            name: Block(np.nan_to_num(values), np.where(np.isfinite(values), sd, np.inf) * np.ones(len(values)))
-            for name, (values, sd) in found.items()
-        } | {"n": Block(np.zeros(0), np.zeros(n)[:0])}
+        return {name: Block.of(values, sd) for name, (values, sd) in found.items()}
 
     def _gain(self, biases: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Log ratio of each row's gain in the closed loop to what it was, light of the day taken out; its sd."""
+        """Log ratio of each row's gain in the closed loop to what it was, the day's light apart; its sd."""
         fits = []
         for arrays in (self.today, self.reference):
             answers = arrays["answer_units"]

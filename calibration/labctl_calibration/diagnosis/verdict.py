@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labctl_calibration.diagnosis.faults import FAULTS, HEALTHY
+from labctl_calibration.diagnosis.faults import FAULTS, HEALTHY, NAMES
 from labctl_calibration.diagnosis.light_fits import LightFit, LightFits
-from labctl_calibration.diagnosis.likelihood import ASIDE, beyond, misfit, of_places
+from labctl_calibration.diagnosis.likelihood import ASIDE, MOST_BEYOND, beyond, misfit, of_places
 from labctl_calibration.diagnosis.signs import Signs
 from labctl_calibration.drift.look import FloatArray
 
 TEMPER = 2.0  # misfits are divided by it; chosen on units that are not scored
 HEALTH = 0.5  # of all mornings, before anything is seen; the faults share the rest
-ROW_BLOCKS = ("adc", "bit", "noise", "tau", "gain")  # of one row: what its electronics spoil when it fails
+DEAD_WITHIN = 0.03  # sd of what is seen of a dead emitter
+WORTH = 0.005  # odds below which a suspect is not named beside the first
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,24 @@ class Suspect:
     place: tuple[int, ...] = ()
 
     @property
+    def words(self) -> str:
+        """What is wrong."""
+        return FAULTS[self.name].words
+
+    @property
     def evidence(self) -> str:
         """What speaks for it, in words."""
         return FAULTS[self.name].seen(self.size, self.place)
+
+    @property
+    def remedy(self) -> str:
+        """What a person does about it first."""
+        return FAULTS[self.name].remedy
+
+    @property
+    def percent(self) -> str:
+        """Its odds, for people; never certain."""
+        return "over 99.9%" if self.probability > 0.999 else f"{100 * self.probability:.1f}%"
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,11 @@ class Diagnosis:
     def first(self) -> Suspect:
         """The likeliest."""
         return self.suspects[0]
+
+    @property
+    def others(self) -> tuple[Suspect, ...]:
+        """The next ones that are worth a look."""
+        return tuple(one for one in self.suspects[1:4] if one.probability >= WORTH)
 
     @property
     def healthy(self) -> bool:
@@ -118,8 +139,11 @@ class _Fits:
         return _Fit(gone.misfit + self._others("dark") + float(left) + cost, size, gone.place)
 
     def emitter(self, low: float, high: float) -> _Fit:
+        """One that has lost so much of its light; what is dead is so to a few percent."""
         found = self.light.one_emitter()
-        return _Fit(found.misfit + self._others() + beyond(found.size, low, high), found.size, found.place)
+        cost = beyond(found.size, low, high) if low < high else ((found.size - low) / DEAD_WITHIN) ** 2
+        cost = min(cost, MOST_BEYOND)
+        return _Fit(found.misfit + self._others() + cost, found.size, found.place)
 
     def ambient(self) -> _Fit:
         """Smooth over the rows."""
@@ -162,7 +186,7 @@ class _Fits:
         return {
             HEALTHY: self.healthy(),
             **{name: self.of_light(rule) for name, rule in light.items()},
-            "emitter-dead": self.emitter(0.95, 1.05),
+            "emitter-dead": self.emitter(1.0, 1.0),
             "emitter-dim": self.emitter(0.17, 0.65),
             "drive-stuck": self.drive_stuck(),
             "panel-flicker": self.flicker(),
@@ -185,7 +209,7 @@ def diagnose(signs: Signs, odds: Mapping[str, float] | None = None) -> Diagnosis
     """Suspects of an examination. `odds`: factors by name that something else says, a run's file for one."""
     fits = _Fits(signs).all()
     names = list(fits)
-    prior = np.array([HEALTH if name == HEALTHY else (1 - HEALTH) / (len(FAULTS) - 1) for name in names])
+    prior = np.array([HEALTH if name == HEALTHY else (1 - HEALTH) / len(NAMES) for name in names])
     said = np.array([(odds or {}).get(name, 1.0) for name in names])
     log = -0.5 * np.array([fits[name].misfit for name in names]) / TEMPER + np.log(prior * said)
     share: FloatArray = np.exp(log - log.max())
