@@ -18,6 +18,7 @@ from rich.text import Text
 
 from labctl.cli.console import out
 from labctl.cli.live import progress
+from labctl.cli.run_signs import signs_of
 from labctl.cli.sheet import print_path
 from labctl.devices import ConfigError, Device, DeviceFault, LoopElectronics, OscillatorBoard, WeightModulator
 from labctl.engines import OpticalLoopEngine
@@ -29,25 +30,30 @@ from labctl.rig.calibrating import bench_of
 
 @dataclass(frozen=True)
 class Asked:
-    """The command line. again: what is usual is to be learnt anew."""
+    """The command line. again: what is usual is to be learnt anew. run: a file whose signs count too."""
 
     rig: str
     records: Path
     operator: str
     again: bool
     overrides: tuple[str, ...]
+    run: Path | None = None
 
 
 def check_rig_today(asked: Asked) -> None:
     """Check a rig against its charts. DeviceFault where it is not green."""
     config = load_rig(asked.rig)
     console = out()
+    signs = None if asked.run is None else signs_of(asked.run, config.name)
     with progress(quiet=False) as watcher:
         watcher.doing(f"opening {asked.rig}")
         with Rig(config, RecordStore(asked.records), overrides=asked.overrides) as rig:
             bench = bench_of(rig, asked.records, asked.operator)
             prober, device = prober_of(rig, bench)
-            found = check_morning(bench, prober, device, tell=watcher.preparing, again=asked.again)
+            found = check_morning(
+                bench, prober, device, tell=watcher.preparing, again=asked.again,
+                odds=None if signs is None else signs.odds(),
+            )  # fmt: skip
             rig.interlocks.check("after the morning check")
     print_morning(console, found)
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from labctl_sim_devices.units import UnitTruth
 
 FloatArray = NDArray[np.float64]
 MAINS_HZ, HARMONICS = 50.0, (1.0, 0.3, 0.15)
+LIGHT_PER_C = -0.003  # of emitters, where the profile's have no temperature
 FLICKER_US = 2083.0  # 480 Hz, where the profile's panel has none of its own
 
 
@@ -258,8 +258,8 @@ def _row_noisy(draw: _Draw) -> _Change:
 
 
 def _too_warm(draw: _Draw) -> _Change:
-    per_c = {} if draw.unit.light_per_c else {"light_per_c": np.asarray(-0.003)}
-    return replace(draw.unit, **per_c), Broken(warmer_c=draw.size), ()
+    per_c = draw.unit.light_per_c if draw.unit.light_per_c else np.asarray(LIGHT_PER_C)
+    return replace(draw.unit, light_per_c=per_c), Broken(warmer_c=draw.size), ()
 
 
 def _reads_early(draw: _Draw) -> _Change:
@@ -326,11 +326,3 @@ def inject(name: str, seed: int, profile: OpticalProfile, unit: UnitTruth) -> In
     size = float(rng.uniform(fault.low, fault.high))
     changed, broken, place = fault.rule(_Draw(rng, profile, unit, size))
     return Injected(name, seed, size, tuple(int(one) for one in place), changed, broken)
-
-
-def table() -> list[dict[str, Any]]:
-    """Name, range, unit and source of every fault, for documents."""
-    return [
-        {"name": one.name, "low": one.low, "high": one.high, "unit": one.unit, "source": one.source}
-        for one in PHYSICAL_FAULTS.values()
-    ]

@@ -70,7 +70,7 @@ class LightFits:
         return float((misfit(self._seen - made, allowed) + wider).sum()) + priors
 
     def amplitudes(self, changes: Sequence[FloatArray], trust: FloatArray | float = 1.0) -> FloatArray:
-        """Least-squares amplitudes [k] of changes [n, n], every emitter's light free; trust: in each slope."""
+        """Least-squares amplitudes [k] of changes [n, n], every emitter free; trust: in each slope."""
         weight = np.sqrt(trust) / self._sd
         base = self._before * weight
         norm = np.maximum((base**2).sum(axis=0), 1e-12)

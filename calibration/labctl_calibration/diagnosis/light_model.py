@@ -1,7 +1,8 @@
 """What a frame makes of the light, as the reference look has it: enough structure to say what another would.
 
-Slope of output r with input c: W = sum over paths p of sign_p b_p,c times the sum over
-d = -1, 0, 1 of A_p,r,d F_p[r + d, c]: an input's share, an output's, and what detectors see of their neighbours. F are the cells' fractions.
+Slope of output r with input c: W = sum over paths p of sign_p b_p,c times the sum over d = -1, 0, 1 of
+A_p,r,d F_p[r + d, c]: an input's share, an output's, and what detectors see of their neighbours. F are the
+cells' fractions.
 """
 
 from __future__ import annotations
