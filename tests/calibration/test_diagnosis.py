@@ -27,7 +27,7 @@ BIASES = np.random.default_rng(2).choice([-1.0, 1.0], size=(8, N))
 
 
 def light(cells=None, rows=None, columns=None):
-    """Slopes of a made-up bench whose rows and columns have gains, and whose detectors see their neighbours."""
+    """Slopes of a made-up bench: gains of rows and columns, detectors that see their neighbours."""
     rng = np.random.default_rng(1)
     gains, shares = rng.uniform(0.7, 1.2, N), rng.uniform(0.6, 1.3, N)
     cells = ASKED if cells is None else cells
