@@ -300,6 +300,22 @@ def wire_statements() -> str:
     return markdown(heads, rows)
 
 
+def physical_faults() -> str:
+    """Physical faults of an optical bench: what they are, how large a twin draws them, what a person does."""
+    from labctl_calibration.diagnosis.faults import FAULTS, NAMES
+    from labctl_sim_devices.physical_faults import PHYSICAL_FAULTS
+
+    rows = []
+    for name in NAMES:
+        told, drawn = FAULTS[name], PHYSICAL_FAULTS[name]
+        span = f"{drawn.low:g}" if drawn.low == drawn.high else f"{drawn.low:g} to {drawn.high:g}"
+        after = ", ".join(f"`{one}`" for one in told.procedures) or "nothing"
+        size = f"{span} {drawn.unit}".strip()
+        rows.append((f"`{name}`", told.words, size, drawn.source, told.remedy, after))
+    heads = ("name", "what is wrong", "a twin draws", "source", "what a person does", "then calibrate")
+    return markdown(heads, rows)
+
+
 def schemes() -> str:
     """Schemes of the sampler."""
     from labctl.sampling import SCHEMES
@@ -627,6 +643,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **{f"scpi {which}": partial(scpi, which) for which in SCPI_TABLES},
     "scpi errors": scpi_errors,
     "scpi instruments": scpi_instruments,
+    "physical faults": physical_faults,
     "schemes": schemes,
     "denoisers": denoisers,
     "oscillators": oscillators,

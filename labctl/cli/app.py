@@ -351,18 +351,23 @@ def morning(
     again: Annotated[
         bool, typer.Option("--learn", help="Learn anew what is usual; today is what later days are like.")
     ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="FILE", help="A run of this rig: what it saw counts in the diagnosis."),
+    ] = None,
     overrides: OverrideOption = None,
 ) -> None:
-    """Check a rig before the day's work: green, or what is wrong and what to recalibrate.
+    """Check a rig before the day's work: green, or what is wrong, what may be broken, and what to do.
 
     Dark, flat, golden vector, settle trace and golden sample against control charts that the records keep;
-    the first check learns what is usual. Takes seconds of device time. Exit code 3 where it is not green.
+    the first check learns what is usual. Of an optical bench it names the likeliest of 30 physical faults.
+    Takes seconds of device time. Exit code 3 where it is not green.
 
     [dim]Example:[/dim] labctl morning optical-unit
     """
     from labctl.cli.morning import Asked, check_rig_today
 
-    check_rig_today(Asked(rig, records, operator, again, tuple(overrides or ())))
+    check_rig_today(Asked(rig, records, operator, again, tuple(overrides or ()), run))
 
 
 app.add_typer(calibrations_app, name="calibrations", rich_help_panel=LOOK)

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from labctl.cli.console import out
 from labctl.cli.live import progress
+from labctl.cli.run_signs import signs_of
 from labctl.cli.sheet import print_path
 from labctl.devices import ConfigError, Device, DeviceFault, LoopElectronics, OscillatorBoard, WeightModulator
 from labctl.engines import OpticalLoopEngine
@@ -29,25 +30,30 @@ from labctl.rig.calibrating import bench_of
 
 @dataclass(frozen=True)
 class Asked:
-    """The command line. again: what is usual is to be learnt anew."""
+    """The command line. again: what is usual is to be learnt anew. run: a file whose signs count too."""
 
     rig: str
     records: Path
     operator: str
     again: bool
     overrides: tuple[str, ...]
+    run: Path | None = None
 
 
 def check_rig_today(asked: Asked) -> None:
     """Check a rig against its charts. DeviceFault where it is not green."""
     config = load_rig(asked.rig)
     console = out()
+    signs = None if asked.run is None else signs_of(asked.run, config.name)
     with progress(quiet=False) as watcher:
         watcher.doing(f"opening {asked.rig}")
         with Rig(config, RecordStore(asked.records), overrides=asked.overrides) as rig:
             bench = bench_of(rig, asked.records, asked.operator)
             prober, device = prober_of(rig, bench)
-            found = check_morning(bench, prober, device, tell=watcher.preparing, again=asked.again)
+            found = check_morning(
+                bench, prober, device, tell=watcher.preparing, again=asked.again,
+                odds=None if signs is None else signs.odds(),
+            )  # fmt: skip
             rig.interlocks.check("after the morning check")
     print_morning(console, found)
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
@@ -55,8 +61,10 @@ def check_rig_today(asked: Asked) -> None:
     print_path(console, "records", asked.records)
     print_path(console, "page", page)
     if not found.green:
-        first = found.wrong[0].words if found.wrong else f"{found.stale[0].kind}: {found.stale[0].words}"
-        more = len(found.wrong) + len(found.stale) - 1
+        said = [one.words for one in found.wrong] + [f"{one.kind}: {one.words}" for one in found.stale]
+        if found.diagnosis is not None and found.fault:
+            said.insert(0, f"{found.diagnosis.first.words}: {found.diagnosis.first.evidence}")
+        first, more = said[0], len(said) - 1
         raise DeviceFault(
             f"not green: {first}" + (f" (and {more} more)" if more else ""), device=config.name,
             operation="morning",
@@ -103,8 +111,7 @@ def print_morning(console: Console, found: Morning) -> None:
             Text(f"{100 * over[worst]:.0f}%", "red" if bad else "dim"),
         )
     console.print(table)
-    if found.wrong or found.stale:
-        console.print()
+    print_diagnosis(console, found)
     for one in found.wrong:
         console.print(Text.assemble(("✗ ", "bold red"), one.words), soft_wrap=True)
     for standing in found.stale:
@@ -114,6 +121,29 @@ def print_morning(console: Console, found: Morning) -> None:
             Text.assemble(("  → ", "bold"), f"labctl calibrate {found.rig} --only {name}"), soft_wrap=True
         )
     console.print()
+
+
+def print_diagnosis(console: Console, found: Morning) -> None:
+    """Which physical fault the readings speak for, what else may be, and what a person does about it."""
+    if found.diagnosis is None:
+        if not found.green:
+            console.print()
+        return
+    console.print()
+    first = found.diagnosis.first
+    if found.diagnosis.healthy:
+        drifted = "it drifted, and nothing is broken" if found.wrong else "nothing points to a physical fault"
+        console.print(Text.assemble(("healthy  ", "bold green"), drifted, (f"  {first.percent}", "dim")))
+    else:
+        console.print(
+            Text.assemble(("✗ ", "bold red"), (first.words, "bold red"), (f"  {first.percent}", "dim")),
+            soft_wrap=True,
+        )
+        console.print(Text(f"  seen: {first.evidence}"), soft_wrap=True)
+        console.print(Text.assemble(("  → ", "bold"), first.remedy), soft_wrap=True)
+    if found.diagnosis.others:
+        others = ", ".join(f"{one.words} {one.percent}" for one in found.diagnosis.others)
+        console.print(Text(f"  or else: {others}", "dim"), soft_wrap=True)
 
 
 def _series(found: Morning, index: int) -> str:

@@ -48,6 +48,7 @@ def write_page(folder: Path, found: Morning) -> Path:
                 readings=len(found.history),
                 charts=len(found.charts.baseline.names),
                 device_s=found.device_s,
+                diagnosis=found.diagnosis,
                 lines=_lines(found, folder),
                 wrong=[one.words for one in found.wrong]
                 + [f"{one.kind}: {one.words}" for one in found.stale],

@@ -45,7 +45,8 @@ class WorldConfig(BaseModel):
     `profile` is a shipped one or a file; `unit_seed` says which bench of a population (the day's `seed` where
     none is given); `terms` scale its faults (0 = off); `overrides` replace single values of the profile.
     `started_h`: for how many hours of its clock the bench has been on when the rig opens it. `scramble`: its
-    cables and its panel's mounting (none: as designed).
+    cables and its panel's mounting (none: as designed). `fault`: one physical fault of an optical bench by
+    name, its place and size drawn by `fault_seed`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +61,16 @@ class WorldConfig(BaseModel):
     overrides: dict[str, Any] = Field(default_factory=dict)
     started_h: float = Field(default=0.0, ge=0, le=10_000)
     scramble: ScrambleConfig | None = None
+    fault: str | None = None
+    fault_seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _breaks_what_can_break(self) -> Self:
+        if self.fault is not None and self.kind != "optical-bench":
+            raise ValueError(f"fault is {self.fault!r} with kind {self.kind!r}; allowed: kind optical-bench")
+        if self.fault is not None and self.scramble is not None:
+            raise ValueError(f"fault is {self.fault!r} beside a scramble; allowed: one of them")
+        return self
 
 
 class DeviceConfig(BaseModel):
@@ -231,6 +242,9 @@ class RigConfig(BaseModel):
             plain["world"].pop("started_h")
         if self.world is not None and self.world.scramble is None:
             plain["world"].pop("scramble")
+        if self.world is not None and self.world.fault is None:
+            plain["world"].pop("fault")
+            plain["world"].pop("fault_seed")
         return json.dumps(plain, indent=1)
 
 

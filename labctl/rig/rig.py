@@ -475,6 +475,8 @@ class Rig:
             )  # fmt: skip
             bench.advance(3.6e9 * world.started_h)
             bench.set_terms(world.terms)
+            if world.fault is not None:
+                bench.break_part(world.fault, world.fault_seed)
         except ConfigError as error:
             raise ConfigError(f"rig {self.name}: world: {error}") from None
         return bench

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labctl.physics import BenchLaw, LoopNoise, Stream
+from labctl.physics import BenchLaw, LightPath, LoopNoise, Stream
+from labctl_sim_devices.broken import SOUND, Broken, BrokenPath
 from labctl_sim_devices.cables import Cables
 from labctl_sim_devices.clock_terms import ClockTerms
 from labctl_sim_devices.damage import DamageRecord
 from labctl_sim_devices.loop_light import EmissionTable
 from labctl_sim_devices.optics import PanelOptics
+from labctl_sim_devices.physical_faults import Injected, inject
 from labctl_sim_devices.profile import OpticalProfile
 from labctl_sim_devices.shutter import Gathered, Shutter, Triggers
 from labctl_sim_devices.truth import (
@@ -61,6 +63,8 @@ class OpticalBench:
         self.now_us = 0.0
         self.drawn = draw_unit(profile, self.unit_seed)
         self.terms: dict[str, float] = {}
+        self.fault: Injected | None = None
+        self.broken: Broken = SOUND
         self.damage = DamageRecord(np.ones(profile.n_channels))
         self.optics = PanelOptics(profile)
         self.set_terms(profile.terms)
@@ -89,17 +93,39 @@ class OpticalBench:
         """
         check_scales(scales)
         self.terms = {**self.terms, **scales}
-        self.unit = self.drawn.scaled(self.terms)
-        self.clock = ClockTerms(self.profile, self.unit, self.seed)
+        self.unit, self.broken = self.drawn.scaled(self.terms), SOUND
+        if self.fault is not None:
+            self.fault = inject(self.fault.name, self.fault.seed, self.profile, self.unit)
+            self.unit, self.broken = self.fault.unit, self.fault.broken
+        self.clock = ClockTerms(self.profile, self.unit, self.seed, self.broken.warmer_c)
         shown = self.optics.levels
         self.optics = PanelOptics(
-            self.profile, self.unit, self.unit_seed, self.clock.temperature_c, self.clock.creep_px
+            self.profile,
+            self.unit,
+            self.unit_seed,
+            self.clock.temperature_c,
+            self.clock.creep_px,
+            self.broken,
         )
         if shown is not None:
             self.optics.restore(shown, self.now_us)
         self._emission: EmissionTable | None = None
-        self._plain = not self.unit.has(*LIGHT_TERMS), not self.unit.has(*LOOP_TERMS)
-        self._unit_path = light_path(self.profile, self.unit, np.ones(self.profile.n_channels))
+        sound = self.fault is None
+        self._plain = sound and not self.unit.has(*LIGHT_TERMS), sound and not self.unit.has(*LOOP_TERMS)
+        self._unit_path = self._path(np.ones(self.profile.n_channels))
+
+    def break_part(self, name: str | None, seed: int = 0) -> None:
+        """One physical fault by name, drawn by seed, from now on; None mends the bench.
+
+        Raises ConfigError for a name that is no fault (`labctl_sim_devices.physical_faults`).
+        """
+        unit = self.drawn.scaled(self.terms)
+        self.fault = None if name is None else inject(name, seed, self.profile, unit)
+        self.set_terms({})
+
+    def _path(self, light: FloatArray) -> LightPath:
+        path = light_path(self.profile, self.unit, light)
+        return path if self.fault is None else BrokenPath.of(path, self.broken)
 
     @property
     def plain_light(self) -> bool:
@@ -119,12 +145,15 @@ class OpticalBench:
     def transmittances(self) -> FloatArray:
         """Transmittance of every cell now [2, n, n]."""
         seen = self.optics.transmittances(self.now_us)
+        if self.broken.passed is not None:
+            seen = seen * self.broken.passed
         return seen if self.damage.panel_light == 1.0 else seen * self.damage.panel_light
 
     def emitters(self) -> FloatArray:
         """Factors of the moment [n] on the emitters' light; 0 where one has died, or has no cable."""
         plugged = 1.0 if self.cables is None else self.cables.plugged
-        return np.asarray(self.clock.light(self.now_us) * self.damage.alive * plugged)
+        given = np.asarray(self.clock.light(self.now_us) * self.damage.alive * plugged)
+        return given if self.broken.drives is None else given[self.broken.drives]
 
     def law(self, transmittance: FloatArray | None = None) -> BenchLaw:
         """Forward map of the frame on display, without the emitters' factors of the moment; or of a plane of
@@ -143,7 +172,8 @@ class OpticalBench:
     def truth(self) -> BenchTruth:
         """The exact state of the bench now, for tests to score estimates against; no device reveals it."""
         p, unit, law = self.profile, self.unit, self.law()
-        exact = replace(law, path=light_path(p, unit, self.emitters()))
+        factor = self.clock.light(self.now_us) * self.damage.alive
+        exact = replace(law, path=self._path(np.asarray(factor)))
         return BenchTruth(
             exact, p.tau_us * unit.tau_ratio, p.trip_us + float(unit.tia_delay_us), self.temperature_c(), unit
         )
@@ -228,6 +258,8 @@ class OpticalBench:
 
     def spend(self, duration_us: float, mean_light: Floats) -> None:
         """Let time pass while the emitters give this light [n] on average."""
+        if self.broken.drives is not None:
+            mean_light = mean_light[self.broken.drives]
         self.clock.emitted(mean_light, self.now_us, duration_us)
         self.advance(duration_us)
 

@@ -56,8 +56,9 @@ class Walk:
 class ClockTerms:
     """The clock's part of one bench's truth."""
 
-    def __init__(self, profile: OpticalProfile, unit: UnitTruth, seed: int) -> None:
-        self._profile, self._unit, self._seed = profile, unit, seed
+    def __init__(self, profile: OpticalProfile, unit: UnitTruth, seed: int, warmer_c: float = 0.0) -> None:
+        """`warmer_c`: so much above what the unit and its room make of it."""
+        self._profile, self._unit, self._seed, self._warmer_c = profile, unit, seed, warmer_c
         self._walks = {name: Walk(seed, name, profile.n_channels) for name in WALKS}
         self._phases: FloatArray = self._uniform("phases", 5)
         self._warms, self.heats = unit.has("warm_up"), unit.has("self_heating")
@@ -68,11 +69,11 @@ class ClockTerms:
         """Of the bench: the profile's, plus warming up, plus the room's swing."""
         u, s = self._unit, self._unit.settings
         if not self._warms:
-            return self._profile.temperature_c
+            return self._profile.temperature_c + self._warmer_c
         warmer = warming_c(
             now_us, float(u.warm_up_c), s["warm_up_us"], float(u.room_c), s["room_us"], self._phases[0]
         )
-        return self._profile.temperature_c + warmer
+        return self._profile.temperature_c + warmer + self._warmer_c
 
     def light(self, now_us: float) -> FloatArray:
         """Factor [n] on each emitter's light: walk, temperature, and its own heat."""

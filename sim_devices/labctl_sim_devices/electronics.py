@@ -144,7 +144,8 @@ class ElectronicsTwin(LoopElectronics):
         if bench.cables is not None:
             signal, total = bench.cables.from_detectors(signal), bench.cables.total(total)
         density = noise.detector_density() + noise.shot_density() * total
-        current = signal + np.sqrt(density / (2 * seconds)) * draw[1]
+        louder = 1.0 if bench.broken.noise is None else bench.broken.noise
+        current = signal + np.sqrt(density / (2 * seconds)) * draw[1] * louder
         lsb = self._spec.offset_dac.units_per_code / self._spec.window_samples  # the window dithers
         counts = np.rint((current - self._null_units()) / lsb) / self._spec.window_samples
         limit = self._spec.offset_dac.max_code
@@ -207,7 +208,7 @@ class ElectronicsTwin(LoopElectronics):
                 triggers = Triggers(times, "settle", tile.sample_id, tile.step_id)
             light = loop.light(times - wait_us, settle_us)
             released = loop.released(tile, times - wait_us, light)
-            run = LoopRun(released, light, bench.noise, self._streams, bench.dtype)
+            run = LoopRun(released, light, bench.noise, self._streams, bench.dtype, bench.broken.noise)
             parts.append(self._settle_tile(run, light, len(tile.bias), wait_us, trace, hold, triggers))
             if bench.clock.heats:
                 mean_light += loop.by_emitter(light).sum(axis=0) / batch
@@ -233,6 +234,8 @@ class ElectronicsTwin(LoopElectronics):
         triggers: Triggers | None,
     ) -> Window:
         spec, shutter = self._spec, self._bench.shutter
+        late_us = min(self._bench.broken.early_us, wait_us)  # read so early, it is released so late
+        wait_us -= late_us
         if triggers is not None and shutter is not None:
             begin, end = shutter.open_us(triggers)
             run.gathered = Gathered(wait_us + begin, wait_us + end, light.light.shape[1])
@@ -240,9 +243,11 @@ class ElectronicsTwin(LoopElectronics):
         shortest_us = spec.tau_us * float(self._bench.unit.tau_ratio.min())
         inner = math.ceil(interval_us / shortest_us / MAX_WINDOW_STEP_TAU - 1e-9)
         step_us = interval_us / inner
-        window = Window(spec, batch)
+        window = Window(spec, batch, self._bench.broken.adc)
         if trace:
             window.note_trace(0.0, run.z)
+            if late_us:
+                window.note_trace(late_us, run.z)
         if wait_us > 0:
             waits = max(1, math.ceil(wait_us / min(step_us, MAX_STEP_TAU * shortest_us) - 1e-9))
             run.use_step(wait_us / waits)
@@ -250,14 +255,14 @@ class ElectronicsTwin(LoopElectronics):
             for k in range(waits):
                 run.advance()
                 if trace and (k + 1) % every == 0:
-                    window.note_trace((k + 1) * wait_us / waits, run.z)
+                    window.note_trace(late_us + (k + 1) * wait_us / waits, run.z)
         run.use_step(step_us)
         for k in range(spec.window_samples):
             for _ in range(inner):
                 run.advance()
             window.sample(k, run.z)
             if trace:
-                window.note_trace(wait_us + (k + 1) * interval_us, run.z)
+                window.note_trace(late_us + wait_us + (k + 1) * interval_us, run.z)
         if hold is not None and run.gathered is not None:
             left_us = hold.hold_us - spec.window_us
             if left_us > 0:

@@ -12,6 +12,7 @@ from torch import Tensor
 from labctl.devices import LoopReadout, LoopSpec
 from labctl.physics import ExponentialStep, LoopNoise, Stream
 from labctl.physics.kernels import adc_sample, noisy_step
+from labctl_sim_devices.broken import AdcFault
 from labctl_sim_devices.loop_light import LoopLight
 from labctl_sim_devices.shutter import Gathered
 
@@ -41,12 +42,15 @@ class LoopRun:
 
     def __init__(
         self, released: Released, light: LoopLight, noise: LoopNoise, streams: tuple[Stream, Stream],
-        dtype: torch.dtype,
+        dtype: torch.dtype, louder: FloatArray | None = None,
     ) -> None:  # fmt: skip
+        """louder [n]: factor on each row's own noise, where one is not as it should be."""
+
         def tensor(values: FloatArray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
 
         self._released, self._light, self._noise, self._streams = released, light, noise, streams
+        self._louder = None if louder is None else tensor(louder)
         self._gain, self._leak = tensor(released.gain), tensor(released.leak)
         self._bias, self.z = tensor(released.bias), tensor(released.start)
         tau_us = released.tau_us
@@ -65,6 +69,8 @@ class LoopRun:
         dt = step_us / tau_us
         step = ExponentialStep.of(self._leak, dt, trip=self._released.trip_us / tau_us)
         floor, slope = noise.additive_variance(self._gain, self._leak, dt, tau_us * 1e-6)
+        if self._louder is not None:
+            floor = floor * self._louder**2
         self._tables = [t.contiguous().numpy() for t in (step.decay, step.now, step.before, floor, slope)]
         self._rin_sd = noise.rin_sd(step_us * 1e-6)
 
@@ -111,8 +117,8 @@ class LoopRun:
 class Window:
     """ADC samples of one tile: mean, halves, spread, clipping, trace, in counts."""
 
-    def __init__(self, spec: LoopSpec, batch: int) -> None:
-        self._spec = spec
+    def __init__(self, spec: LoopSpec, batch: int, fault: AdcFault | None = None) -> None:
+        self._spec, self._fault = spec, fault
         shape = (batch, spec.n_channels)
         self._halves, self._squares = np.zeros((2, *shape)), np.zeros(shape)
         self._first, self._clipped = np.zeros(shape), np.zeros(shape, np.bool_)
@@ -123,15 +129,19 @@ class Window:
         adc = self._spec.adc
         half = self._halves[0 if k < self._spec.window_samples // 2 else 1]
         adc_sample(
-            z.numpy(), adc.units_per_code, float(adc.max_code), self._first, k == 0, half, self._squares,
+            self._seen(z), adc.units_per_code, float(adc.max_code), self._first, k == 0, half, self._squares,
             self._clipped,
         )  # fmt: skip
 
     def note_trace(self, time_us: float, z: Tensor) -> None:
         limit = float(self._spec.adc.max_code)
-        raw = np.rint(z.numpy().astype(np.float64) / self._spec.adc.units_per_code)
+        raw = np.rint(self._seen(z).astype(np.float64) / self._spec.adc.units_per_code)
         self._trace.append(np.clip(np.nan_to_num(raw, nan=limit), -limit, limit))
         self._trace_us.append(time_us)
+
+    def _seen(self, z: Tensor) -> FloatArray:
+        adc, states = self._spec.adc, z.numpy()
+        return states if self._fault is None else self._fault.read(states, adc.units_per_code, adc.max_code)
 
     def readout(self, wait_us: float, window_us: float) -> LoopReadout:
         samples = self._spec.window_samples

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl_sim_devices.broken import SOUND, Broken
 from labctl_sim_devices.panel_response import PanelResponse
 from labctl_sim_devices.plane_sequence import PlaneSequence
 from labctl_sim_devices.profile import OpticalProfile
@@ -47,7 +48,7 @@ class PanelOptics:
     """Transmittances of the n x n cells of both paths, following the frame with the panel's own lag.
 
     `temperature_c` gives the bench's temperature at a time (us), on which the registration depends;
-    `creep_px` how far the image has crept by then (y, x).
+    `creep_px` how far the image has crept by then (y, x); `broken` what is wrong with panel and optics.
     """
 
     def __init__(
@@ -57,8 +58,13 @@ class PanelOptics:
         seed: int = 0,
         temperature_c: Callable[[float], float] | None = None,
         creep_px: Callable[[float], FloatArray] | None = None,
+        broken: Broken = SOUND,
     ) -> None:
-        self._profile = profile
+        if broken.flip is not None or broken.panel_tau_us is not None:
+            changed = {"panel_flip": broken.flip, "panel_tau_us": broken.panel_tau_us}
+            given = {name: value for name, value in changed.items() if value is not None}
+            profile = profile.model_copy(update=given)
+        self._profile, self._frame = profile, broken.frame
         self._unit = absent_unit(profile.n_channels) if unit is None else unit
         self._temperature_c, self._creep_px = temperature_c, creep_px
         retardance = math.pi * np.arange(profile.panel_levels) / (profile.panel_levels - 1)
@@ -167,6 +173,8 @@ class PanelOptics:
     def _cells(self, levels: NDArray[np.uint16]) -> FloatArray:
         n = self._profile.n_channels
         height, width = self._profile.cell_px
+        if self._frame is not None:
+            levels = self._frame(levels)
         if self._gratings:
             return first_orders(self._profile, levels) * self._illumination
         if self._placed:

@@ -1,4 +1,5 @@
-"""The morning check: dark, flat, golden vector, settle trace and golden sample against charts in the store.
+"""The morning check: dark, flat, golden vector, settle trace and golden sample against charts in the store,
+and on an optical bench an examination that says which physical fault the readings speak for.
 
 The first check after a calibration learns how its readings scatter, and what they are where no record states
 that (`drift.stated`); from then on every check is one more reading of the same charts. Its record keeps all
@@ -7,7 +8,8 @@ readings since, so that the newest tells the whole story.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +22,10 @@ from labctl.programs import encode_frame
 from labctl.sampling import LoopMachine, Sampler, compile_program, scheme, sigmas
 from labctl.sampling.sampler import start_noise
 from labctl.version import __version__
+from labctl_calibration.diagnosis.examining import Examination
+from labctl_calibration.diagnosis.faults import FAULTS, HEALTHY
+from labctl_calibration.diagnosis.signs import Signs
+from labctl_calibration.diagnosis.verdict import Diagnosis, diagnose
 from labctl_calibration.drift.charts import DAY_S, Alarm, Charts
 from labctl_calibration.drift.keeping import baseline_of, keep_baseline
 from labctl_calibration.drift.look import FloatArray, Group, Learnt, Look, Prober, Reading, learn
@@ -42,7 +48,8 @@ AVERAGED = 4  # looks on the bench that make one
 FALSE_A_DAY = 0.01  # of the morning's charts: one false alarm in 100 mornings
 NETWORK, SAMPLES, STEPS = "moons-4bit", 64, 4
 SIGMA_MAX, SIGMA_MIN = 10.0, 0.06
-READINGS = "readings"
+READINGS, EXAM = "readings", "exam_"
+NAMED = 3  # suspects that a record and a screen name
 
 SAMPLE = Group(
     "golden sample", GOLDEN, "golden", LoopElectronics, "units", "what comes out of a fixed sampling run",
@@ -51,15 +58,17 @@ SAMPLE = Group(
 
 
 class OpticalMorning:
-    """Several looks on the dense frame, then a small sampling run on the engine."""
+    """An examination and several looks on the dense frame, then a small sampling run on the engine."""
 
-    title = "dark, flat, golden vector, settle trace, golden sample"
+    title = "examination, dark, flat, golden vector, settle trace, golden sample"
 
     def __init__(self, engine: OpticalLoopEngine, modulator: WeightModulator, electronics: LoopElectronics,
                  panel: CalibrationRecord) -> None:  # fmt: skip
         self._engine, self._modulator, self._electronics = engine, modulator, electronics
         n = electronics.spec.n_channels
-        self._levels = encode_frame(dense_fractions(n), modulator.spec, panel).levels
+        frame = encode_frame(dense_fractions(n), modulator.spec, panel)
+        self._levels, self._shown = frame.levels, frame.realised
+        self._examination = Examination(modulator, electronics, frame.levels)
         self._null = np.zeros(n)
         self._probes = OpticalProber(electronics, lambda: self._null)
         self._network = load_network(NETWORK)
@@ -74,7 +83,8 @@ class OpticalMorning:
         shown = self._modulator.spec.settle_time_us
         null = (OFFSET_REPEATS + 2 * spec.n_channels * WEIGHT_REPEATS) * spec.window_us
         settles = SAMPLES * len(self._program.segments) * (spec.wait_us + spec.window_us)
-        return 2 * (shown + null) + AVERAGED * self._probes.device_us + settles
+        looks = AVERAGED * self._probes.device_us + self._examination.device_us
+        return 2 * (shown + null) + looks + settles
 
     @property
     def patterns(self) -> FloatArray:
@@ -83,12 +93,28 @@ class OpticalMorning:
 
     def look(self) -> Look:
         """Read once; what is on display afterwards is the sampling run's frame."""
-        self._modulator.show(self._levels)
-        self._null = calibrate_open_loop(self._electronics).array("null_codes")
+        examined = self.examine().arrays
         looks = [self._probes.look() for _ in range(AVERAGED)]
         arrays = {name: np.mean([one.arrays[name] for one in looks], axis=0) for name in looks[0].arrays}
+        arrays |= examined
         arrays["golden_samples"] = self._samples()
         return Look(arrays, self.device_us)
+
+    def examine(self) -> Look:
+        """The examination alone, all that `diagnose` asks for; the dense frame is on display afterwards."""
+        self._modulator.show(self._levels)
+        self._null = calibrate_open_loop(self._electronics).array("null_codes")
+        found = self._examination.look(self._null)
+        return Look({EXAM + name: values for name, values in found.items()}, self._examination.device_us)
+
+    def diagnose(self, look: Look, reference: Look, odds: Mapping[str, float] | None = None) -> Diagnosis:
+        """Which physical fault a look speaks for; odds: `labctl_calibration.diagnosis.verdict.diagnose`."""
+        today, before = (
+            {name.removeprefix(EXAM): values for name, values in one.arrays.items() if name.startswith(EXAM)}
+            for one in (look, reference)
+        )
+        asked = dense_fractions(self._electronics.spec.n_channels)
+        return diagnose(Signs(today, before, self._shown, asked, self._examination.biases_units), odds)
 
     def reading(self, look: Look, reference: Look) -> Reading:
         """The probes' series, and by how much the samples miss the reference's."""
@@ -121,7 +147,7 @@ class Morning:
 
     learnt: whether this check was the first, and so sets what later ones are compared with. charts: after
     this reading; history [k, m]: all readings since the baseline. device_s: device time that it took.
-    procedures: names by the kind of their records.
+    procedures: names by the kind of their records. diagnosis: of an optical bench, None on others.
     """
 
     rig: str
@@ -135,19 +161,26 @@ class Morning:
     baseline_at: str
     device_s: float
     procedures: dict[str, str]
+    diagnosis: Diagnosis | None = None
 
     @property
     def green(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.wrong and not self.stale
+        return not self.wrong and not self.stale and not self.fault
+
+    @property
+    def fault(self) -> str:
+        """Name of the likeliest physical fault; empty where none is likelier than health, or none is told."""
+        return "" if self.diagnosis is None or self.diagnosis.healthy else self.diagnosis.first.name
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """Procedures to run, each once: what drifted first."""
+        """Procedures to run, each once: what the fault spoilt, then what drifted."""
         known = self.procedures.values()
+        broken = [name for name in FAULTS[self.fault or HEALTHY].procedures if name in known]
         drifted = [one.group.procedure for one in self.wrong if one.group.procedure in known]
         stale = [self.procedures[one.kind] for one in self.stale if one.kind in self.procedures]
-        return tuple(dict.fromkeys((*drifted, *stale)))
+        return tuple(dict.fromkeys((*broken, *drifted, *stale)))
 
 
 def check_morning(
@@ -158,8 +191,10 @@ def check_morning(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     tell: Tell = silent,
     again: bool = False,
+    odds: Mapping[str, float] | None = None,
 ) -> Morning:
-    """Read once and compare. The first time, after any calibration, and where `again`: learn first.
+    """Read once and compare. The first time, after any calibration, and where `again`: learn first. `odds`:
+    what a run's file says of faults (`labctl_calibration.diagnosis.from_run`).
 
     Drift is noted in the store, so that the records in doubt are stale. DeviceFault for what cannot be read.
     """
@@ -184,7 +219,9 @@ def check_morning(
     patterns = prober.patterns if isinstance(prober, OpticalMorning) else None
     learnt = learnt.with_stated(stated_by(_rests_on(store, kept), learnt.reference, patterns))
     tell("today", 0, 1)
-    values = learnt.values(prober, prober.look())
+    look = prober.look()
+    values = learnt.values(prober, look)
+    diagnosis = prober.diagnose(look, learnt.reference, odds) if isinstance(prober, OpticalMorning) else None
     before = np.zeros((0, len(values))) if first else _history(store, identity, kept, len(values))
     history = np.vstack([before, values])
     charts = Charts.new(learnt.baseline, interval_s=DAY_S, alarms_per_day=FALSE_A_DAY)
@@ -192,7 +229,7 @@ def check_morning(
     for reading in history:  # the last is today's
         charts, alarms = charts.after(reading)
     wrong = by_group(alarms, learnt.groups)
-    _keep(store, bench, identity, kept, history, wrong)
+    _keep(store, bench, identity, kept, history, wrong, look, diagnosis)
     _note(store, bench, wrong, now)
     # what drifted today is told once, by its charts
     told = {one.group.kind for one in wrong}
@@ -204,6 +241,7 @@ def check_morning(
     return Morning(
         bench.circumstances.rig, now, wrong, stale, first, learnt, charts, history, kept.record.taken_at,
         (looked + 1) * prober.device_us * 1e-6, {one.kind: one.name for one in bench.procedures},
+        diagnosis,
     )  # fmt: skip
 
 
@@ -230,13 +268,21 @@ def _history(store: RecordStore, identity: Identity, kept: Stored, m: int) -> Fl
 
 def _keep(
     store: RecordStore, bench: Bench, identity: Identity, kept: Stored, history: FloatArray,
-    wrong: Sequence[Drifted],
+    wrong: Sequence[Drifted], look: Look, diagnosis: Diagnosis | None,
 ) -> None:  # fmt: skip
+    said = [one.words for one in wrong]
+    named: dict[str, float] = {}
+    if diagnosis is not None:
+        named = {one.name: round(one.probability, 4) for one in diagnosis.suspects[:NAMED]}
+        if not diagnosis.healthy:
+            said.insert(0, f"{diagnosis.first.words}: {diagnosis.first.evidence}")
+    examined = {name: values for name, values in look.arrays.items() if name.startswith(EXAM)}
     record = CalibrationRecord(
         kind=MORNING,
         device_serial=identity.serial,
         taken_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        arrays={READINGS: history},
+        arrays={READINGS: history, **examined},
+        settings={"diagnosis": json.dumps(named)} if named else {},
         upstream=(kept.id,),
     )
     around = bench.circumstances
@@ -244,7 +290,7 @@ def _keep(
         record,
         About(
             rig=around.rig, identity=identity, code_version=__version__, operator=around.operator,
-            findings=tuple(one.words for one in wrong) or ("green",),
+            findings=tuple(said) or ("green",),
         ),
     )  # fmt: skip
 
