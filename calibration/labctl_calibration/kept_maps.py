@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class KeptMaps:
     def read(cls, path: Path) -> KeptMaps:
         """Back. DataError for a file that is damaged."""
         try:
-            with np.load(path) as file:
+            with path.open("rb") as opened, np.load(opened) as file:
                 arrays = {name: file[name] for name in file.files}
             curve = FittedCurve(*(torch.from_numpy(arrays[f"curve_{name}"]) for name in CURVE))
             known, probed = (
@@ -51,5 +52,5 @@ class KeptMaps:
                 for name in ("known", "probed")
             )
             return cls(probed, Known(known, arrays["known_root"].astype(np.float64)))
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise DataError(f"{path}: is damaged ({error}); remove it, and it is made anew") from None

@@ -312,7 +312,7 @@ def calibrate(
         bool,
         typer.Option(
             "--forecast/--no-forecast",
-            help="End with the quality to expect of sample_moons, whose network is adapted to the bench then.",
+            help="End with the quality to expect of sample_moons, whose network is adapted to the bench.",
         ),
     ] = True,
 ) -> None:

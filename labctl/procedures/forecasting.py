@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from labctl_calibration.bench import Bench
@@ -38,7 +39,7 @@ SHAPING = {
 
 @dataclass(frozen=True)
 class Expected:
-    """Quality expected of a chain (`of` what, for people); interval None, and `why_not` in words, where there is none.
+    """Quality expected of a chain (`of` what, for people); interval None, and `why_not` in words, where none.
 
     twin: id of the agreement of the fitted twin, agreement: of held-out probes' variance, in %.
     """
@@ -170,9 +171,9 @@ def _kept_or_made(chain: Chain, bench: Bench, store: RecordStore, twin: FittedTw
 
 def _read(path: Path) -> Interval:
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             low, middle, high, draws, samples = (float(value) for value in file["values"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise DataError(f"{path}: is damaged ({error}); remove it, and it is made anew") from None
     return Interval(low, middle, high, int(draws), int(samples))
 
