@@ -39,7 +39,7 @@ from labctl.rig.calibrating import bench_of
 
 RECIPE = "sample_moons"
 ASKED_UNITS = 50
-FOUND_ON = (201, 202, 203, 204, 205, 206)
+FOUND_ON = (201, 202, 203, 204, 205)
 BAR = (0.85, 0.95)
 VERSION = 1
 STAGES = ("FREE", "CODING", "TRIAL", "REFIT")
