@@ -109,7 +109,7 @@ def _parts(protocol: Protocol, rig: Rig, watcher: Watcher) -> list[Part]:
     chains = compensated(chains_of(protocol, rig, watcher.training), rig, watcher.training)
     chains, found = with_forecast(chains, rig, watcher.computing)
     if found is not None:
-        watcher.foreseen(found.words)
+        watcher.foreseen(f"quality {found.words}")
     return [ChainPart(chain) for chain in chains]
 
 
