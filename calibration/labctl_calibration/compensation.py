@@ -10,6 +10,8 @@ say of every row corrects the map. Then, with the codes frozen, biases and gains
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ from labctl.physics import FittedCurve, FittedMap
 from labctl.programs import CodedMatrix, PlacedWeights, encode, search_codes
 from labctl.sampling import placed
 from labctl_calibration.bench import Bench
-from labctl_calibration.operating import OPERATING, corrected, operated
+from labctl_calibration.operating import OPERATING, Known, known, operated
 from labctl_calibration.stages import FREE_BITS, SAMPLES_PER_LEVEL, SIGMA_RANGE, Fitting, Stage, Tell
 
 OWN_SAMPLES = 8192  # of the network itself, where its data are not at hand
@@ -62,7 +64,32 @@ def compensate(
     tell: Tell,
     teacher: RowTableNetwork | None = None,
 ) -> RowTableNetwork:
-    """The network adapted to the engine's bench, with codes of the same bits.
+    """The network adapted to the engine's bench: see `adapt`."""
+    return adapt(engine, bench, network, source, probes=probes, tell=tell, teacher=teacher).network
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A network on its bench. Maps are of its frame, in its rows: `probed` with no state of the network,
+    `known` after its own settles.
+    """
+
+    network: RowTableNetwork
+    probed: FittedMap
+    known: Known
+
+
+def adapt(
+    engine: OpticalLoopEngine,
+    bench: Bench,
+    network: RowTableNetwork,
+    source: DataSource | None,
+    *,
+    probes: int,
+    tell: Tell,
+    teacher: RowTableNetwork | None = None,
+) -> Adapted:
+    """The network adapted to the engine's bench, with codes of the same bits, and what is known of it there.
 
     Puts the rows on their channels, and leaves them there. `source` None: samples of the network itself
     stand for its data. `teacher` is the network whose F is wanted, as before it was coded; None: the
@@ -89,8 +116,10 @@ def compensate(
     free = fitting.trained(FREE, network.freed().with_input_scale(scale), weights, light)
     coded = _coded(fitting, free, weights, light, codes[0].bits)
     seen = operated(engine, coded, fitting.teacher, data, settles=probes // 3)
-    light = corrected(engine.measured_map(), seen)
-    return fitting.trained(REFIT, coded, placed(coded, engine.n_channels), light).plain()
+    probed = engine.measured_map()
+    found = known(probed, seen)
+    refitted = fitting.trained(REFIT, coded, placed(coded, engine.n_channels), found.light).plain()
+    return Adapted(refitted, probed, found)
 
 
 def input_scale(curve: FittedCurve, state: slice) -> float:

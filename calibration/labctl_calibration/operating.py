@@ -105,30 +105,59 @@ def step_share(segment: LoopSegment, network: RowTableNetwork, state: slice) -> 
     return float((1 - segment.leak[state][0]) / c_skip)
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A map, and what is still uncertain of its first powers and offsets after all that was seen.
+
+    root [n, n + 1, n + 1]: row by row, a matrix L with L L' the covariance of (its first powers, its offset).
+    """
+
+    light: FittedMap
+    root: FloatArray
+
+    def drawn(self, rng: np.random.Generator, wider: float = 1.0) -> FittedMap:
+        """One map that might be it; `wider` times the standard deviations."""
+        n = len(self.root)
+        change = wider * np.einsum("rij,rj->ri", self.root, rng.standard_normal((n, n + 1)))
+        powers = self.light.powers.clone()
+        powers[0] += torch.from_numpy(change[:, :n])
+        return replace(self.light, powers=powers, offset=self.light.offset + torch.from_numpy(change[:, n]))
+
+
 def corrected(light: FittedMap, seen: Operated) -> FittedMap:
-    """The map with first powers and offsets moved to what was seen.
+    """The map with first powers and offsets moved to what was seen: `known`'s mean."""
+    return known(light, seen).light
+
+
+def known(light: FittedMap, seen: Operated) -> Known:
+    """The map with first powers and offsets moved to what was seen, and how well that knows them.
 
     Ridge regression, row by row: changes of about PRIOR_WEIGHT and PRIOR_OFFSET are taken for likely, and the
-    residuals' own size weighs what was seen against that.
+    residuals' own size weighs what was seen against that. The uncertainty is the posterior's; rows of which
+    nothing was seen keep the prior's.
     """
     phi = light.curve(torch.from_numpy(seen.z)).numpy()
     design = np.concatenate([phi, np.ones((len(phi), 1))], axis=1)
     prior = np.append(np.full(phi.shape[1], PRIOR_WEIGHT), PRIOR_OFFSET)
     missed = seen.y - light(torch.from_numpy(seen.z)).numpy()
     powers, offset = light.powers.clone(), light.offset.clone()
+    root = np.repeat(np.diag(prior)[None], phi.shape[1], axis=0)
     for row in range(phi.shape[1]):
         weight = seen.weight[:, row]
-        known = weight > 0
-        if known.sum() < 2:
+        counts = weight > 0
+        if counts.sum() < 2:
             continue
-        a, b = design[known] * weight[known, None], missed[known, row] * weight[known]
+        a, b = design[counts] * weight[counts, None], missed[counts, row] * weight[counts]
         change, variance = np.zeros(design.shape[1]), float((b**2).mean())
         for _ in range(3):
-            change = np.linalg.solve(a.T @ a + np.diag(variance / prior**2), a.T @ b)
+            precision = a.T @ a + np.diag(variance / prior**2)
+            change = np.linalg.solve(precision, a.T @ b)
             variance = float(((b - a @ change) ** 2).mean())
         powers[0, row] += torch.from_numpy(change[:-1])
         offset[row] += float(change[-1])
-    return replace(light, powers=powers, offset=offset)
+        # precision = R' R, so that R^-1 R^-T sqrt(variance)^2 is the covariance
+        root[row] = np.sqrt(variance) * np.linalg.inv(np.linalg.cholesky(precision)).T
+    return Known(replace(light, powers=powers, offset=offset), root)
 
 
 def _denoised(

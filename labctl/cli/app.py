@@ -330,6 +330,13 @@ def calibrate(
             'pass, as "NAME: REASON"; records keep it. Absolute limits let nothing pass. Repeatable.',
         ),
     ] = None,
+    forecast: Annotated[
+        bool,
+        typer.Option(
+            "--forecast/--no-forecast",
+            help="End with the quality to expect of sample_moons, whose network is adapted to the bench.",
+        ),
+    ] = True,
 ) -> None:
     """Measure what is missing or stale of a rig, in order, and say what it can do today.
 
@@ -340,7 +347,8 @@ def calibrate(
     """
     from labctl.cli.calibrating import Asked, calibrate_rig
 
-    calibrate_rig(Asked(rig, records, only, again, dry_run, operator, tuple(overrides or ()), raw))
+    asked = Asked(rig, records, only, again, dry_run, operator, tuple(overrides or ()), raw, forecast)
+    calibrate_rig(asked)
 
 
 @app.command(rich_help_panel=BEFORE)

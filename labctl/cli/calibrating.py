@@ -16,13 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from labctl.cli.console import out
-from labctl.cli.live import progress
+from labctl.cli.live import Silent, progress
 from labctl.cli.sheet import print_path
 from labctl.devices import Aborted, DeviceFault, LabctlError
+from labctl.procedures.forecasting import Expected, of_golden_task
 from labctl.reports.calibration_page import change_in_words, state_of, told, write_page
 from labctl.reports.words import seconds
 from labctl.rig import Rig, load_rig
 from labctl.rig.calibrating import bench_of
+from labctl.rig.config import RigConfig
 from labctl.rig.interlocks import overrides_of
 
 STYLES = {"success": "green", "running": "dim", "aborted": "yellow", "failed": "red"}
@@ -42,6 +44,7 @@ class Asked:
     operator: str
     overrides: tuple[str, ...]
     raw: str = "last"
+    forecast: bool = True
 
 
 def calibrate_rig(asked: Asked) -> None:
@@ -73,17 +76,37 @@ def calibrate_rig(asked: Asked) -> None:
             except (LabctlError, KeyboardInterrupt) as error:
                 stopped = error  # what was measured is kept, and shown
             able = abilities_of(bench)
+        foreseen = _foreseen(asked, config, outcomes, stopped, watcher)
     console.print(Text(config.name, "bold"))
     if asked.dry_run:
         _print_plan(console, plan)
     else:
-        _print_results(console, asked, bench, outcomes, able)
+        _print_results(console, asked, bench, outcomes, able, foreseen)
         if isinstance(stopped, KeyboardInterrupt):
             kept = sum(one.measured is not None for one in outcomes)
             raise Aborted(f"{kept} records were measured and are kept in {asked.records}")
     if stopped is not None:
         raise stopped
     require_accepted(config.name, outcomes)
+
+
+def _foreseen(
+    asked: Asked,
+    config: RigConfig,
+    outcomes: list[Outcome],
+    stopped: BaseException | None,
+    watcher: Silent,
+) -> Expected | None:
+    """Of the golden task; its network is adapted now where a whole calibration measured something."""
+    if asked.dry_run or stopped is not None or not asked.forecast:
+        return None
+    watcher.doing("what quality to expect")
+    measured = any(one.measured is not None for one in outcomes)
+
+    def tell(what: str, done: int, total: int) -> None:
+        (watcher.computing if what == "forecast" else watcher.training)(what, done, total)
+
+    return of_golden_task(config, asked.records, tell, adapt=measured and asked.only is None)
 
 
 def _duration(plan: Plan) -> str:
@@ -113,7 +136,12 @@ def _steps(steps: tuple[Step, ...]) -> Table:
 
 
 def _print_results(
-    console: Console, asked: Asked, bench: Bench, outcomes: list[Outcome], able: tuple[Ability, ...]
+    console: Console,
+    asked: Asked,
+    bench: Bench,
+    outcomes: list[Outcome],
+    able: tuple[Ability, ...],
+    foreseen: Expected | None,
 ) -> None:
     """Values, what the rig can do, and the page."""
     for outcome in outcomes:
@@ -122,6 +150,8 @@ def _print_results(
         console.print()
         console.print(Text("what the rig can do today", "bold"))
         console.print(able_table(able))
+    if foreseen is not None:
+        console.print(Text(f"  predicted quality  {foreseen.words}"), soft_wrap=True)
     console.print()
     if not any(one.measured is not None for one in outcomes):
         console.print(Text("nothing was measured", "dim"))

@@ -68,6 +68,14 @@ class Lines(Silent):
         """Say what is measured before the run."""
         self.doing(f"measuring {what}")
 
+    def computing(self, what: str, done: int, total: int) -> None:
+        """Say what is worked out, once."""
+        self.doing(f"working out the {what}")
+
+    def foreseen(self, words: str) -> None:
+        """One line."""
+        self._say(words)
+
     def expecting(self, device_us: float) -> None:
         """Say how long it will take."""
         self._say(_expected(device_us))
@@ -125,6 +133,14 @@ class LiveBoard(Silent):
     def preparing(self, what: str, done: int, total: int) -> None:
         """Show what is measured before the run."""
         self._doing = (f"measuring {what}", done, total if total > 1 else 0)
+
+    def computing(self, what: str, done: int, total: int) -> None:
+        """Show what is worked out on the host."""
+        self._doing = (f"working out the {what}", done, total)
+
+    def foreseen(self, words: str) -> None:
+        """Say it in a line that stays above the board."""
+        self._live.console.print(Text(words, "dim"), soft_wrap=True)
 
     def expecting(self, device_us: float) -> None:
         """Say how long it will take, in a line that stays above the board."""

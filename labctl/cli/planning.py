@@ -18,6 +18,7 @@ from labctl.procedures import (
     Chain,
     DiffuseRecipe,
     Diffusion,
+    Expected,
     GenerateRecipe,
     Generation,
     LedgerRecipe,
@@ -27,11 +28,14 @@ from labctl.procedures import (
     TourRecipe,
     chains_of,
     diffusions_of,
+    expected,
+    found_again,
     generations_of,
     load_protocol,
     require_compensable,
     settings_of,
 )
+from labctl.procedures.forecasting import NOT_YET
 from labctl.reports.words import duration
 from labctl.rig import Rig, open_rig
 
@@ -62,10 +66,14 @@ def validate_protocol(
             chains = chains_of(protocol, rig, watcher.training, dry=True)
             for chain in chains:
                 require_compensable(chain, rig)
-        _print_plan(out(), protocol, chains, rig)
+            adapted = [found_again(chain, rig) or chain for chain in chains]
+            foreseen = expected(adapted, rig, watcher.computing)
+        _print_plan(out(), protocol, chains, rig, foreseen)
 
 
-def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: Rig) -> None:
+def _print_plan(
+    console: Console, protocol: Protocol, chains: list[Chain], rig: Rig, foreseen: Expected
+) -> None:
     console.print(Text(protocol.recipe.title, "bold"))
     console.print(Text(f"{_kind(protocol, len(chains), 'chain')} on {rig.name}", "dim"))
     if rig.standing is not None:
@@ -86,6 +94,8 @@ def _print_plan(console: Console, protocol: Protocol, chains: list[Chain], rig: 
     settles = sum(len(chain.program.segments) for chain in chains)
     total = sum(chain.device_us(rig) for chain in chains)
     cost = f"{duration(total)} of modelled device time" if total else "computed on the host"
+    if total:
+        console.print(Text(f"quality {foreseen.words}"), soft_wrap=True)
     console.print(Text.assemble(("valid", "green"), f": {settles} settles, {cost}"))
 
 
@@ -135,6 +145,8 @@ def _print_programs(
         for part in parts[shown:]:
             console.print(Text(f"{part.title}: {part.program.segments} segments", "dim"))
     console.print()
+    if rig.board_standing:
+        console.print(Text(f"quality no forecast: {NOT_YET}"), soft_wrap=True)
     total = sum(part.expected_us(rig) for part in parts)
     made = sum(part.n_samples for part in parts)
     console.print(

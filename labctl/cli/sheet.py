@@ -147,7 +147,7 @@ def metrics_in_words(panel: PanelReader, header: RunHeader) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
-    for one in said(panel.metrics, panel.settings, header, brief=True):
+    for one in said(panel.metrics, panel.settings, header, brief=True, forecast=panel.forecast):
         grid.add_row(one.label, one.sentence)
     if worst := worst_in_words(class_rows(panel, header.class_names)):
         grid.add_row("by class", worst)

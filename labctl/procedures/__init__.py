@@ -1,7 +1,8 @@
 """Recipe to plan to run."""
 
-from labctl.procedures.compensating import require_compensable
+from labctl.procedures.compensating import compensated, found_again, require_compensable
 from labctl.procedures.diffusing import Diffusion, diffusions_of
+from labctl.procedures.forecasting import Expected, expected
 from labctl.procedures.generating import Generation, generations_of
 from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.ledgering import LedgerResult, LedgerRow, ledger
@@ -29,6 +30,7 @@ __all__ = [
     "Chain",
     "DiffuseRecipe",
     "Diffusion",
+    "Expected",
     "GenerateRecipe",
     "GenerateScanRecipe",
     "Generation",
@@ -49,7 +51,10 @@ __all__ = [
     "Watcher",
     "chains_of",
     "check_state_noise",
+    "compensated",
     "diffusions_of",
+    "expected",
+    "found_again",
     "generations_of",
     "ledger",
     "load_protocol",

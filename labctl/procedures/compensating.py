@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from labctl_calibration.bench import LOAD_PROBES, Bench
-from labctl_calibration.compensation import METHOD, channel_order, compensate
+from labctl_calibration.compensation import METHOD, adapt, channel_order
+from labctl_calibration.kept_maps import KeptMaps
 from labctl_calibration.store import RecordStore
 
 from labctl.devices import ConfigError
@@ -39,7 +41,17 @@ def compensated(chains: Sequence[Chain], rig: Rig, tell: Tell) -> list[Chain]:
     if any(now for _, now in kept):
         rig.close()
         rig.open()
-    return [_on_bench(chain, network, rig) for chain, (network, _) in zip(chains, kept, strict=True)]
+    return [_on_bench(chain, found, rig) for chain, (found, _) in zip(chains, kept, strict=True)]
+
+
+def found_again(chain: Chain, rig: Rig) -> Chain | None:
+    """The chain with its network as it was adapted to the rig's bench before; None where it never was. No
+    device is asked for anything.
+    """
+    if rig.bench is None or rig.records is None or chain.subject.network.codes is None:
+        return None
+    found = _kept(_path(chain, rig.bench, rig.records))
+    return None if found is None else _on_bench(chain, found, rig)
 
 
 def require_compensable(chain: Chain, rig: Rig) -> None:
@@ -63,13 +75,23 @@ def require_compensable(chain: Chain, rig: Rig) -> None:
         )
 
 
-def _on_bench(chain: Chain, network: RowTableNetwork, rig: Rig) -> Chain:
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """An adapted network, what became known of its frame, and the name under which both are kept."""
+
+    network: RowTableNetwork
+    maps: KeptMaps
+    name: str
+
+
+def _on_bench(chain: Chain, kept: _Kept, rig: Rig) -> Chain:
     """The chain with its adapted network, on the channels that go with it."""
     bench, engine = _bench(rig)
+    network = kept.network
     order = channel_order(placed(chain.subject.network, engine.n_channels), bench.channels)
     engine.use_order(order)
     program = compile_program(network, chain.sampler, engine.n_channels, tolerance=chain.recipe.tolerance)
-    made_of = {"records": list(bench.record_ids), "probes": PROBES}
+    made_of = {"records": list(bench.record_ids), "probes": PROBES, "kept": kept.name}
     card: dict[str, Any] = {**chain.subject.card, "compensation": made_of}
     return replace(
         chain,
@@ -77,6 +99,7 @@ def _on_bench(chain: Chain, network: RowTableNetwork, rig: Rig) -> Chain:
         program=program,
         tables=engine.tables_of(program),
         order=order,
+        maps=kept.maps,
     )
 
 
@@ -89,20 +112,38 @@ def _bench(rig: Rig) -> tuple[Bench, OpticalLoopEngine]:
 
 def _kept_or_adapted(
     chain: Chain, rig: Rig, bench: Bench, store: RecordStore, tell: Tell
-) -> tuple[RowTableNetwork, bool]:
+) -> tuple[_Kept, bool]:
     """The adapted network from the store, or made now and kept there (True)."""
-    original = chain.subject.network
-    teacher = chain.subject.uncoded or original
-    key = _key(original, teacher, bench)
-    path = store.folder / f"compensated-{key[:16]}.safetensors"
-    if path.is_file():
-        return load_network(path), False
-    network = compensate(
+    path = _path(chain, bench, store)
+    if found := _kept(path):
+        return found, False
+    original, teacher = chain.subject.network, _teacher(chain)
+    made = adapt(
         _bench(rig)[1], bench, original, chain.subject.source, probes=PROBES, tell=tell, teacher=teacher
     )
-    card = describe(network, path.stem, notes={"compensation": key, "records": list(bench.record_ids)})
-    save_network(network, path, card, overwrite=True)
-    return network, True
+    maps = KeptMaps(made.probed, made.known)
+    maps.write(path.with_suffix(".npz"))
+    notes = {"compensation": _key(original, teacher, bench), "records": list(bench.record_ids)}
+    save_network(made.network, path, describe(made.network, path.stem, notes=notes), overwrite=True)
+    return _Kept(made.network, maps, path.stem), True
+
+
+def _kept(path: Path) -> _Kept | None:
+    """What was kept there; None where either of its files is missing."""
+    maps = path.with_suffix(".npz")
+    if not (path.is_file() and maps.is_file()):
+        return None
+    return _Kept(load_network(path), KeptMaps.read(maps), path.stem)
+
+
+def _path(chain: Chain, bench: Bench, store: RecordStore) -> Path:
+    """Of the adapted network; its maps lie beside it."""
+    key = _key(chain.subject.network, _teacher(chain), bench)
+    return store.folder / f"compensated-{key[:16]}.safetensors"
+
+
+def _teacher(chain: Chain) -> RowTableNetwork:
+    return chain.subject.uncoded or chain.subject.network
 
 
 def _key(network: RowTableNetwork, teacher: RowTableNetwork, bench: Bench) -> str:

@@ -28,6 +28,14 @@ class Interlocked(Watcher):
         self._interlocks.check_now_and_then(DURING)
         self._inner.preparing(what, done, total)
 
+    def computing(self, what: str, done: int, total: int) -> None:
+        """Passed on; nothing is lit meanwhile."""
+        self._inner.computing(what, done, total)
+
+    def foreseen(self, words: str) -> None:
+        """Passed on."""
+        self._inner.foreseen(words)
+
     def expecting(self, device_us: float) -> None:
         """Passed on."""
         self._inner.expecting(device_us)

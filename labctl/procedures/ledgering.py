@@ -46,7 +46,8 @@ from labctl.procedures.baseline import (
 )
 from labctl.procedures.ledger_recipe import LedgerRecipe
 from labctl.procedures.recipe import Protocol
-from labctl.procedures.running import check_folder, one_thread
+from labctl.procedures.running import check_folder
+from labctl.procedures.threads import one_thread
 from labctl.runlog import PanelReader, RunReader, fresh_path, now_iso, software_versions
 
 Say = Callable[[str], None]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from labctl_calibration.kept_maps import KeptMaps
 from numpy.typing import NDArray
 
-from labctl.devices import Coercion, ConfigError, ProgramError
+from labctl.devices import Coercion, ConfigError, ProgramError, Scalar
 from labctl.engines import Batch, DigitalEngine, OpticalHostLoopEngine, OpticalLoopEngine, SecondStarts
 from labctl.models.datasets import ToySet
 from labctl.procedures.drawn import check_inception
@@ -64,7 +65,8 @@ TRANSIENT_POINTS = 128  # enough for a 95th percentile that a sample on a ridge 
 class Chain:
     """One panel of a run, ready to go. `name` is its panel; `row` and `series` its place in a scan.
 
-    order: the channel of every row, where the bench was brought up.
+    order: the channel of every row, maps: what is known of its frame, where the bench was brought up and the
+    network adapted to it. forecast: of its quality, for the run file.
     """
 
     name: str
@@ -82,6 +84,8 @@ class Chain:
     row: float | None = None
     series: str = ""
     order: IntArray | None = None
+    maps: KeptMaps | None = None
+    forecast: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def toy(self) -> ToySet | None:

@@ -153,6 +153,7 @@ def chain_panel(chain: Chain, rig: Rig) -> PanelPlan:
         own_mean=chain.subject.affine.mean,
         own_std=chain.subject.affine.std,
         settings=scalars_of(chain.recipe),
+        forecast=chain.forecast,
     )
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from labctl.devices import Aborted, RunLogError, Scalar, UserError
 from labctl.procedures.chain_part import ChainPart
 from labctl.procedures.compensating import compensated
 from labctl.procedures.diffusing import diffusions_of
 from labctl.procedures.drifting import DriftWatcher, require_watchable
+from labctl.procedures.forecasting import with_forecast
 from labctl.procedures.generating import generations_of
 from labctl.procedures.interlocked import Interlocked
 from labctl.procedures.interrupts import uninterrupted
@@ -26,6 +23,7 @@ from labctl.procedures.plan import chains_of
 from labctl.procedures.recipe import DiffuseRecipe, GenerateRecipe, Protocol, Scan, load_protocol
 from labctl.procedures.records import header_of, plan_of
 from labctl.procedures.scanning import add_to_row
+from labctl.procedures.threads import one_thread
 from labctl.procedures.watching import PanelResult, Watcher
 from labctl.rig import Rig
 from labctl.runlog import RunHeader, RunPlan, RunWriter, fresh_path
@@ -69,21 +67,6 @@ def run(
         return _run(protocol, rig, Path(out), watcher)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Matrices of 48 rows gain little from a second thread, and wait for it long where a core is busy.
-
-    The order of sums depends on threads too: runs with one are the same bits on machines of any size.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):  # numpy's own
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _run(protocol: Protocol, rig: Rig, out: Path, watcher: Watcher) -> RunResult:
     try:
         rig.require_open()  # refused now, not after a training
@@ -124,6 +107,9 @@ def _parts(protocol: Protocol, rig: Rig, watcher: Watcher) -> list[Part]:
     if isinstance(protocol.recipe, DiffuseRecipe):
         return list(diffusions_of(protocol, protocol.recipe, rig))
     chains = compensated(chains_of(protocol, rig, watcher.training), rig, watcher.training)
+    chains, found = with_forecast(chains, rig, watcher.computing)
+    if found is not None:
+        watcher.foreseen(f"quality {found.words}")
     return [ChainPart(chain) for chain in chains]
 
 

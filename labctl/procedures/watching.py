@@ -55,6 +55,12 @@ class Watcher:
     def preparing(self, what: str, done: int, total: int) -> None:
         """Something before the first settle is being done: `what`, the `done`-th of `total`."""
 
+    def computing(self, what: str, done: int, total: int) -> None:
+        """Something is being worked out on the host: `what`, the `done`-th of `total`."""
+
+    def foreseen(self, words: str) -> None:
+        """What quality to expect of the run, or why nobody can tell."""
+
     def expecting(self, device_us: float) -> None:
         """Every iterate is an exposure: what the bench is expected to take, told before the first settle."""
 

@@ -169,10 +169,12 @@ def said(
     header: RunHeader,
     *,
     brief: bool = False,
+    forecast: Mapping[str, Scalar] | None = None,
 ) -> list[Said]:
     """Every metric that is there, in the order of the table; those that it does not know come last, bare.
 
-    A time that no machine spent is left out, and where it shall be `brief`, a camera's noise term by term.
+    `forecast` is the panel's, and stands behind the quality that it is of. A time that no machine spent is
+    left out, and where it shall be `brief`, a camera's noise term by term.
     """
     told = []
     for key, meaning in _MEANINGS.items():
@@ -183,6 +185,8 @@ def said(
             continue
         before, _, after = (meaning.sentence + _more(key, settings, header)).partition("{}")
         told.append(Said(meaning.label, before, meaning.write(float(value)), after))
+        if key == "energy_distance" and forecast:
+            told.append(_foreseen(forecast, float(value)))
     for key, (label, sentence) in _TEXTS.items():
         if key in metrics:
             before, _, after = sentence.partition("{}")
@@ -199,6 +203,16 @@ def legend(keys: Iterable[str]) -> list[str]:
 def notes(panels: Iterable[PanelReader]) -> list[str]:
     """What panels say in words of the programs they ran, each once."""
     return list(dict.fromkeys(str(own["note"]) for panel in panels if (own := panel.settings).get("note")))
+
+
+def _foreseen(forecast: Mapping[str, Scalar], measured: float) -> Said:
+    """What was expected of it before the first step, beside what it came to."""
+    words = str(forecast["words"])
+    if "low" not in forecast:
+        return Said("forecast", words, "", "")
+    low, high = float(forecast["low"]), float(forecast["high"])
+    came = "inside" if low <= measured <= high else "below" if measured < low else "above"
+    return Said("forecast", words + "; it came out ", came, "")
 
 
 def _more(key: str, settings: Mapping[str, Scalar], header: RunHeader) -> str:

@@ -66,7 +66,7 @@ def section_of(panel: PanelReader, header: RunHeader) -> Section:
         totals=outcome_totals(steps),
         ledger=ledger_totals(panel.ledger, panel.n_samples),
         program=panel.program,
-        said=said(panel.metrics, panel.settings, header),
+        said=said(panel.metrics, panel.settings, header, forecast=panel.forecast),
         classes=class_rows(panel, header.class_names),
         controls=panel.controls,
     )

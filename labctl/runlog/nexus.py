@@ -37,11 +37,11 @@ def add_settings(group: h5py.Group, name: str, settings: Mapping[str, Scalar]) -
         add_attributes(add_group(group, name, "NXcollection"), dict(settings))
 
 
-def read_settings(group: h5py.Group) -> dict[str, Scalar]:
-    """What `add_settings` wrote under the name "settings"."""
-    if "settings" not in group:
+def read_settings(group: h5py.Group, name: str = "settings") -> dict[str, Scalar]:
+    """What `add_settings` wrote under that name."""
+    if name not in group:
         return {}
-    attributes = group["settings"].attrs
+    attributes = group[name].attrs
     return {str(key): _plain(attributes[key]) for key in attributes if key != "NX_class"}
 
 

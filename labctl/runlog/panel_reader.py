@@ -85,6 +85,11 @@ class PanelReader:
         """What this panel was made with, as far as it differs from the header."""
         return read_settings(self._entry)
 
+    @property
+    def forecast(self) -> dict[str, Scalar]:
+        """What was expected of its quality before the first step; empty where nobody asked."""
+        return read_settings(self._entry, "forecast")
+
     # Per step ------------------------------------------------------------------------------------------
 
     @property

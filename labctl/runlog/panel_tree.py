@@ -163,6 +163,7 @@ def write_panel(entry: h5py.Group, panel: PanelPlan) -> None:
     _write_reference(entry, panel)
     write_controls(entry, panel.controls)
     add_settings(entry, "settings", panel.settings)
+    add_settings(entry, "forecast", panel.forecast)
 
 
 def in_own_units(steps: h5py.Group, x: NDArray[np.float64]) -> NDArray[np.float64]:

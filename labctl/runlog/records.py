@@ -217,7 +217,7 @@ class PanelPlan:
     audit [A]: the samples whose settle time is recorded. anchored: oscillators at rest, of which it is
     recorded how safely they are held. own_mean, own_std [d]: the chain's x is
     standardised, samples and reference are in the data's own units, own = x * own_std + own_mean (None: no
-    difference).
+    difference). forecast: of its quality, or in words why there is none.
     """
 
     n_steps: int
@@ -240,6 +240,7 @@ class PanelPlan:
     own_std: Sequence[float] | None = None
     anchored: bool = False
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    forecast: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

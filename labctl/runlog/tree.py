@@ -38,7 +38,7 @@ PANELS = "panels"
 _RESERVED = frozenset(
     (
         *("coercions", "data", "instrument", "ledger", "metrics", "outcomes", PANELS, "process", "program"),
-        *("samples", "scan", "settings", "settling", "steps", "user", "watch"),
+        *("forecast", "samples", "scan", "settings", "settling", "steps", "user", "watch"),
     )
 )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from labctl_calibration.operating import Operated, corrected
+from labctl_calibration.operating import Operated, corrected, known
 
 from labctl.physics import FittedCurve, FittedMap
 
@@ -50,6 +50,15 @@ def test_a_map_that_is_right_stays_right(light):
     found = corrected(light, seen_of(light, 100, 0.3))
     assert float((found.powers[0] - light.powers[0]).abs().max()) < 0.02
     assert float((found.offset - light.offset).abs().max()) < 0.04
+
+
+def test_what_is_left_uncertain_is_what_errors_scatter_by(light):
+    """Errors over stated uncertainties, in the directions that the covariance tells apart: rms of 1."""
+    true = wrong(light, 0.01)
+    found = known(light, seen_of(true, 300, 0.05))
+    missed, offset = true.powers[0] - found.light.powers[0], true.offset - found.light.offset
+    white = np.linalg.solve(found.root, torch.cat([missed, offset[:, None]], 1).numpy()[:, :, None])
+    assert 0.85 < float(np.sqrt((white**2).mean())) < 1.2
 
 
 def test_rows_that_say_nothing_are_left_alone(light):

@@ -66,6 +66,8 @@ def test_a_network_is_adapted_once_then_found_and_its_runs_are_replayed(records,
     assert kept.read_bytes() == before
     with RunReader(first.file) as file:
         assert file.header.numerics["records"] == " ".join(unit_bringup.ids)
+        words = file.panel().forecast["words"]
+    assert words.startswith("no forecast: rig optical-unit: the agreement of its fitted twin is not known")
     assert replay(first.file, out=tmp_path / "again", records=records).equal
     with pytest.raises(CalibrationMissing, match="has no calibration record"):
         replay(first.file, out=tmp_path / "again", records=tmp_path / "elsewhere")
