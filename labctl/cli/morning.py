@@ -10,6 +10,7 @@ from labctl_calibration.drift.board import BoardProber
 from labctl_calibration.drift.charts import Alarm
 from labctl_calibration.drift.look import Prober
 from labctl_calibration.drift.morning import Morning, OpticalMorning, check_morning, panel_of
+from labctl_calibration.optical.warm_up import KIND as WARM_UP
 from labctl_calibration.planning import Bench
 from labctl_calibration.store import RecordStore
 from rich.console import Console
@@ -111,6 +112,9 @@ def print_morning(console: Console, found: Morning) -> None:
             Text(f"{100 * over[worst]:.0f}%", "red" if bad else "dim"),
         )
     console.print(table)
+    if found.cold:
+        told = f"\n{found.cold}; what moved may be that: labctl calibrate {found.rig} --again {WARM_UP} waits"
+        console.print(Text(told, "yellow"), soft_wrap=True)
     print_diagnosis(console, found)
     for one in found.wrong:
         console.print(Text.assemble(("✗ ", "bold red"), one.words), soft_wrap=True)

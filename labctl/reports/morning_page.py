@@ -49,6 +49,7 @@ def write_page(folder: Path, found: Morning) -> Path:
                 charts=len(found.charts.baseline.names),
                 device_s=found.device_s,
                 diagnosis=found.diagnosis,
+                cold=found.cold,
                 lines=_lines(found, folder),
                 wrong=[one.words for one in found.wrong]
                 + [f"{one.kind}: {one.words}" for one in found.stale],

@@ -11,12 +11,15 @@ from labctl_calibration.drift.board import BoardProber
 from labctl_calibration.drift.charts import Alarm
 from labctl_calibration.drift.keeping import baseline_of, keep_baseline
 from labctl_calibration.drift.look import learn
+from labctl_calibration.drift.morning import told_cold
 from labctl_calibration.drift.optical import LIGHT, REST, OpticalProber
 from labctl_calibration.drift.watch import LEARN, Pace, Watch, by_group
 from labctl_calibration.open_loop import calibrate_open_loop
 from labctl_calibration.optical.dense import dense_fractions
 from labctl_calibration.oscillators.frequency import KIND as FREQUENCIES
-from labctl_calibration.store import RecordStore
+from labctl_calibration.procedure import Quantity
+from labctl_calibration.staleness import Standing
+from labctl_calibration.store import About, RecordStore
 from labctl_sim_devices import (
     ElectronicsTwin,
     OpticalBench,
@@ -27,7 +30,7 @@ from labctl_sim_devices import (
     load_profile,
 )
 
-from labctl.devices import ConfigError
+from labctl.devices import CalibrationRecord, ConfigError
 
 STILL = {"drift": 0.0, "warm_up": 0.0}
 SECOND_US = 1e6
@@ -193,3 +196,20 @@ def test_a_board_whose_frequencies_move_is_found_and_named_alone():
     bench.set_terms({})
     kinds = {one.group.kind for _ in range(3) for one in watch.look(0.0)}
     assert kinds == {FREQUENCIES}
+
+
+@pytest.mark.parametrize(("above_c", "cold"), [(0.5, False), (4.4, True)])
+def test_a_bench_colder_than_its_warm_up_is_told(tmp_path, above_c, cold):
+    electronics = ElectronicsTwin("electronics", OpticalBench(load_profile("unit"), seed=1, unit_seed=1))
+    identity, now_c = electronics.open(), electronics.temperature_c()
+    store = RecordStore(tmp_path)
+    about = About(
+        rig="r", identity=identity, quantities=(Quantity("temperature", now_c + above_c, np.nan, "C"),)
+    )
+    stored = store.get(store.put(CalibrationRecord("warm-up", identity.serial, "2026-01-01", {}), about))
+    told = told_cold([Standing("warm-up", identity.serial, stored)], electronics)
+    assert bool(told) is cold
+    assert told_cold([Standing("warm-up", identity.serial, None)], electronics) == ""
+    if cold:
+        assert f"at {now_c:.1f} °C" in told
+        assert f"at {now_c + above_c:.1f} °C" in told

@@ -35,6 +35,8 @@ from labctl_calibration.drift.watch import Drifted, by_group
 from labctl_calibration.nominal import nominal_panel_record
 from labctl_calibration.open_loop import OFFSET_REPEATS, WEIGHT_REPEATS, calibrate_open_loop
 from labctl_calibration.optical.dense import dense_fractions
+from labctl_calibration.optical.warm_up import KIND as WARM_UP
+from labctl_calibration.optical.warm_up import TEMPERATURE
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from labctl_calibration.planning import Bench
 from labctl_calibration.procedure import Tell
@@ -45,6 +47,7 @@ from labctl_calibration.taking import silent
 BASELINE, MORNING, GOLDEN = "morning baseline", "morning", "golden sample"
 LEARN = 16  # looks of a baseline
 AVERAGED = 4  # looks on the bench that make one
+COLD_C = 1.0  # below the temperature at which the light had become steady
 FALSE_A_DAY = 0.01  # of the morning's charts: one false alarm in 100 mornings
 NETWORK, SAMPLES, STEPS = "moons-4bit", 64, 4
 SIGMA_MAX, SIGMA_MIN = 10.0, 0.06
@@ -147,7 +150,8 @@ class Morning:
 
     learnt: whether this check was the first, and so sets what later ones are compared with. charts: after
     this reading; history [k, m]: all readings since the baseline. device_s: device time that it took.
-    procedures: names by the kind of their records. diagnosis: of an optical bench, None on others.
+    procedures: names by the kind of their records. diagnosis: of an optical bench, None on others. cold: that
+    the bench is colder than when its light was steady, in words; empty where it is not, or nobody knows.
     """
 
     rig: str
@@ -162,6 +166,7 @@ class Morning:
     device_s: float
     procedures: dict[str, str]
     diagnosis: Diagnosis | None = None
+    cold: str = ""
 
     @property
     def green(self) -> bool:
@@ -175,7 +180,9 @@ class Morning:
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """Procedures to run, each once: what the fault spoilt, then what drifted."""
+        """Procedures to run, each once: what the fault spoilt, then what drifted; none of a cold bench."""
+        if self.cold:
+            return ()
         known = self.procedures.values()
         broken = [name for name in FAULTS[self.fault or HEALTHY].procedures if name in known]
         drifted = [one.group.procedure for one in self.wrong if one.group.procedure in known]
@@ -196,12 +203,14 @@ def check_morning(
     """Read once and compare. The first time, after any calibration, and where `again`: learn first. `odds`:
     what a run's file says of faults (`labctl_calibration.diagnosis.from_run`).
 
-    Drift is noted in the store, so that the records in doubt are stale. DeviceFault for what cannot be read.
+    Drift is noted in the store, so that the records in doubt are stale; not that of a cold bench. DeviceFault
+    for what cannot be read.
     """
     store, now = bench.store, clock()
     identity = device.open()
     standings = [bench.standing(one, now) for one in bench.procedures]
     in_use = [one.stored.id for one in standings if one.stored is not None]
+    cold = told_cold(standings, device)
     kept = None if again else store.newest(BASELINE, identity.serial)
     if kept is not None and not set(in_use) <= set(kept.record.upstream):
         kept = None  # calibrated since
@@ -230,7 +239,8 @@ def check_morning(
         charts, alarms = charts.after(reading)
     wrong = by_group(alarms, learnt.groups)
     _keep(store, bench, identity, kept, history, wrong, look, diagnosis)
-    _note(store, bench, wrong, now)
+    if not cold:
+        _note(store, bench, wrong, now)
     # what drifted today is told once, by its charts
     told = {one.group.kind for one in wrong}
     stale = tuple(
@@ -241,8 +251,20 @@ def check_morning(
     return Morning(
         bench.circumstances.rig, now, wrong, stale, first, learnt, charts, history, kept.record.taken_at,
         (looked + 1) * prober.device_us * 1e-6, {one.kind: one.name for one in bench.procedures},
-        diagnosis,
+        diagnosis, cold,
     )  # fmt: skip
+
+
+def told_cold(standings: Sequence[Standing], device: Device) -> str:
+    """That a bench is not at the temperature which its warm-up ended at, in words; empty otherwise."""
+    ended = next((one.stored for one in standings if one.kind == WARM_UP and one.stored is not None), None)
+    warm = None if ended is None else ended.about.quantity(TEMPERATURE)
+    if warm is None or not isinstance(device, LoopElectronics):
+        return ""
+    now_c = device.temperature_c()
+    if now_c > warm.value - COLD_C:
+        return ""
+    return f"not warm yet: the electronics are at {now_c:.1f} °C, and were at {warm.value:.1f} °C when warm"
 
 
 def panel_of(bench: Bench, modulator: WeightModulator, n: int) -> CalibrationRecord:

@@ -15,7 +15,7 @@ from labctl_calibration.darks import REPEATS as DARK_REPEATS
 from labctl_calibration.probing import Probing
 from labctl_calibration.procedure import Devices, Measured, Plot, Procedure, Quantity, Tell, Upstream
 
-KIND = "warm-up"
+KIND, TEMPERATURE = "warm-up", "temperature"
 BLOCK_S = 10.0
 BLOCKS = 12  # of a line
 WINDOWS = 1024  # of a reading: some milliseconds, a period or more of what panels flicker by
@@ -60,7 +60,7 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
             Quantity("slope of the light", slope, sd, "%/min", low=-LIMIT, high=LIMIT,
                      words="over the last two minutes"),
             Quantity("warmed up in", float(block_s * len(light)), block_s / np.sqrt(12), "s"),
-            Quantity("temperature", temperature[-1], np.nan, "C", words="of the electronics, at the end"),
+            Quantity(TEMPERATURE, temperature[-1], np.nan, "C", words="of the electronics, at the end"),
         ),
         settings={"blocks": len(light), "block_s": block_s},
         findings=(
