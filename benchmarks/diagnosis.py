@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 from common import CACHE, RESULTS
 from labctl_calibration.diagnosis.faults import HEALTHY, NAMES
-from labctl_calibration.diagnosis.verdict import Diagnosis
+from labctl_calibration.diagnosis.verdict import Diagnosis, Suspect
 from labctl_calibration.drift.look import FloatArray, Look
 from labctl_calibration.drift.morning import LEARN, OpticalMorning, panel_of
 from labctl_calibration.optical import PANEL
 from labctl_calibration.session import calibrate
 from labctl_calibration.store import RecordStore
+from labctl_sim_devices import draw_unit, load_profile
+from labctl_sim_devices.physical_faults import inject
 from sheet import Sheet
 
 from labctl.devices import LoopElectronics, WeightModulator
@@ -119,6 +121,28 @@ def of_unit(unit: int, healthy: int) -> list[tuple[str, Diagnosis]]:
         return [(name, diagnosed(one, unit, name, day)) for name, day in mornings]
 
 
+def placed(unit: int, name: str, said: Suspect) -> bool | None:
+    """Whether what was named is where the fault is; None for one that has no place, or another name.
+
+    A line of the panel and dust may be told as a neighbour: the optics have cells up to half a cell elsewhere.
+    """
+    profile = load_profile("unit")
+    truth = inject(name, unit, profile, draw_unit(profile, unit)).place
+    if said.name != name or not truth:
+        return None
+    if name == "image-shifted":
+        return said.place[0] == truth[0]
+    if name in ("dark-current",):
+        return said.place[-1] == truth[-1]
+    if name in ("drives-swapped", "detectors-swapped"):
+        return sorted(said.place) == sorted(truth)
+    near = {"panel-row-stuck": 1, "panel-column-stuck": 1, "dust": 2}.get(name, 0)
+    paths = name in ("panel-column-stuck", "dust", "detector-dead")
+    if paths and said.place[0] != truth[0]:
+        return False
+    return all(abs(a - b) <= near for a, b in zip(said.place[paths:], truth[paths:], strict=True))
+
+
 def table(sheet: Sheet, found: list[list[tuple[str, Diagnosis]]], units: int) -> None:
     """The bar, then each fault with what it was taken for."""
     of_faults = [[pair for pair in one if pair[0] != HEALTHY] for one in found]
@@ -155,8 +179,11 @@ def table(sheet: Sheet, found: list[list[tuple[str, Diagnosis]]], units: int) ->
         others = [one.first.name for one in said if one.first.name != name]
         taken = ", ".join(f"{other} {others.count(other)}" for other in dict.fromkeys(others))
         odds = np.array([one.first.probability for one in said])
-        rows.append([name, f"{len(said) - len(others)} of {len(said)}", f"{odds.mean():.3f}", taken])
-    sheet.table(["fault", "named first", "odds given to the first, mean", "else taken for"], rows)
+        at = [placed(unit, name, one.first) for unit, one in enumerate(said, 1)] if name != HEALTHY else []
+        known = [one for one in at if one is not None]
+        where = f"{sum(known)} of {len(known)}" if known else ""
+        rows.append([name, f"{len(said) - len(others)} of {len(said)}", where, f"{odds.mean():.3f}", taken])
+    sheet.table(["fault", "named first", "in its place", "odds of the first, mean", "else taken for"], rows)
     calibration(sheet, [pair for one in scored for pair in one])
 
 

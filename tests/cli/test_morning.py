@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from labctl_calibration.drift.morning import BASELINE, MORNING
 from labctl_calibration.store import RecordStore
@@ -71,3 +73,57 @@ def test_an_optical_bench_learns_and_is_green_within_a_minute(labctl):
     for probe in ("dark level", "light", "golden vector", "rest", "time constant", "golden sample"):
         assert f"✓  {probe}" in first.out
     assert labctl("morning", "optical-unit", "--records", "found").code == 0
+
+
+OPTICAL = """
+name = "bench"
+about = "an optical bench with a part that breaks and is mended"
+engine = "optical-loop"
+
+[world]
+kind = "optical-bench"
+profile = "adm"
+seed = 6
+{fault}
+
+[[device]]
+name = "panel"
+driver = "twin.lcos-panel"
+
+[[device]]
+name = "electronics"
+driver = "twin.loop-electronics"
+"""
+
+
+@pytest.mark.slow
+def test_a_broken_part_is_named_and_forgotten_once_it_is_mended(labctl, tmp_path):
+    rig = tmp_path / "bench.toml"
+    rig.write_text(OPTICAL.format(fault=""))
+    first = labctl("morning", rig, "--records", "found")
+    assert first.code == 0, first.err
+    assert "nothing points to a physical fault" in first.out
+    rig.write_text(OPTICAL.format(fault='fault = "detector-dead"\nfault_seed = 2'))
+    second = labctl("morning", rig, "--records", "found")
+    assert second.code == 3
+    said = " ".join(second.out.split())
+    assert "a photodiode is dead" in said
+    assert "seen: row 47 sees nothing of the positive path" in said
+    assert "→ check that photodiode's cable" in said
+    assert "a photodiode is dead" in second.err
+    newest = [one for one in RecordStore(tmp_path / "found").all() if one.record.kind == MORNING][-1]
+    assert json.loads(newest.record.settings["diagnosis"])["detector-dead"] > 0.9
+    assert newest.about.findings[0].startswith("a photodiode is dead: row 47")
+    page = sorted((tmp_path / "found" / "reports").glob("bench_morning_*/index.html"))[-1].read_text()
+    assert "row 47 sees nothing of the positive path" in page
+    rig.write_text(OPTICAL.format(fault=""))
+    third = labctl("morning", rig, "--records", "found")
+    assert third.code == 0, third.out
+
+
+def test_a_run_that_is_none_is_refused_before_the_bench_is_opened(labctl, tmp_path):
+    (tmp_path / "notes.h5").write_text("not a run")
+    ended = labctl("morning", "optical-twin", "--run", "notes.h5")
+    assert ended.code != 0
+    assert "notes.h5" in ended.err
+    assert "measuring" not in ended.err

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labctl.devices import CalibrationRecord, Device, Identity, LoopElectronics, WeightModulator
 from labctl.engines import OpticalLoopEngine
@@ -51,7 +52,7 @@ COLD_C = 1.0  # below the temperature at which the light had become steady
 FALSE_A_DAY = 0.01  # of the morning's charts: one false alarm in 100 mornings
 NETWORK, SAMPLES, STEPS = "moons-4bit", 64, 4
 SIGMA_MAX, SIGMA_MIN = 10.0, 0.06
-READINGS, EXAM = "readings", "exam_"
+READINGS, BROKEN, EXAM = "readings", "broken", "exam_"
 NAMED = 3  # suspects that a record and a screen name
 
 SAMPLE = Group(
@@ -231,14 +232,14 @@ def check_morning(
     look = prober.look()
     values = learnt.values(prober, look)
     diagnosis = prober.diagnose(look, learnt.reference, odds) if isinstance(prober, OpticalMorning) else None
-    before = np.zeros((0, len(values))) if first else _history(store, identity, kept, len(values))
-    history = np.vstack([before, values])
+    before, broken = _history(store, identity, kept, 0 if first else len(values))
+    history = np.vstack([before.reshape(-1, len(values)), values])
     charts = Charts.new(learnt.baseline, interval_s=DAY_S, alarms_per_day=FALSE_A_DAY)
     alarms: tuple[Alarm, ...] = ()
-    for reading in history:  # the last is today's
-        charts, alarms = charts.after(reading)
+    for reading, was_broken in zip(history, [*broken, False], strict=True):  # the last is today's
+        charts, alarms = (charts.afresh(), ()) if was_broken else charts.after(reading)
     wrong = by_group(alarms, learnt.groups)
-    _keep(store, bench, identity, kept, history, wrong, look, diagnosis)
+    _keep(store, bench, identity, kept, history, broken, wrong, look, diagnosis)
     if not cold:
         _note(store, bench, wrong, now)
     # what drifted today is told once, by its charts
@@ -280,17 +281,23 @@ def _rests_on(store: RecordStore, kept: Stored) -> dict[str, CalibrationRecord]:
     return {one.record.kind: one.record for one in there if one.about.accepted}
 
 
-def _history(store: RecordStore, identity: Identity, kept: Stored, m: int) -> FloatArray:
-    """Readings [k, m] since the baseline; none where the newest check is of another one."""
-    newest = store.newest(MORNING, identity.serial)
+def _history(
+    store: RecordStore, identity: Identity, kept: Stored, m: int
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Readings [k, m] since the baseline, and on which mornings [k] a part was broken: after those charts
+    begin anew. None where the newest check is of another baseline, or m is 0.
+    """
+    newest = store.newest(MORNING, identity.serial) if m else None
     if newest is None or kept.id not in newest.record.upstream:
-        return np.zeros((0, m))
-    return newest.record.array(READINGS)
+        return np.zeros((0, m)), np.zeros(0, np.bool_)
+    readings = newest.record.array(READINGS)
+    broken = newest.record.arrays.get(BROKEN, np.zeros(len(readings)))
+    return readings, np.asarray(broken) > 0
 
 
 def _keep(
     store: RecordStore, bench: Bench, identity: Identity, kept: Stored, history: FloatArray,
-    wrong: Sequence[Drifted], look: Look, diagnosis: Diagnosis | None,
+    broken: NDArray[np.bool_], wrong: Sequence[Drifted], look: Look, diagnosis: Diagnosis | None,
 ) -> None:  # fmt: skip
     said = [one.words for one in wrong]
     named: dict[str, float] = {}
@@ -298,12 +305,13 @@ def _keep(
         named = {one.name: round(one.probability, 4) for one in diagnosis.suspects[:NAMED]}
         if not diagnosis.healthy:
             said.insert(0, f"{diagnosis.first.words}: {diagnosis.first.evidence}")
+    today = diagnosis is not None and not diagnosis.healthy
     examined = {name: values for name, values in look.arrays.items() if name.startswith(EXAM)}
     record = CalibrationRecord(
         kind=MORNING,
         device_serial=identity.serial,
         taken_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        arrays={READINGS: history, **examined},
+        arrays={READINGS: history, BROKEN: np.append(broken, today).astype(np.float64), **examined},
         settings={"diagnosis": json.dumps(named)} if named else {},
         upstream=(kept.id,),
     )
