@@ -122,7 +122,7 @@ def _kept_or_adapted(
         _bench(rig)[1], bench, original, chain.subject.source, probes=PROBES, tell=tell, teacher=teacher
     )
     maps = KeptMaps(made.probed, made.known)
-    maps.write(path.with_suffix(".npz"))
+    maps.write(_maps_beside(path))
     notes = {"compensation": _key(original, teacher, bench), "records": list(bench.record_ids)}
     save_network(made.network, path, describe(made.network, path.stem, notes=notes), overwrite=True)
     return _Kept(made.network, maps, path.stem), True
@@ -130,10 +130,15 @@ def _kept_or_adapted(
 
 def _kept(path: Path) -> _Kept | None:
     """What was kept there; None where either of its files is missing."""
-    maps = path.with_suffix(".npz")
+    maps = _maps_beside(path)
     if not (path.is_file() and maps.is_file()):
         return None
     return _Kept(load_network(path), KeptMaps.read(maps), path.stem)
+
+
+def _maps_beside(path: Path) -> Path:
+    """Of another stem: NAME.json beside NAME.npz is a record, and the network's card is NAME.json."""
+    return path.with_name(f"maps-of-{path.stem}.npz")
 
 
 def _path(chain: Chain, bench: Bench, store: RecordStore) -> Path:
