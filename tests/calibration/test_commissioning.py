@@ -33,10 +33,12 @@ def test_channels_are_placed_by_what_stripes_they_see(zoom, missing):
     np.testing.assert_array_equal(indices(found.place_px, pitch, N, extent), order)
 
 
-def scrambled(unit, *, unplugged=0, mount=lambda panel: panel):
-    """(cables, flip, exchanged, devices) of a drawn machine behind drawn cables."""
+def scrambled(unit, *, unplugged=0, deaf=None, mount=lambda panel: panel):
+    """(cables, flip, exchanged, devices) of a drawn machine behind drawn cables, one read channel deaf."""
     flip, exchanged = drawn_mounting(unit)
     cables = drawn_cables(unit, N, inverted_share=0.15, unplugged=unplugged)
+    if deaf is not None:
+        cables.detector_sign[deaf] = 0.0
     bench = OpticalBench(
         mounted(load_profile("unit"), flip, exchanged), seed=unit, unit_seed=unit, cables=cables
     )
@@ -90,12 +92,13 @@ def one_half(frame):
         ({"unplugged": 20}, "drive channels give no light: .*; allowed: at most 12"),
         ({"change": np.zeros_like}, "panel blank"),
         ({"change": transposed}, "turned by a quarter"),
-        ({"change": one_half}, "allowed: "),
+        ({"change": one_half}, "not enough light"),
+        ({"deaf": 5}, "read channel 5 sees no light through the left half"),
     ],
 )
 def test_what_cannot_be_wired_is_named(panels, how, words):
     change = how.get("change")
     mount = (lambda panel: panels.MountedWrongly(panel, change)) if change else (lambda panel: panel)
-    *_, devices = scrambled(2, unplugged=how.get("unplugged", 0), mount=mount)
+    *_, devices = scrambled(2, unplugged=how.get("unplugged", 0), deaf=how.get("deaf"), mount=mount)
     with pytest.raises(DeviceFault, match=words):
         found_on(devices)

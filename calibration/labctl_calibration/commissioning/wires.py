@@ -135,7 +135,8 @@ def _living(probing: Probing, seen: Seen) -> tuple[NDArray[np.int64], NDArray[np
         blind = np.flatnonzero(reads[side] < DEAD * np.median(reads[side]))
         if len(blind):
             raise DeviceFault(
-                f"read channel{'' if len(blind) == 1 else 's'} {_some(blind)} see no light through the "
+                f"read channel{'' if len(blind) == 1 else 's'} {_some(blind)} "
+                f"{'sees' if len(blind) == 1 else 'see'} no light through the "
                 f"{SIDES[side]} half of the panel; allowed: none; is the cable plugged in, or a detector "
                 "dead?",
                 device=name, operation="commission",
