@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ RawPolicy = Literal["none", "last", "all"]
 RAW_POLICIES: tuple[RawPolicy, ...] = get_args(RawPolicy)
 TURN_S = 30.0  # a write takes milliseconds: who waits so long waits for something that hangs
 DRIFT = "drift.jsonl"
-HEX = re.compile("[0-9a-f]+")
+NETWORK = "compensated-"  # what the name of an adapted network begins with
 
 
 @dataclass(frozen=True)
@@ -203,8 +202,8 @@ class RecordStore:
         return self.folder / f"{name[:NAME_LENGTH]}.raw.npz"
 
     def _heads(self) -> list[Path]:
-        """A record is called by its sha256; cards of adapted networks lie here too, by other names."""
-        return sorted(path for path in self.folder.glob("*.json") if HEX.fullmatch(path.stem))
+        """Cards of adapted networks lie here too, and are no records."""
+        return sorted(path for path in self.folder.glob("*.json") if not path.name.startswith(NETWORK))
 
     def _matching(self, path: Path, kind: str, device_serial: str) -> Stored | None:
         head = head_of(_bytes(path), path)
