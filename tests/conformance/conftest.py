@@ -359,12 +359,14 @@ def _screen_of(profile):
     return _screens[shape]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _locks_of_this_process(worker_id):
+SIMULATED_BY_SDK = ("gentl", "slmsuite", "micromanager", "pylon")
+
+
+@pytest.fixture(autouse=True)
+def _locks_of_this_process(request, monkeypatch, worker_id):
     """Cameras that an SDK simulates are in every process under one address: no other process holds ours."""
-    shared, ownership.FOLDER = ownership.FOLDER, f"{ownership.FOLDER}-conformance-{worker_id}"
-    yield
-    ownership.FOLDER = shared
+    if any(name in request.node.name for name in SIMULATED_BY_SDK):
+        monkeypatch.setattr(ownership, "FOLDER", f"{ownership.FOLDER}-conformance-{worker_id}")
 
 
 @pytest.fixture(scope="session", autouse=True)
