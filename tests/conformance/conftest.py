@@ -526,6 +526,9 @@ class FirmwareSubject(Subject):
         return {"clock_us": self._board.clock_us()}
 
     def unplug(self):
+        # as long as its other end is held, no other test's line gets the same name
+        held = os.open(self._board.address, os.O_RDWR | os.O_NOCTTY)
+        weakref.finalize(self, os.close, held)
         self._board.stop()
 
 

@@ -54,7 +54,8 @@ class SerialBoardFace:
         if line is not None and self._thread is not None:
             self._stopping.set()
             line.wake()
-            self._thread.join()
+            if self._thread is not threading.current_thread():  # which may be the one that collects garbage
+                self._thread.join()
             line.close()
 
     def replug(self) -> None:
