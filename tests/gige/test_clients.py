@@ -158,8 +158,9 @@ def test_control_is_one_hosts_alone_and_ends_with_its_heartbeat(bench, served):
 @aravis
 def test_aravis_finds_and_sets_the_camera(bench, served):
     _, wire = served(bench().twin)
-    listed = _aravis("arv-tool-0.8")
-    assert f"({wire.address})" in listed
+    # Aravis waits a moment for answers to its one broadcast: a camera on a busy core may miss it, not thrice
+    listed = [_aravis("arv-tool-0.8") for _ in range(3)]
+    assert any(f"({wire.address})" in one for one in listed)
     said = _aravis(
         "arv-tool-0.8", "-a", wire.address, "control", "Width=512", "ExposureTime=1000", "PixelFormat=Mono16",
         "DeviceSerialNumber", "Gain",
