@@ -34,7 +34,7 @@ from labctl.devices import (
 from labctl.engines import OpticalLoopEngine
 from labctl.procedures.interrupts import uninterrupted
 from labctl.procedures.parts import Part
-from labctl.procedures.watching import PanelResult, SettleReport, Watcher
+from labctl.procedures.watching import PanelResult, Relay, SettleReport, Watcher
 from labctl.rig import Rig
 from labctl.rig.calibrating import bench_of
 from labctl.rig.config import OnDrift, WatchConfig
@@ -56,7 +56,7 @@ def require_watchable(rig: Rig) -> None:
     )
 
 
-class DriftWatcher(Watcher):
+class DriftWatcher(Relay):
     """Tells `inner`, and looks at the bench between batches. A look changes no sample's draws; it takes time.
 
     The baseline of a program's frame on a device is kept in the rig's records, where there are any, so that
@@ -64,7 +64,8 @@ class DriftWatcher(Watcher):
     """
 
     def __init__(self, inner: Watcher, rig: Rig, config: WatchConfig) -> None:
-        self._inner, self._rig, self._config = inner, rig, config
+        super().__init__(inner)
+        self._rig, self._config = rig, config
         self._pace = Pace(config.every_s, config.duty, config.alarms_per_day)
         self._writer: RunWriter | None = None
         self._watch: Watch | None = None
@@ -77,26 +78,6 @@ class DriftWatcher(Watcher):
     def writes_to(self, writer: RunWriter) -> None:
         """The run's file, once it is open."""
         self._writer = writer
-
-    def training(self, what: str, done: int, total: int) -> None:
-        """Passed on."""
-        self._inner.training(what, done, total)
-
-    def preparing(self, what: str, done: int, total: int) -> None:
-        """Passed on."""
-        self._inner.preparing(what, done, total)
-
-    def computing(self, what: str, done: int, total: int) -> None:
-        """Passed on; nothing is lit meanwhile."""
-        self._inner.computing(what, done, total)
-
-    def foreseen(self, words: str) -> None:
-        """Passed on."""
-        self._inner.foreseen(words)
-
-    def expecting(self, device_us: float) -> None:
-        """Passed on."""
-        self._inner.expecting(device_us)
 
     def planned(self, parts: Sequence[Part], path: Path) -> None:
         """Passed on."""
@@ -126,10 +107,6 @@ class DriftWatcher(Watcher):
         """Passed on; the next panel is another program."""
         self._inner.panel_done(panel)
         self._watch = None
-
-    def drifted(self, event: DriftRecord) -> None:
-        """Passed on."""
-        self._inner.drifted(event)
 
     def metrics(self) -> dict[str, Scalar]:
         """What the watch cost and saw."""

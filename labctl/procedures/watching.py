@@ -86,3 +86,46 @@ class PanelResult:
     metrics: dict[str, Scalar]
     settles: tuple[SettleReport, ...]
     pictures: NDArray[np.uint8] | None = None
+
+
+class Relay(Watcher):
+    """Passes everything on to `inner`; override where more is to be done than that."""
+
+    def __init__(self, inner: Watcher) -> None:
+        self._inner = inner
+
+    def training(self, what: str, done: int, total: int) -> None:
+        """Passed on."""
+        self._inner.training(what, done, total)
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Passed on."""
+        self._inner.preparing(what, done, total)
+
+    def computing(self, what: str, done: int, total: int) -> None:
+        """Passed on."""
+        self._inner.computing(what, done, total)
+
+    def foreseen(self, words: str) -> None:
+        """Passed on."""
+        self._inner.foreseen(words)
+
+    def expecting(self, device_us: float) -> None:
+        """Passed on."""
+        self._inner.expecting(device_us)
+
+    def planned(self, parts: Sequence[Part], path: Path) -> None:
+        """Passed on."""
+        self._inner.planned(parts, path)
+
+    def settled(self, report: SettleReport) -> None:
+        """Passed on."""
+        self._inner.settled(report)
+
+    def panel_done(self, panel: PanelResult) -> None:
+        """Passed on."""
+        self._inner.panel_done(panel)
+
+    def drifted(self, event: DriftRecord) -> None:
+        """Passed on."""
+        self._inner.drifted(event)
