@@ -58,6 +58,7 @@ def line(wire: str, fault: str, how: How, seen: list[Seen]) -> str:
 
 
 def main() -> None:
+    """Play the days that are missing, print the page and keep it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=JOBS)
