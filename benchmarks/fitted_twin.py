@@ -25,7 +25,7 @@ from labctl.rig import Rig, load_rig
 from labctl.rig.calibrating import bench_of
 
 ASKED_UNITS = 20
-VERSION = 1
+VERSION = 2
 BOARDS = 2  # version of the boards' agreement
 
 
@@ -38,7 +38,7 @@ def of_unit(unit: int) -> dict[str, float]:
             raise SystemExit("optical-unit has no world")
         world = config.world.model_copy(update={"unit_seed": unit, "seed": unit})
         with Rig(config.model_copy(update={"world": world})) as rig:
-            bench = bench_of(rig, RecordStore(CACHE / "fitted records"))
+            bench = bench_of(rig, RecordStore(CACHE / "steady records"))
             outcomes = {one.procedure.name: one for one in calibrate(bench)}
         found = outcomes[AGREEMENT.name]
         if found.stored is None:
@@ -58,7 +58,7 @@ def of_board(board: int) -> dict[str, float]:
         world = config.world.model_copy(update={"unit_seed": board, "seed": board})
         procedures = (*ESSENTIAL, DIFFUSION, SETTLING, OF_BOARDS)
         with Rig(config.model_copy(update={"world": world})) as rig:
-            bench = bench_of(rig, RecordStore(CACHE / "fitted records"), procedures=procedures)
+            bench = bench_of(rig, RecordStore(CACHE / "steady records"), procedures=procedures)
             outcomes = {one.procedure.name: one for one in calibrate(bench)}
         found = outcomes[OF_BOARDS.name]
         if found.stored is None:

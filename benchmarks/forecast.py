@@ -41,7 +41,7 @@ RECIPE = "sample_moons"
 ASKED_UNITS = 50
 FOUND_ON = (201, 202, 203, 204, 205)
 BAR = (0.85, 0.95)
-VERSION = 1
+VERSION = 2
 STAGES = ("FREE", "CODING", "TRIAL", "REFIT")
 
 
@@ -67,7 +67,7 @@ def opened(unit: int) -> Rig:
         raise SystemExit("optical-unit has no world")
     world = config.world.model_copy(update={"unit_seed": unit, "seed": unit})
     config = config.model_copy(update={"world": world})
-    store = RecordStore(CACHE / "fitted records")
+    store = RecordStore(CACHE / "steady records")
     with Rig(config) as rig:
         for outcome in calibrate(bench_of(rig, store, procedures=needed())):
             if outcome.stored is None:

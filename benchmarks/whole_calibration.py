@@ -53,8 +53,8 @@ ASKED_UNITS = 20
 MOST_WALL_S, MOST_MORNING_S = 180.0, 60.0
 MEAN_BAR, WORST_BAR, FOREIGN_BAR, AIM = 0.95, 0.80, 0.85, 0.98
 SHARE_BAR, SETTLE_BAR = 99.0, 0.10
-VERSION = 2
-RECORDS = CACHE / "fitted records"  # as of fitted_twin.py
+VERSION = 3
+RECORDS = CACHE / "steady records"  # as of fitted_twin.py
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from labctl.devices import (
 from labctl.programs import encode_frame
 from labctl_calibration.closed_loop import STEP_ID, Rows, loop_constant
 from labctl_calibration.effective_map import measure_map
-from labctl_calibration.open_loop import calibrate_open_loop
+from labctl_calibration.open_loop import calibrate_steady
 from labctl_calibration.rows_record import trims_of_rows
 
 FloatArray = NDArray[np.float64]
@@ -159,7 +159,7 @@ def ramp_gain(
         return _ramp(rings, factor)
     finally:
         modulator.show(frame)
-        calibrate_open_loop(electronics)
+        calibrate_steady(electronics)
 
 
 def _ramp(rings: _Rings, factor: float) -> GainMargin:
@@ -265,7 +265,7 @@ class _Rings:
         fractions = np.zeros((n, n))
         fractions[members, np.roll(members, 1, axis=1)] = -1.0
         modulator.show(encode_frame(fractions, modulator.spec, panel_record).levels)
-        calibrate_open_loop(electronics)
+        calibrate_steady(electronics)
         light = measure_map(electronics, probes=PROBES)
         constant = loop_constant(electronics, light, rows.curve, trims_of_rows(rows))
         weight = np.zeros(n)

@@ -26,7 +26,7 @@ from labctl.devices import (
 from labctl_calibration.closed_loop import LOOP_GAIN, STEP_ID, Rows
 from labctl_calibration.effective_map import EffectiveMap
 from labctl_calibration.light_noise import STEADY, WINDOWS, measure_light_noise
-from labctl_calibration.open_loop import calibrate_open_loop
+from labctl_calibration.open_loop import calibrate_steady
 from labctl_calibration.series import (
     BLOCKS,
     ComplexArray,
@@ -144,7 +144,7 @@ def measure_noise(
     """
     spec = electronics.spec
     light_noise = measure_light_noise(modulator, electronics)
-    offset_units = calibrate_open_loop(electronics).array("offset_units")
+    offset_units = calibrate_steady(electronics).array("offset_units")
     slowest = float(np.abs(np.linalg.eigvals(light.powers[0])).max())
     code = int(spec.hidden_gain.code(np.array([LOOP_GAIN / max(slowest, 1e-3)]))[0])
     gain = float(spec.hidden_gain.value(np.array([code]))[0])

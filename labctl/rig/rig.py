@@ -13,6 +13,7 @@ from labctl_calibration import (
     LightCalibration,
     calibrate_camera,
     calibrate_open_loop,
+    calibrate_steady,
     nominal_panel_record,
     nominal_spot_record,
 )
@@ -492,7 +493,7 @@ class Rig:
         bench = self.bench = self._brought_up(modulator.name, electronics.name)
         if bench is None:
             return OpticalLoopEngine(modulator, electronics, record, calibrate_open_loop, name=self.name)
-        engine = OpticalLoopEngine(modulator, electronics, bench.panel, calibrate_open_loop, name=self.name)
+        engine = OpticalLoopEngine(modulator, electronics, bench.panel, calibrate_steady, name=self.name)
         engine.use_bench(bench.trims, partial(bench.map_of, probes=LOAD_PROBES))
         return engine
 

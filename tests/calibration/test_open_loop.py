@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from labctl_calibration import calibrate_open_loop, nominal_panel_record
-from labctl_calibration.open_loop import OFFSET_REPEATS, WEIGHT_REPEATS
+from labctl_calibration import calibrate_open_loop, calibrate_steady, nominal_panel_record
+from labctl_calibration.open_loop import (
+    MOST_HOLDS,
+    OFFSET_REPEATS,
+    STEADY_CODES,
+    WEIGHT_REPEATS,
+    hold_repeats,
+    usual_us,
+)
 
 from labctl.devices import CalibrationMissing, DeviceFault, ModulatorSpec, SettleCodes
 
@@ -108,6 +117,56 @@ def test_light_beyond_the_photocurrent_range_is_a_fault_not_a_clipped_trim(twin)
         DeviceFault, match=r"^electronics: calibrate_open_loop: .* on rows \[5\]; allowed: 20"
     ):
         calibrate_open_loop(bench.electronics)
+    with pytest.raises(DeviceFault, match=r"on rows \[5\]; allowed: 20"):
+        calibrate_steady(bench.electronics)
+
+
+def left_of_the_null(electronics):
+    """The pedestal's light behind the null, a second later and averaged over mains, offset codes [n]."""
+    one = np.zeros((1, N), np.int64)
+    electronics.probe(one, repeats=10 * hold_repeats(electronics.spec))
+    return electronics.probe(one, repeats=hold_repeats(electronics.spec)).counts[0]
+
+
+@pytest.mark.parametrize("unit_seed", [4, 5])
+def test_in_steady_light_a_null_lasts(twin, unit_seed):
+    """Emitters of drawn units dim by a percent in 0.2 s: what is nulled in cold light is soon wrong."""
+    bench = twin("unit", seed=unit_seed, unit_seed=unit_seed)
+    bench.show_fractions(random_fractions())
+    bench.bench.advance(5e6)  # dark, so that the emitters are cold
+    calibrate_open_loop(bench.electronics)
+    assert np.abs(left_of_the_null(bench.electronics)).max() > 40
+    bench.bench.advance(5e6)
+    began = bench.bench.now_us
+    record = calibrate_steady(bench.electronics)
+    taken = bench.bench.now_us - began
+    assert np.abs(left_of_the_null(bench.electronics)).max() < 12
+    assert record.settings["steady_codes"] <= STEADY_CODES
+    assert taken == pytest.approx(usual_us(bench.electronics.spec), rel=0.5)
+
+
+def test_light_that_is_steady_is_held_twice(twin):
+    bench = twin("adm", noise_scale=0.0)
+    bench.show_fractions(random_fractions())
+    record = calibrate_steady(bench.electronics)
+    assert record.settings["offset_repeats"] == 2 * hold_repeats(bench.electronics.spec)
+    assert record.settings["steady_codes"] < STEADY_CODES
+
+
+def test_light_that_never_stays_is_left_at_that(twin, mocker):
+    bench = twin("adm", noise_scale=0.0)
+    bench.show_fractions(random_fractions())
+    probe = bench.electronics.probe
+    brighter = iter(range(10**6))
+
+    def restless(codes, **how):
+        seen = probe(codes, **how)
+        return replace(seen, counts=seen.counts + 10.0 * next(brighter))
+
+    mocker.patch.object(bench.electronics, "probe", restless)
+    record = calibrate_steady(bench.electronics)
+    assert record.settings["steady_codes"] == pytest.approx(10.0, abs=1.0)
+    assert record.settings["offset_repeats"] == MOST_HOLDS * hold_repeats(bench.electronics.spec)
 
 
 class TestNominalPanel:

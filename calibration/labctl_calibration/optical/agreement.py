@@ -19,7 +19,7 @@ from labctl.physics import FittedLaw
 from labctl.programs import encode_frame
 from labctl_calibration.agreement import GATE, SETTLE_WITHIN, Agreement, agreement
 from labctl_calibration.closed_loop import BIAS_UNITS, CLEAR_OF_RANGE, LOOP_GAIN, STEP_ID
-from labctl_calibration.open_loop import OFFSET_REPEATS, WEIGHT_REPEATS, calibrate_open_loop
+from labctl_calibration.open_loop import calibrate_steady
 from labctl_calibration.optical.dense import pose
 from labctl_calibration.optical.durations import taking
 from labctl_calibration.optical.twin import KINDS, FittedTwin
@@ -63,7 +63,7 @@ def measure_agreement(devices: Devices, upstream: Upstream, tell: Tell) -> Measu
     rng = np.random.Generator(np.random.Philox(key=FRAME_SEED + n))
     weights = rng.uniform(-1, 1, (n, n)) * (rng.random((n, n)) >= ZEROS)
     modulator.show(encode_frame(weights, modulator.spec, panel).levels)
-    calibrate_open_loop(electronics)
+    calibrate_steady(electronics)
     unseen, _ = _probed(electronics, twin, weights, torch.from_numpy(weights))
     worst = float(found.channels.min())
     return Measured(
@@ -175,8 +175,7 @@ def _settled(electronics: LoopElectronics, twin: FittedTwin) -> tuple[float, flo
 def _duration_s(devices: Devices) -> float:
     wait_us = WAIT_TAU * devices.get(LoopElectronics).spec.tau_us
     settles = 4 * PROBES + SETTLE_PATTERNS * REPEATS
-    probes = {"frames": 1, "probes": OFFSET_REPEATS, "probes_a_channel": 2 * WEIGHT_REPEATS}
-    return taking(settles=settles, wait_us=wait_us, **probes)(devices)
+    return taking(frames=1, settles=settles, wait_us=wait_us, nulls=1)(devices)
 
 
 AGREEMENT = Procedure(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labctl.devices import CalibrationRecord, LoopElectronics, WeightModulator
 from labctl.programs import encode_frame
-from labctl_calibration.open_loop import calibrate_open_loop
+from labctl_calibration.open_loop import calibrate_steady
 from labctl_calibration.procedure import Devices
 
 WEIGHTS = (-1.0, -0.5, 0.5, 1.0)
@@ -31,5 +31,5 @@ def pose(devices: Devices, panel: CalibrationRecord) -> None:
     posed = "dense frame " + hashlib.sha256(levels.tobytes()).hexdigest()
     if devices.found_posed != posed:
         modulator.show(levels)
-        calibrate_open_loop(electronics)
+        calibrate_steady(electronics)
     devices.posed = devices.found_posed = posed

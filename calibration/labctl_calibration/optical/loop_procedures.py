@@ -13,7 +13,6 @@ from labctl_calibration.known_answers import KNOWN_ANSWERS, WORST_ANSWER, ask_kn
 from labctl_calibration.noise_budget import KIND as NOISE_KIND
 from labctl_calibration.noise_budget import SETTLES, measure_noise
 from labctl_calibration.nominal import nominal_spot_record
-from labctl_calibration.open_loop import OFFSET_REPEATS, WEIGHT_REPEATS
 from labctl_calibration.optical.dense import dense_fractions, pose
 from labctl_calibration.optical.durations import taking
 from labctl_calibration.panel_record import KIND as PANEL_KIND
@@ -266,7 +265,6 @@ def _settling_s(devices: Devices) -> float:
 
 
 _BENCH = (WeightModulator, LoopElectronics)
-_NULL = OFFSET_REPEATS  # probes, beside two of WEIGHT_REPEATS a channel
 
 LOOP = (
     Procedure(
@@ -279,7 +277,7 @@ LOOP = (
         name="weights", kind=WEIGHTS, title="effective weights", needs=(PANEL_KIND,), device=LoopElectronics,
         roles=_BENCH, validity_s=DAY_S,
         notices=("detectors that clip", "weights that are not what was asked"),
-        duration_s=taking(frames=1, probes=DENSE_PROBES + _NULL, probes_a_channel=2 * WEIGHT_REPEATS),
+        duration_s=taking(frames=1, probes=DENSE_PROBES, nulls=1),
         measure=_weights,
     ),
     Procedure(
@@ -298,13 +296,13 @@ LOOP = (
         name="noise", kind=NOISE_KIND, title="noise", needs=(PANEL_KIND, WEIGHTS, ROWS_KIND),
         device=LoopElectronics, roles=_BENCH, validity_s=7 * DAY_S,
         notices=("noise of one source that rose", "flicker and mains"),
-        duration_s=taking(frames=12, probes=16000, settles=2 * SETTLES), measure=_noise,
+        duration_s=taking(frames=12, probes=16000, settles=2 * SETTLES, nulls=1), measure=_noise,
     ),
     Procedure(
         name="margin", kind=MARGIN_KIND, title="gain margin", needs=(PANEL_KIND, ROWS_KIND),
         device=LoopElectronics, roles=_BENCH, validity_s=7 * DAY_S,
         notices=("a loop that oscillates", "a margin that shrank"),
-        duration_s=taking(frames=2, probes=4000, settles=2000), measure=_margin,
+        duration_s=taking(frames=2, probes=4000, settles=2000, nulls=2), measure=_margin,
     ),
     Procedure(
         name="settling", kind=SETTLING, title="settling", needs=(PANEL_KIND, WEIGHTS),
