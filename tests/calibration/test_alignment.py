@@ -52,7 +52,13 @@ def test_one_frame_says_where_every_spot_is(aligned):
     assert not alignment.modulator._bench.emitted_units.any()
 
 
-@pytest.mark.parametrize("rig_name", ["optical-host", "optical-host-dmd", "optical-host-phase"])
+@pytest.mark.parametrize(
+    "rig_name",
+    [
+        "optical-host",
+        *(pytest.param(f"optical-host-{kind}", marks=pytest.mark.slow) for kind in ("dmd", "phase")),
+    ],
+)
 def test_rigs_whose_emitters_the_host_drives_are_aligned_too(rig_name):
     with open_rig(rig_name) as rig:
         camera, modulator = rig.device(Camera), rig.device(WeightModulator)

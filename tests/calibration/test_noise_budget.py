@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from labctl_calibration import calibrate_open_loop, nominal_panel_record
@@ -20,10 +22,14 @@ DERIVED = {
 }  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def measured(panels):
-    """Factory: (budget, the twin's own by the names of the measured one, electronics); % of full scale."""
+    """Factory: (budget, the twin's own by the names of the measured one, electronics); % of full scale.
 
+    A bench is measured once.
+    """
+
+    @cache
     def make(unit_seed=1, **how):
         bench, modulator, electronics = panels.opened(unit_seed, **how)
         rng = np.random.default_rng(unit_seed)
@@ -47,7 +53,7 @@ def measured(panels):
     return make
 
 
-@pytest.mark.parametrize("unit_seed", [1, 2, 3])
+@pytest.mark.parametrize("unit_seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_every_source_of_a_drawn_unit_is_what_the_twin_has(measured, unit_seed):
     """Within three standard errors and 4% of itself: the twin's budget is linear around z = 0 and so is ours,
     but the matrices, curves and gains in ours are estimates."""
@@ -77,9 +83,9 @@ def test_what_a_machine_does_not_have_is_below_a_bound(measured):
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("detectors", {"detector_pa_rthz": 100.0}),
-        ("shot", {"photocurrent_ua": 0.02}),
-        ("intensity", {"rin_dbc_hz": -115.0}),
+        pytest.param("detectors", {"detector_pa_rthz": 100.0}, marks=pytest.mark.slow),
+        pytest.param("shot", {"photocurrent_ua": 0.02}, marks=pytest.mark.slow),
+        pytest.param("intensity", {"rin_dbc_hz": -115.0}, marks=pytest.mark.slow),
         ("electronics", {"loop_noise_percent": 0.4}),
     ],
 )

@@ -298,6 +298,7 @@ def test_a_firmware_that_waits_leaves_the_processor_alone(board):
     assert ticks() - before < 0.3
 
 
+@pytest.mark.slow  # waits out every time limit
 def test_a_board_that_is_taken_away_is_an_error():
     firmware = FirmwareBoard()
     driver = SerialOscillatorBoard("board", firmware.address, attempts=2, open_timeout_s=5.0)

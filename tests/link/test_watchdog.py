@@ -75,7 +75,10 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("then", "whole_group"), [("sleep", False), ("sleep", True), ("talk", False)])
+@pytest.mark.parametrize(
+    ("then", "whole_group"),
+    [pytest.param("sleep", False, marks=pytest.mark.slow), ("sleep", True), ("talk", False)],
+)
 def test_a_killed_process_leaves_a_dark_bench(lit, then, whole_group) -> None:
     bench = lit(then)
     assert current_ma(bench.state) == pytest.approx(40)

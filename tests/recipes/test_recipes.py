@@ -15,7 +15,8 @@ from labctl.procedures import SampleRecipe, ScanRecipe, TourRecipe, chains_of, p
 from labctl.rig import load_rig, rig_names
 from labctl.runlog import RunReader
 
-SMALL = {"samples": 20, "audit": 4, "reference": 50}
+SMALL = {"samples": 20, "audit": 0, "reference": 50}
+AUDITED = {**SMALL, "audit": 4}  # settle times too: most of a small run's time
 # Recipes of networks that the user trains first; a shipped one stands in.
 OWN_MODELS = {"sample_emnist_latent": {"model": "mnist"}}
 SAMPLES = [n for n in protocol_names() if type(load_protocol(n).recipe) is SampleRecipe]
@@ -24,6 +25,13 @@ GENERATES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "gen
 GENERATE_SCANS = [n for n in protocol_names() if load_protocol(n).recipe.kind == "generate-scan"]
 DIFFUSES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "diffuse"]
 SCANS = [n for n in protocol_names() if isinstance(load_protocol(n).recipe, ScanRecipe)]
+
+
+def one_everyday(names: list[str], everyday: str) -> list:
+    """For parametrize: all of a kind, those beside `everyday` marked slow."""
+    marks = {True: (), False: (pytest.mark.slow,)}
+    assert everyday in names
+    return [pytest.param(name, marks=marks[name == everyday]) for name in names]
 
 
 @pytest.fixture
@@ -84,7 +92,7 @@ def test_every_network_a_recipe_names_is_in_the_zoo(name) -> None:
         assert {recipe.model, f"{recipe.model}-{recipe.bits}bit"} <= set(list_zoo())
 
 
-@pytest.mark.parametrize("name", GENERATES)
+@pytest.mark.parametrize("name", one_everyday(GENERATES, "generate_digits"))
 def test_every_generating_recipe_runs_on_its_twin(name, tmp_path) -> None:
     protocol = load_protocol(name, {"samples": 500})
     with open_rig(protocol.recipe.rig or "oscillator-twin") as rig:
@@ -145,7 +153,7 @@ def test_a_run_keeps_what_each_step_takes_the_clean_pictures_to_be(rig, tmp_path
 
 
 def test_a_run_says_how_good_its_pictures_are(rig, tmp_path) -> None:
-    settings = {"samples": 250, "audit": 4, "steps": 4}
+    settings = {"samples": 250, "audit": 0, "steps": 4}
     (panel,) = run(load_protocol("sample_mnist_latent", settings), rig, out=tmp_path).panels
     assert panel.metrics["class_agreement"] > 0.8
     assert -0.1 < panel.metrics["frechet_star"] < 0.5
@@ -165,7 +173,7 @@ def test_a_network_that_was_never_trained_is_said(rig) -> None:
 
 
 def test_a_scan_writes_its_table(rig, tmp_path) -> None:
-    protocol = load_protocol("settling_scan", {**SMALL, "values": [1, 3]})
+    protocol = load_protocol("settling_scan", {**AUDITED, "values": [1, 3]})
     result = run(protocol, rig, out=tmp_path)
     with RunReader(result.file) as log:
         assert log.scan is not None
@@ -177,7 +185,7 @@ def test_a_scan_writes_its_table(rig, tmp_path) -> None:
 
 
 def test_a_scan_of_two_keys_has_a_column_for_each(rig, tmp_path) -> None:
-    settings = {**SMALL, "audit": 0, "values": [1, 2], "series_values": ["implicit-euler", "dpm-solver++2m"]}
+    settings = {**SMALL, "values": [1, 2], "series_values": ["implicit-euler", "dpm-solver++2m"]}
     result = run(load_protocol("steps_study", settings), rig, out=tmp_path)
     with RunReader(result.file) as log:
         assert log.scan is not None
@@ -201,13 +209,13 @@ def test_a_scan_over_files_has_plain_names_in_the_file(rig, tmp_path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCANS)
 def test_every_scan_runs_small(name, rig, tmp_path) -> None:
-    result = run(load_protocol(name, SMALL), rig, out=tmp_path)
+    result = run(load_protocol(name, AUDITED), rig, out=tmp_path)
     with RunReader(result.file) as log:
         assert log.status == "success"
         assert len(log.scan[load_protocol(name).recipe.scan]) == len(load_protocol(name).recipe.values)
 
 
-@pytest.mark.parametrize("name", GENERATE_SCANS)
+@pytest.mark.parametrize("name", one_everyday(GENERATE_SCANS, "segments_scan"))
 def test_every_scan_of_programs_runs_small(name, tmp_path) -> None:
     recipe = load_protocol(name).recipe
     with open_rig(recipe.rig or "oscillator-twin") as rig:

@@ -20,7 +20,7 @@ from labctl.config_files import parse_toml, toml_text
 from labctl.devices import ConfigError, DeviceUnavailable, LoopElectronics
 from labctl.rig import Rig, ServedRig, load_rig, open_rig
 
-SMALL = {"samples": 12, "audit": 4, "reference": 50}
+SMALL = {"samples": 12, "audit": 0, "reference": 50}
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def wired(tmp_path_factory):
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
+        {"audit": 4, "steps": 2},
         {"stepping": "chain"},
-        {"noise_scale": 3.0, "seed": 4, "steps": 2},
+        pytest.param({"noise_scale": 3.0, "seed": 4, "steps": 2}, marks=pytest.mark.slow),
     ],
     ids=["host", "chain", "noisy"],
 )

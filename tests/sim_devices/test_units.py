@@ -14,6 +14,7 @@ from labctl_sim_devices.units import PARAMETERS, absent_unit
 from labctl.devices import ConfigError
 
 PROFILE = load_profile("unit")
+UNIT = draw_unit(PROFILE, 1)
 DRAWN = [name for name in TERMS if name not in ("crossing", "mirror_resets", "speckle", "ageing")]
 
 
@@ -83,10 +84,9 @@ def test_magnitudes_are_the_published_ones():
 @pytest.mark.parametrize("term", DRAWN)
 @given(scale=st.floats(0, 4))
 def test_a_scale_moves_one_term_in_proportion(term, scale):
-    unit = draw_unit(PROFILE, 1)
-    scaled = unit.scaled({term: scale})
+    scaled = UNIT.scaled({term: scale})
     for name, p in PARAMETERS.items():
-        now, drawn = getattr(scaled, name), getattr(unit, name)
+        now, drawn = getattr(scaled, name), getattr(UNIT, name)
         expected = p.absent + scale * (drawn - p.absent) if p.term == term else drawn
         np.testing.assert_allclose(now, expected, atol=1e-12)
     if scale == 0:
