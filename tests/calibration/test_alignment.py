@@ -84,6 +84,7 @@ def test_focus_says_which_image_is_sharper(aligned):
     assert sharp.width_px < soft.width_px
 
 
+@pytest.mark.slow
 def test_focus_does_not_depend_on_exposure(aligned):
     alignment, _ = aligned(profile="adm")
     before = alignment.look().spots
@@ -112,6 +113,7 @@ def test_jogs_are_what_they_say(aligned):
     assert "allowed: within 22 px" in alignment.said
 
 
+@pytest.mark.slow
 def test_a_panel_that_lies_elsewhere_is_found_by_its_contrast(aligned):
     """The jog of the largest contrast is where the truth has the panel, to a pixel of it."""
     alignment, _ = aligned(profile="adm", truth={"shift_px": [[3.0, -2.0], [3.0, -2.0]]})

@@ -136,6 +136,7 @@ def test_stopped_json_is_still_one_document(serving, tmp_path) -> None:
     assert found["file"] == str(run_file(tmp_path))
 
 
+@pytest.mark.slow  # a process of its own; the one that serves the others is one, too
 def test_a_process_of_its_own_ends_with_the_code(tmp_path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", "from labctl.cli import main; main()", "run", "sample_moons", *LONG],

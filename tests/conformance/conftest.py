@@ -931,10 +931,13 @@ ENGINE_CASES = [
 # Beside another case of the same implementation, or a bench and a board of the tests' own.
 SLOW_PROFILES = ("ideal", "nature2025", "foreign", "firmware", "unit50", "bench100khz", "pcb1mhz", "chip1ghz")
 DEVICE_CASES = [replace(case, slow=case.notes.get("profile") in SLOW_PROFILES) for case in DEVICE_CASES]
-ENGINE_CASES = [
-    replace(case, slow=case.id in ("optical-loop-ideal", "optical-loop-nature2025", "optical-loop-foreign"))
-    for case in ENGINE_CASES
-]
+SLOW_ENGINES = (
+    "optical-loop-ideal",
+    "optical-loop-nature2025",
+    "optical-loop-foreign",
+    "optical-loop-camera-adm",
+)
+ENGINE_CASES = [replace(case, slow=case.id in SLOW_ENGINES) for case in ENGINE_CASES]
 
 FIXTURES = {
     "device_case": DEVICE_CASES,

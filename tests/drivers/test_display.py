@@ -293,7 +293,7 @@ def test_what_is_missing_or_wrong_is_said_in_words(wired, tmp_path, monkeypatch)
 
 def test_a_recipe_over_wires_with_the_panel_on_a_screen_gives_the_same_samples(tmp_path):
     """Panel by display.slm, electronics by SCPI: samples and clock bit-equal to both in process, twice."""
-    recipe = load_protocol("sample_moons", {"samples": 8, "steps": 2, "audit": 2, "reference": 50})
+    recipe = load_protocol("sample_moons", {"samples": 8, "steps": 2, "audit": 0, "reference": 50})
     config = load_rig("optical-twin")
     config = config.model_copy(update={"device": tuple(d for d in config.device if d.name != "camera")})
     served = ServedRig(config, modulator="screen")

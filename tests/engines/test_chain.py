@@ -89,7 +89,8 @@ def test_a_queue_larger_than_the_sequencers_memory_is_split():
     np.testing.assert_allclose(out[:80], short, atol=1e-5)
 
 
-@pytest.mark.parametrize("chained", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("chained", [False, True])
 def test_second_starts_mark_what_ends_elsewhere_and_change_no_state(chained):
     how = {"steps": 4, "chained": chained, "samples": 256}
     plain, _, out = run("optical-twin", "gaussians-4bit", "implicit-midpoint", **how)

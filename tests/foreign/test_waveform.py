@@ -62,6 +62,7 @@ def test_an_injection_pulls_to_its_phase():
     np.testing.assert_allclose(seen, [0, np.pi], atol=0.02)
 
 
+@pytest.mark.slow
 def test_half_the_step_changes_nothing():
     rng = np.random.default_rng(0)
     parts = [wiring(9, gains=rng.normal(0, 0.5, (9, 9)), cosine=rng.normal(0, 1, (1, 9)))] * 2
@@ -90,6 +91,7 @@ def test_the_averaged_law_is_within_the_bar(pull):
     assert 1e-4 < rms <= 0.05
 
 
+@pytest.mark.slow
 def test_the_averaging_error_goes_with_eps():
     program = averaging.program_of(5.0)
     errors = [averaging.phase_error(program, samples=12, eps=eps).median for eps in (0.005, 0.00125)]

@@ -18,7 +18,7 @@ def _run(tmp_path: Path, recipe: str, **settings: object) -> Path:
 
 
 def test_every_metric_of_a_run_with_all_of_them_has_a_sentence(tmp_path: Path) -> None:
-    pictures = _run(tmp_path, "sample_mnist_latent", samples=260, steps=8, second_starts=4, readout="camera")
+    pictures = _run(tmp_path, "sample_mnist_latent", samples=260, second_starts=4, readout="camera")
     points = _run(tmp_path, "sample_gaussians")
     for file in (pictures, points):
         metrics, settings, header = _of(file)
