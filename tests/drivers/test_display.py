@@ -142,7 +142,7 @@ def test_a_screen_without_retrace_is_refused_where_one_is_required(wired):
     assert not driver.is_open
 
 
-@pytest.mark.parametrize("profile", ["adm", "unit"])
+@pytest.mark.parametrize("profile", ["adm", pytest.param("unit", marks=pytest.mark.slow)])
 def test_the_world_sees_what_an_in_process_panel_would_show_it(wired, profile):
     """Light and clock bit-equal, waiting and not, with frames that stay and frames that come again."""
     here, there = (OpticalBench(load_profile(profile), seed=3) for _ in range(2))
@@ -245,7 +245,13 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGKILL, id="killed"),
+        pytest.param(signal.SIGTERM, id="terminated", marks=pytest.mark.slow),
+    ],
+)
 def test_a_screen_goes_dark_when_its_owner_dies(wired, how):
     face, driver = wired(SmallPanel(), open_it=False)
     settings = driver.settings.model_dump()

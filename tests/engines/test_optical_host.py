@@ -123,6 +123,7 @@ def test_the_derived_noise_is_that_of_repeated_solves(hosted):
         assert low < np.sqrt((ratio**2).mean()) < high
 
 
+@pytest.mark.slow
 def test_without_noise_the_roots_are_the_digital_engines():
     program, part, batch = problem()
     with bench() as rig:
@@ -168,6 +169,7 @@ def test_a_recipe_runs_on_it(tmp_path):
     assert 0 < metrics["state_noise"] < 0.03
 
 
+@pytest.mark.slow
 def test_machines_in_sequence_each_have_their_own_light():
     network = load_network("fashion_x4")
     how = Sampler(scheme("implicit-midpoint"), sigmas("flow", 2, 10.0, 0.06))
@@ -185,6 +187,7 @@ def test_machines_in_sequence_each_have_their_own_light():
             assert (own.outcome == Outcome.CONVERGED).all()
 
 
+@pytest.mark.slow
 def test_the_exposure_uses_the_well_and_does_not_saturate():
     program, part, batch = problem()
     exposures = []

@@ -93,7 +93,15 @@ def off_rad(one, other):
     return np.abs(np.angle(np.exp(1j * (one - other))))
 
 
-@pytest.mark.parametrize(("couple", "seed"), [(0.3, 3), (1.0, 10), (1.0, 11), (1.2, 12)])
+@pytest.mark.parametrize(
+    ("couple", "seed"),
+    [
+        pytest.param(0.3, 3, marks=pytest.mark.slow),
+        (1.0, 10),
+        pytest.param(1.0, 11, marks=pytest.mark.slow),
+        (1.2, 12),
+    ],
+)
 def test_phases_follow_the_law_within_the_fixed_point_error(board, couple, seed):
     spec = board.spec
     image = program(spec, couple=couple, seed=seed)

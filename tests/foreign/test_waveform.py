@@ -84,7 +84,7 @@ def test_the_device_adds_nothing_of_its_own():
         assert (phases.codes == 0).all()
 
 
-@pytest.mark.parametrize("pull", [2.5, 5.0])
+@pytest.mark.parametrize("pull", [pytest.param(2.5, marks=pytest.mark.slow), 5.0])
 def test_the_averaged_law_is_within_the_bar(pull):
     """Same start phases, no noise: at most 0.05 rad rms at the end of a program of 3 units (eps 0.5%)."""
     rms = averaging.phase_error(averaging.program_of(pull), samples=12).rms

@@ -77,7 +77,11 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
 
 @pytest.mark.parametrize(
     ("then", "whole_group"),
-    [pytest.param("sleep", False, marks=pytest.mark.slow), ("sleep", True), ("talk", False)],
+    [
+        pytest.param("sleep", False, marks=pytest.mark.slow),
+        ("sleep", True),
+        pytest.param("talk", False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_process_leaves_a_dark_bench(lit, then, whole_group) -> None:
     bench = lit(then)

@@ -27,11 +27,11 @@ DIFFUSES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "diff
 SCANS = [n for n in protocol_names() if isinstance(load_protocol(n).recipe, ScanRecipe)]
 
 
-def one_everyday(names: list[str], everyday: str) -> list:
+def some_everyday(names: list[str], *everyday: str) -> list:
     """For parametrize: all of a kind, those beside `everyday` marked slow."""
     marks = {True: (), False: (pytest.mark.slow,)}
-    assert everyday in names
-    return [pytest.param(name, marks=marks[name == everyday]) for name in names]
+    assert set(everyday) <= set(names)
+    return [pytest.param(name, marks=marks[name in everyday]) for name in names]
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_every_network_a_recipe_names_is_in_the_zoo(name) -> None:
         assert {recipe.model, f"{recipe.model}-{recipe.bits}bit"} <= set(list_zoo())
 
 
-@pytest.mark.parametrize("name", one_everyday(GENERATES, "generate_digits"))
+@pytest.mark.parametrize("name", some_everyday(GENERATES, "generate_digits"))
 def test_every_generating_recipe_runs_on_its_twin(name, tmp_path) -> None:
     protocol = load_protocol(name, {"samples": 500})
     with open_rig(protocol.recipe.rig or "oscillator-twin") as rig:
@@ -114,7 +114,9 @@ def test_every_chain_of_equilibria_runs_on_its_twin(name, tmp_path) -> None:
     assert panel.metrics["locked_share"] == 1
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize(
+    "name", some_everyday(SAMPLES, "sample_moons", "sample_points", "sample_mnist_latent")
+)
 def test_every_sampling_recipe_runs_on_the_twin(name, rig, points, tmp_path) -> None:
     protocol = load_protocol(name, settings_for(name, points))
     result = run(protocol, rig, out=tmp_path / "runs")
@@ -215,7 +217,7 @@ def test_every_scan_runs_small(name, rig, tmp_path) -> None:
         assert len(log.scan[load_protocol(name).recipe.scan]) == len(load_protocol(name).recipe.values)
 
 
-@pytest.mark.parametrize("name", one_everyday(GENERATE_SCANS, "segments_scan"))
+@pytest.mark.parametrize("name", some_everyday(GENERATE_SCANS, "segments_scan"))
 def test_every_scan_of_programs_runs_small(name, tmp_path) -> None:
     recipe = load_protocol(name).recipe
     with open_rig(recipe.rig or "oscillator-twin") as rig:
