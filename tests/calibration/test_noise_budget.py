@@ -80,12 +80,13 @@ def test_what_a_machine_does_not_have_is_below_a_bound(measured):
     assert "below" in "\n".join(budget.findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        pytest.param("detectors", {"detector_pa_rthz": 100.0}, marks=pytest.mark.slow),
-        pytest.param("shot", {"photocurrent_ua": 0.02}, marks=pytest.mark.slow),
-        pytest.param("intensity", {"rin_dbc_hz": -115.0}, marks=pytest.mark.slow),
+        ("detectors", {"detector_pa_rthz": 100.0}),
+        ("shot", {"photocurrent_ua": 0.02}),
+        ("intensity", {"rin_dbc_hz": -115.0}),
         ("electronics", {"loop_noise_percent": 0.4}),
     ],
 )

@@ -16,7 +16,7 @@ recipes = ["sample_moons", "sample_fashion_latent"]
 
 def test_pictures_are_drawn_from_a_run(root, tmp_path, monkeypatch):
     (tmp_path / "tour.toml").write_text(TOUR, encoding="utf-8")
-    recipe = load_protocol(tmp_path / "tour.toml", {"samples": 40, "audit": 0, "reference": 64, "steps": 4})
+    recipe = load_protocol(tmp_path / "tour.toml", {"samples": 40, "audit": 4, "reference": 64, "steps": 4})
     with open_rig("optical-twin") as rig:
         file = run(recipe, rig, out=tmp_path).file
     out = tmp_path / "img"

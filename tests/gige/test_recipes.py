@@ -35,7 +35,7 @@ def wired(tmp_path):
 @pytest.mark.parametrize(
     ("rig", "settings"),
     [
-        ("optical-twin", {"readout": "camera", "samples": 8, "steps": 2, "audit": 0, "reference": 50}),
+        ("optical-twin", {"readout": "camera", "samples": 32, "steps": 2, "audit": 0, "reference": 50}),
         pytest.param("optical-host", {"samples": 16, "steps": 1}, marks=pytest.mark.slow),
     ],
 )

@@ -46,6 +46,7 @@ def test_a_run_by_camera_says_so(tmp_path) -> None:
         assert panel.metrics["camera_exposure_us"] == pytest.approx(metrics["camera_exposure_us"])
 
 
+@pytest.mark.slow  # three runs by camera and ADC
 def test_camera_and_adc_give_the_same_samples_within_their_noise(tmp_path) -> None:
     with open_rig("optical-twin") as rig:
         by = {kind: run(protocol(readout=kind), rig, out=tmp_path).samples for kind in ("adc", "camera")}

@@ -104,6 +104,7 @@ def test_every_generating_recipe_runs_on_its_twin(name, tmp_path) -> None:
         assert log.status == "success"
 
 
+@pytest.mark.slow  # 500 pictures, three times
 @pytest.mark.parametrize("name", DIFFUSES)
 def test_every_chain_of_equilibria_runs_on_its_twin(name, tmp_path) -> None:
     with open_rig("oscillator-twin") as rig:

@@ -37,11 +37,12 @@ def wired(tmp_path_factory):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"audit": 4, "steps": 2},
-        {"stepping": "chain"},
+        {},
+        pytest.param({"audit": 4}, marks=pytest.mark.slow),
+        pytest.param({"stepping": "chain"}, marks=pytest.mark.slow),
         pytest.param({"noise_scale": 3.0, "seed": 4, "steps": 2}, marks=pytest.mark.slow),
     ],
-    ids=["host", "chain", "noisy"],
+    ids=["host", "audited", "chain", "noisy"],
 )
 def test_a_recipe_comes_out_bit_for_bit(wired, tmp_path, settings) -> None:
     protocol = load_protocol("sample_moons", {**SMALL, **settings})

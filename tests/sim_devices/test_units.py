@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from labctl_sim_devices import TERMS, OpticalBench, draw_unit, load_profile, profile_document
 from labctl_sim_devices.units import PARAMETERS, absent_unit
@@ -82,6 +82,7 @@ def test_magnitudes_are_the_published_ones():
 
 
 @pytest.mark.parametrize("term", DRAWN)
+@settings(max_examples=10)
 @given(scale=st.floats(0, 4))
 def test_a_scale_moves_one_term_in_proportion(term, scale):
     scaled = UNIT.scaled({term: scale})
