@@ -53,7 +53,8 @@ def measured(panels):
     return make
 
 
-@pytest.mark.parametrize("unit_seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("unit_seed", [1, 2, 3])
 def test_every_source_of_a_drawn_unit_is_what_the_twin_has(measured, unit_seed):
     """Within three standard errors and 4% of itself: the twin's budget is linear around z = 0 and so is ours,
     but the matrices, curves and gains in ours are estimates."""

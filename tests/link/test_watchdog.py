@@ -99,6 +99,7 @@ def test_a_killed_process_leaves_a_dark_bench(lit, then, whole_group) -> None:
     lamp.close()
 
 
+@pytest.mark.slow
 def test_after_a_proper_end_the_watchdog_goes_quietly(lit) -> None:
     bench = lit("close")
     _, told = bench.user.communicate(timeout=30)

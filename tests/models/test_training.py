@@ -131,6 +131,7 @@ def test_quantise_refuses_bad_bits_and_another_objective() -> None:
         quantise(network, NORMAL, settings=SMALL.model_copy(update={"objective": "flow"}))
 
 
+@pytest.mark.slow
 def test_converged_sampler_carries_a_normal_to_a_normal() -> None:
     network = train(NORMAL, SMALL).network
     start = start_noise(4000, 2, seed=3)

@@ -251,7 +251,7 @@ def test_a_tour_passes_settings_on_and_refuses_what_no_part_has() -> None:
         load_protocol("demo", {"model": "moons"})
 
 
-@pytest.mark.parametrize("rig_name", ["optical-twin", "digital"])
+@pytest.mark.parametrize("rig_name", [pytest.param("optical-twin", marks=pytest.mark.slow), "digital"])
 def test_the_same_seed_gives_the_same_bits_twice(rig_name, tmp_path) -> None:
     found = []
     for _ in range(2):
@@ -267,12 +267,13 @@ def test_the_same_seed_gives_the_same_bits_twice(rig_name, tmp_path) -> None:
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_samples(rig, tmp_path) -> None:
     one, two = (run(load_protocol("sample_moons", {**SMALL, "seed": s}), rig, out=tmp_path) for s in (1, 2))
     assert not np.allclose(one.samples, two.samples)
 
 
-@pytest.mark.parametrize("rig_name", ["optical-ideal", "optical-twin"])
+@pytest.mark.parametrize("rig_name", ["optical-ideal", pytest.param("optical-twin", marks=pytest.mark.slow)])
 def test_samples_do_not_depend_on_the_batch_they_are_in(rig_name, tmp_path) -> None:
     found = []
     for samples in (20, 33):
