@@ -95,6 +95,7 @@ def test_focus_does_not_depend_on_exposure(aligned):
     assert after.width_px == pytest.approx(before.width_px, rel=0.01)
 
 
+@pytest.mark.slow  # every day in a browser: tests/dashboard
 def test_jogs_are_what_they_say(aligned):
     alignment, _ = aligned(profile="adm")
     alignment.jog_grid(0.5, -0.25)

@@ -52,6 +52,7 @@ def test_two_oscillators_lock_where_adlers_equation_says():
         assert seen[0, 1] - seen[0, 0] == pytest.approx(np.arcsin(dw / 2), abs=0.02)
 
 
+@pytest.mark.slow
 def test_an_injection_pulls_to_its_phase():
     """a cos(theta) - b sin(theta) rests at atan2(a, b); the second harmonic at 0 or pi."""
     angle = 0.8
