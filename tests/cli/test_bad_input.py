@@ -333,6 +333,7 @@ def test_training_recipes(labctl, arguments, words) -> None:
     refused(labctl(*arguments), 2, *words)
 
 
+@pytest.mark.slow  # a process of its own; the file itself: tests/runlog/test_survival.py
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX limits")
 def test_a_disk_that_fills_up_keeps_every_step_done(tmp_path) -> None:
     def small_disk() -> None:
