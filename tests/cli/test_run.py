@@ -191,6 +191,7 @@ def test_lists_name_every_recipe_and_rig(labctl) -> None:
     assert all(name in listed for name in rig_names())
 
 
+@pytest.mark.slow  # the host closes every loop
 def test_a_host_loop_says_how_long_it_will_take_before_the_first_settle(labctl) -> None:
     few = ("--set", "samples=2", "--set", "audit=0", "--set", "reference=20")
     ended = labctl("run", "sample_moons", "--rig", "optical-host", *few)

@@ -297,6 +297,7 @@ def test_what_is_missing_or_wrong_is_said_in_words(wired, tmp_path, monkeypatch)
     refused(r"pygame is not installed; pip install .* \(none here\)", DeviceUnavailable)
 
 
+@pytest.mark.slow  # three runs
 def test_a_recipe_over_wires_with_the_panel_on_a_screen_gives_the_same_samples(tmp_path):
     """Panel by display.slm, electronics by SCPI: samples and clock bit-equal to both in process, twice."""
     recipe = load_protocol("sample_moons", {"samples": 8, "steps": 2, "audit": 0, "reference": 50})

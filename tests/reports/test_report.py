@@ -144,6 +144,7 @@ def test_a_failed_run_says_so_and_shows_the_last_iterate(tmp_path: Path, synthet
     assert "The chain was not finished" in page.text
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_going(tmp_path: Path, synthetic) -> None:
     plan = synthetic.plan(20, 3)
     with RunWriter.create(tmp_path / "a", synthetic.header(20), RunPlan([plan])) as run:
@@ -278,6 +279,7 @@ def test_a_board_s_run_shows_its_couplings_and_its_segments(synthetic, tmp_path:
     assert "no controls stand beside" in page.text.lower()
 
 
+@pytest.mark.slow
 def test_what_stands_beside_a_board_s_pictures_is_on_its_page(tmp_path: Path) -> None:
     """A short run with more segments than are drawn, without real pictures."""
     settings = {"model": "digits8_segments", "segments": 8, "samples": 12}
