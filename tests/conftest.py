@@ -33,7 +33,7 @@ from labctl.rig.rig import Rig
 from labctl.sampling import Preconditioning, RowTables
 
 torch.set_num_threads(1)
-settings.register_profile("labctl", deadline=None, derandomize=True, max_examples=40, database=None)
+settings.register_profile("labctl", deadline=None, derandomize=True, max_examples=25, database=None)
 settings.load_profile("labctl")
 
 

@@ -52,7 +52,13 @@ def test_one_frame_says_where_every_spot_is(aligned):
     assert not alignment.modulator._bench.emitted_units.any()
 
 
-@pytest.mark.parametrize("rig_name", ["optical-host", "optical-host-dmd", "optical-host-phase"])
+@pytest.mark.parametrize(
+    "rig_name",
+    [
+        "optical-host",
+        *(pytest.param(f"optical-host-{kind}", marks=pytest.mark.slow) for kind in ("dmd", "phase")),
+    ],
+)
 def test_rigs_whose_emitters_the_host_drives_are_aligned_too(rig_name):
     with open_rig(rig_name) as rig:
         camera, modulator = rig.device(Camera), rig.device(WeightModulator)
@@ -78,6 +84,7 @@ def test_focus_says_which_image_is_sharper(aligned):
     assert sharp.width_px < soft.width_px
 
 
+@pytest.mark.slow
 def test_focus_does_not_depend_on_exposure(aligned):
     alignment, _ = aligned(profile="adm")
     before = alignment.look().spots
@@ -88,6 +95,7 @@ def test_focus_does_not_depend_on_exposure(aligned):
     assert after.width_px == pytest.approx(before.width_px, rel=0.01)
 
 
+@pytest.mark.slow  # every day in a browser: tests/dashboard
 def test_jogs_are_what_they_say(aligned):
     alignment, _ = aligned(profile="adm")
     alignment.jog_grid(0.5, -0.25)
@@ -106,6 +114,7 @@ def test_jogs_are_what_they_say(aligned):
     assert "allowed: within 22 px" in alignment.said
 
 
+@pytest.mark.slow
 def test_a_panel_that_lies_elsewhere_is_found_by_its_contrast(aligned):
     """The jog of the largest contrast is where the truth has the panel, to a pixel of it."""
     alignment, _ = aligned(profile="adm", truth={"shift_px": [[3.0, -2.0], [3.0, -2.0]]})

@@ -50,6 +50,7 @@ def test_a_drawn_unit_is_measured_as_it_is(unit_bringup):
     assert np.corrcoef(trims.gain_scale, loop.scale.numpy())[0, 1] > 0.99
 
 
+@pytest.mark.slow  # brings a bench up
 def test_on_a_machine_without_faults_next_to_nothing_is_wrong(plain):
     found, _, full_scale = plain
     trims, curve = trims_of(found.rows), curve_of(found.rows)
@@ -64,6 +65,7 @@ def test_on_a_machine_without_faults_next_to_nothing_is_wrong(plain):
     assert any("no dead input channel, no weak input channel" in line for line in found.findings)
 
 
+@pytest.mark.slow  # brings a bench up
 def test_what_is_told_on_the_way(plain):
     _, told, _ = plain
     steps = [what for what, _, _ in told]
@@ -95,6 +97,7 @@ def test_what_the_bench_is_good_for_is_kept(unit_bringup, tmp_path):
     assert store.get(rows).record.upstream == (panel, weights)
 
 
+@pytest.mark.slow  # brings a bench up
 def test_records_that_do_not_describe_the_bench_are_refused(monkeypatch, panels):
     """Known answers that are missed by more than 1% of full scale."""
     _, modulator, electronics = panels.opened(1, profile="adm")

@@ -78,7 +78,7 @@ def fitted_drive(light, rows, constant, z):
     return rows.gain_scale * fitted(torch.from_numpy(z)).numpy()
 
 
-@pytest.mark.parametrize("unit_seed", [1, 2])
+@pytest.mark.parametrize("unit_seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_leaks_and_offsets(measured, unit_seed):
     one = measured(unit_seed)
     loop = one.truth.law.loop
@@ -89,7 +89,7 @@ def test_leaks_and_offsets(measured, unit_seed):
     assert rms(one.rows.offset_units - true_offset) < 4e-3
 
 
-@pytest.mark.parametrize("unit_seed", [1, 2])
+@pytest.mark.parametrize("unit_seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_product_of_gain_and_curve(measured, unit_seed):
     """Neither is known apart from the other; together they are what acts: within 1.5% of its spread."""
     one = measured(unit_seed)
@@ -120,6 +120,7 @@ def test_the_equations_hold_within_the_stated_residual(measured):
     assert rms(left[inside]) < 1.5 * rows.residual.mean()
 
 
+@pytest.mark.slow  # a second unit
 def test_the_constant_of_another_frame(measured):
     """With the null moved by the first frame's, as engines do, what is left belongs to the new frame."""
     one = measured(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -19,17 +20,35 @@ from labctl.programs import encode_frame
 N = 48
 
 
-@pytest.fixture
-def ready(panels):
-    """Factory: (bench, modulator, electronics, panel's record, rows)."""
+@pytest.fixture(scope="module")
+def measured(panels):
+    """Records of the panel and the rows of a unit, measured once: measured(unit_seed, profile)."""
 
-    def make(unit_seed=1, **how):
-        bench, modulator, electronics = panels.opened(unit_seed, **how)
+    @cache
+    def make(unit_seed, profile):
+        _, modulator, electronics = panels.opened(unit_seed, profile=profile)
         record = bring_up_panel(modulator, electronics).record
-        dense = np.random.default_rng(0).choice([-1.0, -0.5, 0.5, 1.0], size=(N, N))
-        modulator.show(encode_frame(dense, modulator.spec, record).levels)
-        calibrate_open_loop(electronics)
-        rows = measure_rows(electronics, measure_map(electronics, probes=1200))
+        show_dense(modulator, electronics, record)
+        return record, measure_rows(electronics, measure_map(electronics, probes=1200))
+
+    return make
+
+
+def show_dense(modulator, electronics, record):
+    """A dense random frame, and the offsets nulled on it."""
+    dense = np.random.default_rng(0).choice([-1.0, -0.5, 0.5, 1.0], size=(N, N))
+    modulator.show(encode_frame(dense, modulator.spec, record).levels)
+    calibrate_open_loop(electronics)
+
+
+@pytest.fixture
+def ready(panels, measured):
+    """Factory: (bench, modulator, electronics, panel's record, rows); the records are of its unit."""
+
+    def make(unit_seed=1, *, profile, **how):
+        bench, modulator, electronics = panels.opened(unit_seed, profile=profile, **how)
+        record, rows = measured(unit_seed, profile)
+        show_dense(modulator, electronics, record)
         return bench, modulator, electronics, record, rows
 
     return make
@@ -52,7 +71,10 @@ def true_onset(bench, ring):
     return float((np.abs(1j * w * tau + leak).prod() / scale.prod()) ** (1 / 3)), w / (2 * np.pi)
 
 
-@pytest.mark.parametrize(("profile", "unit_seed"), [("adm", 1), ("unit", 1), ("unit", 2)])
+@pytest.mark.parametrize(
+    ("profile", "unit_seed"),
+    [("adm", 1), *(pytest.param("unit", seed, marks=pytest.mark.slow) for seed in (1, 2))],
+)
 def test_the_onset_is_foreseen_and_not_reached(ready, profile, unit_seed, no_damage):
     bench, modulator, electronics, record, rows = ready(unit_seed, profile=profile)
     before = modulator.shown()

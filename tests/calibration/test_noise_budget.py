@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from labctl_calibration import calibrate_open_loop, nominal_panel_record
@@ -20,10 +22,14 @@ DERIVED = {
 }  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def measured(panels):
-    """Factory: (budget, the twin's own by the names of the measured one, electronics); % of full scale."""
+    """Factory: (budget, the twin's own by the names of the measured one, electronics); % of full scale.
 
+    A bench is measured once.
+    """
+
+    @cache
     def make(unit_seed=1, **how):
         bench, modulator, electronics = panels.opened(unit_seed, **how)
         rng = np.random.default_rng(unit_seed)
@@ -47,6 +53,7 @@ def measured(panels):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit_seed", [1, 2, 3])
 def test_every_source_of_a_drawn_unit_is_what_the_twin_has(measured, unit_seed):
     """Within three standard errors and 4% of itself: the twin's budget is linear around z = 0 and so is ours,
@@ -74,6 +81,7 @@ def test_what_a_machine_does_not_have_is_below_a_bound(measured):
     assert "below" in "\n".join(budget.findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "values"),
     [

@@ -125,6 +125,7 @@ def test_loopback_notices_a_dead_row_and_a_stuck_adc():
         measured(LOOPBACK, devices)
 
 
+@pytest.mark.slow
 def test_loopback_notices_a_converter_that_is_not_linear():
     _, devices = opened(1, electronics=Broken)
     loop = devices.get(LoopElectronics)
@@ -200,6 +201,7 @@ def test_panel_timing_notices_a_slow_panel_and_one_that_does_not_switch(panels):
         measured(PANEL_TIMING, devices)
 
 
+@pytest.mark.slow
 def test_strong_flicker_is_out_of_range():
     bench, devices = opened(1)
     bench.unit = replace(bench.unit, flicker_share=np.array(0.05))
@@ -222,6 +224,7 @@ def test_warm_up_waits_until_the_light_changes_slowly():
     assert 150 < took.value < 600
 
 
+@pytest.mark.slow
 def test_warm_up_says_what_still_drifts_and_notices_a_lens_cap(panels, monkeypatch):
     monkeypatch.setattr("labctl_calibration.optical.warm_up.LONGEST_S", 120.0)
     bench, devices = opened(1)
@@ -277,6 +280,7 @@ def test_flats_notice_a_channel_that_dies_after_the_emitters_were_measured():
         measured(FLATS, devices, records)
 
 
+@pytest.mark.slow
 def test_flats_notice_an_output_without_light(panels):
     def blind(levels):
         height = levels.shape[0] // 48

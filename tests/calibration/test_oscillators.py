@@ -240,7 +240,7 @@ def test_lost_locks_are_left_out_and_too_many_refused(oscillators, few) -> None:
         oscillators.taken(READ_PATHS, board, {})
 
 
-@pytest.mark.parametrize("when", [0, 8])
+@pytest.mark.parametrize("when", [0, pytest.param(8, marks=pytest.mark.slow)])
 def test_another_board_mid_procedure_is_refused(oscillators, few, measured, when) -> None:
     """One of the same wiring, before the first run or in the middle."""
     bench, board = oscillators.drawn(1, Faulty)

@@ -17,7 +17,9 @@ def registered(panels, unit_seed, **how):
     return bench, register(Probing(modulator, electronics))
 
 
-@pytest.mark.parametrize("unit_seed", range(1, 6))
+@pytest.mark.parametrize(
+    "unit_seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))]
+)
 def test_cells_of_a_drawn_bench_are_found_within_the_bar(panels, unit_seed):
     bench, found = registered(panels, unit_seed)
     assert panels.placement_error_px(bench, found) < BAR_PX / 2
@@ -104,7 +106,11 @@ def check_mounting(panels, how, unit_seed):
 @pytest.mark.parametrize(
     ("how", "unit_seed"),
     # the fourth bench's dead channel lies beside the middle of the field
-    [("upside down", 3), ("left to right", 4), ("one column off", 3)],
+    [
+        pytest.param("upside down", 3, marks=pytest.mark.slow),
+        ("left to right", 4),
+        pytest.param("one column off", 3, marks=pytest.mark.slow),
+    ],
 )
 def test_a_panel_mounted_wrongly_is_found_and_corrected(panels, how, unit_seed):
     check_mounting(panels, how, unit_seed)

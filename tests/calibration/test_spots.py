@@ -69,6 +69,7 @@ def test_a_shifted_image_is_read_through_the_found_squares_and_not_through_the_d
     assert np.abs(calibrated(found).array("spot_centre_px")).max() < 0.6
 
 
+@pytest.mark.slow
 def test_an_image_mirrored_left_to_right_is_told(filmed):
     with pytest.raises(DeviceFault, match="counts the outputs from the other end"):
         search(*filmed(mirrored=True)[:3])
@@ -106,6 +107,7 @@ def test_a_panel_that_lies_one_cell_off_is_told(filmed):
         find_spots(modulator, electronics, camera, design)
 
 
+@pytest.mark.slow
 def test_whole_spots_of_shift_are_said_and_corrected(filmed):
     """One spot to the right: by the design every output would be taken for its neighbour."""
     modulator, electronics, camera, truth = filmed(profile="adm", shift_px=(0.0, 12.0))
@@ -133,9 +135,8 @@ def test_what_the_camera_cannot_see_is_one_finding(filmed):
 UNITS = 20
 
 
-@pytest.mark.parametrize(
-    "units", [range(1, 4), pytest.param(range(4, UNITS + 4), marks=pytest.mark.slow)], ids=["three", "twenty"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("units", [range(1, 4), range(4, UNITS + 4)], ids=["three", "twenty"])
 def test_drawn_units_within_a_twentieth_of_a_pixel(filmed, units):
     """Every unit with its own shift of the image, up to 5 spots; rms error of its 96 spots."""
     errors = {}

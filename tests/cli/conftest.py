@@ -34,7 +34,13 @@ class Ended:
 
 @pytest.fixture(scope="session")
 def quick() -> tuple[str, ...]:
-    """Options that make a run small."""
+    """Options that make a run small, and without settle times, which would take most of it."""
+    return ("--set", "samples=12", "--set", "audit=0", "--set", "reference=50")
+
+
+@pytest.fixture(scope="session")
+def audited() -> tuple[str, ...]:
+    """Options that make a run small and tell its settle times."""
     return ("--set", "samples=12", "--set", "audit=4", "--set", "reference=50")
 
 

@@ -75,6 +75,7 @@ def test_a_blank_panel_is_one_error(labctl, monkeypatch) -> None:
     assert ended.err.count("error: ") == 1
 
 
+@pytest.mark.slow  # measures a panel; the ramp itself: tests/calibration/test_gain_ramp.py
 def test_a_loop_that_oscillates_is_one_error_and_nothing_is_damaged(labctl, monkeypatch, tmp_path) -> None:
     """The autouse check for damage looks at the twin; the gain is off before the error."""
     monkeypatch.setattr("labctl_calibration.gain_ramp.FIRST", 3.5)

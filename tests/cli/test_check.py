@@ -18,7 +18,13 @@ def test_a_sound_rig_passes(labctl, rig, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("rig", ["optical-host", "optical-host-dmd", "optical-host-phase"])
+@pytest.mark.parametrize(
+    "rig",
+    [
+        "optical-host",
+        *(pytest.param(f"optical-host-{kind}", marks=pytest.mark.slow) for kind in ("dmd", "phase")),
+    ],
+)
 def test_a_bench_without_loop_electronics_has_its_spots_found(labctl, rig) -> None:
     ended = labctl("check", rig)
     assert ended.code == 0, ended.out

@@ -14,8 +14,8 @@ def refuse_constants(name: str) -> None:
     raise AssertionError(f"{name} is no JSON")
 
 
-def test_a_run_ends_with_steps_metrics_and_paths(labctl, quick, tmp_path) -> None:
-    ended = labctl("run", "sample_moons", *quick, "--out", "runs")
+def test_a_run_ends_with_steps_metrics_and_paths(labctl, audited, tmp_path) -> None:
+    ended = labctl("run", "sample_moons", *audited, "--out", "runs")
     assert ended.code == 0, ended.err
     for words in (
         "Two moons",
@@ -34,8 +34,8 @@ def test_a_run_ends_with_steps_metrics_and_paths(labctl, quick, tmp_path) -> Non
         assert (run.status, run.panel().n_steps, run.panel().finished) == ("success", 5, True)
 
 
-def test_progress_goes_to_stderr_in_plain_lines(labctl, quick) -> None:
-    ended = labctl("run", "sample_moons", *quick, "--no-report")
+def test_progress_goes_to_stderr_in_plain_lines(labctl, audited) -> None:
+    ended = labctl("run", "sample_moons", *audited, "--no-report")
     settles = [line for line in ended.err.splitlines() if "settle " in line]
     assert len(settles) == 5
     assert settles[0].startswith("Two moons: settle 1/5, implicit at sigma")
@@ -50,8 +50,8 @@ def test_quiet_prints_the_path_alone(labctl, quick, tmp_path) -> None:
     assert len(ended.out.splitlines()) == 1
 
 
-def test_json_is_one_strict_document(labctl, quick, tmp_path) -> None:
-    ended = labctl("run", "sample_moons", *quick, "--json", "--set", "seed=5", "--no-report")
+def test_json_is_one_strict_document(labctl, audited, tmp_path) -> None:
+    ended = labctl("run", "sample_moons", *audited, "--json", "--set", "seed=5", "--no-report")
     found = json.loads(ended.out, parse_constant=refuse_constants)
     assert (found["status"], found["exit_code"], found["seed"]) == ("success", 0, 5)
     assert (tmp_path / found["file"]).is_file()
@@ -76,8 +76,8 @@ def test_settings_reach_the_file(labctl, quick, tmp_path) -> None:
         assert run.panel().n_steps == 3
 
 
-def test_the_digital_rig_has_no_settle_times(labctl, quick) -> None:
-    ended = labctl("run", "sample_moons", *quick, "--rig", "digital", "--no-report")
+def test_the_digital_rig_has_no_settle_times(labctl, audited) -> None:
+    ended = labctl("run", "sample_moons", *audited, "--rig", "digital", "--no-report")
     assert ended.code == 0
     assert "settle time" not in ended.out
     assert "device time" not in ended.out
@@ -191,8 +191,9 @@ def test_lists_name_every_recipe_and_rig(labctl) -> None:
     assert all(name in listed for name in rig_names())
 
 
+@pytest.mark.slow  # the host closes every loop
 def test_a_host_loop_says_how_long_it_will_take_before_the_first_settle(labctl) -> None:
-    few = ("--set", "samples=2", "--set", "reference=20")
+    few = ("--set", "samples=2", "--set", "audit=0", "--set", "reference=20")
     ended = labctl("run", "sample_moons", "--rig", "optical-host", *few)
     assert ended.code == 0, ended.err
     lines = ended.err.splitlines()

@@ -31,7 +31,12 @@ def run_file(folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("number", "settles", "code"),
-    [(signal.SIGINT, 1, 130), (signal.SIGTERM, 4, 143), (signal.SIGHUP, 2, 129), (signal.SIGINT, 20, 130)],
+    [
+        (signal.SIGINT, 1, 130),
+        (signal.SIGTERM, 4, 143),
+        (signal.SIGHUP, 2, 129),
+        pytest.param(signal.SIGINT, 20, 130, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_leaves_a_whole_file_marked_aborted(serving, tmp_path, number, settles, code) -> None:
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -56,7 +61,9 @@ def test_a_stopped_run_leaves_a_whole_file_marked_aborted(serving, tmp_path, num
         np.testing.assert_array_equal(run.panel().samples, last)
 
 
-@pytest.mark.parametrize("pause_s", [0.0, 0.003, 0.02])
+@pytest.mark.parametrize(
+    "pause_s", [0.0, *(pytest.param(pause_s, marks=pytest.mark.slow) for pause_s in (0.003, 0.02))]
+)
 def test_impatient_signals_do_not_spoil_the_file(serving, tmp_path, pause_s) -> None:
     serving.begin("run", "sample_moons", *LONG, "--out", tmp_path)
     serving.until("settle 2/201")
@@ -129,6 +136,7 @@ def test_stopped_json_is_still_one_document(serving, tmp_path) -> None:
     assert found["file"] == str(run_file(tmp_path))
 
 
+@pytest.mark.slow  # a process of its own; the one that serves the others is one, too
 def test_a_process_of_its_own_ends_with_the_code(tmp_path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", "from labctl.cli import main; main()", "run", "sample_moons", *LONG],

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
@@ -539,7 +539,8 @@ class Case:
     Of devices: world (a bench stands behind it), unplugs (its cable can be pulled), lacks (operations that
     are refused in words, features that cannot be set). Of cameras: triggers (those of the bench reach it;
     "uncounted": lost ones are not known), timed (by the twin's clock), exposure_us (one that it has exactly).
-    needs: packages without which its tests are skipped.
+    needs: packages without which its tests are skipped. slow: its tests are, as another case of the same
+    implementation is tried every day.
     """
 
     id: str
@@ -548,6 +549,7 @@ class Case:
     make: Callable[..., Subject]
     notes: dict = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    slow: bool = False
 
     @property
     def world(self):
@@ -565,7 +567,8 @@ class Case:
     def as_parameter(self):
         """For parametrize: skipped in words where a package is not installed."""
         skip = pytest.mark.skipif(bool(self.absent), reason=f"{self.absent} is not installed")
-        return pytest.param(self, id=self.id, marks=(skip, *THEIRS) if self.needs else ())
+        marks = [skip, *THEIRS] if self.needs else []
+        return pytest.param(self, id=self.id, marks=[*marks, pytest.mark.slow] if self.slow else marks)
 
 
 def _device_case(profile, interface, implementation, suffix):
@@ -924,6 +927,17 @@ ENGINE_CASES = [
     _digital_engine_case("picard", quiet=1e-8, noisy=None, batch=1e-9),
     _digital_engine_case("anderson", quiet=1e-8, noisy=None, batch=1e-8),
 ]
+
+# Beside another case of the same implementation, or a bench and a board of the tests' own.
+SLOW_PROFILES = ("ideal", "nature2025", "foreign", "firmware", "unit50", "bench100khz", "pcb1mhz", "chip1ghz")
+DEVICE_CASES = [replace(case, slow=case.notes.get("profile") in SLOW_PROFILES) for case in DEVICE_CASES]
+SLOW_ENGINES = (
+    "optical-loop-ideal",
+    "optical-loop-nature2025",
+    "optical-loop-foreign",
+    "optical-loop-camera-adm",
+)
+ENGINE_CASES = [replace(case, slow=case.id in SLOW_ENGINES) for case in ENGINE_CASES]
 
 FIXTURES = {
     "device_case": DEVICE_CASES,

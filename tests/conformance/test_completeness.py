@@ -14,6 +14,7 @@ from labctl.devices import Device
 from labctl.engines import FixedPointEngine
 
 WALKED = ("labctl_sim_devices", "labctl_drivers", "labctl.engines")
+PACKAGES = {name.partition(".")[0] for name in WALKED}
 ENGINE_METHODS = {name for name in vars(FixedPointEngine) if not name.startswith("_")}
 
 
@@ -42,6 +43,12 @@ def test_every_implementation_has_a_case(all_cases):
     assert len(found) >= 5, "the walk found too little to be believed"
     missing = found - {case.implementation for case in all_cases}
     assert not missing, f"no conformance case for {sorted(f'{c.__module__}.{c.__name__}' for c in missing)}"
+
+
+def test_every_implementation_has_an_everyday_case(all_cases):
+    everyday = {case.implementation for case in all_cases if not case.slow}
+    late = {case.implementation for case in all_cases} - everyday
+    assert not {cls for cls in late if cls.__module__.partition(".")[0] in PACKAGES}, late
 
 
 @pytest.mark.filterwarnings("ignore")  # of other makers' packages, as they load

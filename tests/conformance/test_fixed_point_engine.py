@@ -89,7 +89,7 @@ def device_errors(case):
     return case.implementation in (OpticalLoopEngine, OpticalHostLoopEngine)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_states_agree_with_a_root_finder_on_contractive_maps(engine_case, loaded, seed):
     part = segment(seed=seed)
     subject, program = loaded(engine_case, LoopProgram((weights(seed=seed),), (part,)), noise_scale=0.0)

@@ -104,7 +104,9 @@ def test_read_early_gives_the_state_as_far_as_it_got(loop_case, opened, settle_c
 
 
 @pytest.mark.parametrize("gain_range", [0, 1])
-@pytest.mark.parametrize("share", [0.0, 1 / 255, 0.25, 0.75, 1.0])
+@pytest.mark.parametrize(
+    "share", [0.0, 0.75, *(pytest.param(share, marks=pytest.mark.slow) for share in (1 / 255, 0.25, 1.0))]
+)
 @pytest.mark.parametrize("path", [0, 1])
 def test_a_gain_code_arrives_as_its_value(loop_case, opened, settle_codes, gain_range, share, path):
     """Row 7 sees +-tanh of row 30 through one lit cell; gain low (high / low)^((code - 1) / (max - 1))."""

@@ -99,12 +99,12 @@ def test_the_callers_arrays_can_change_afterwards(modulator_case, opened, unchan
     ("spoil", "message"),
     [
         (lambda f, top: f.T, "shape"),
-        (lambda f, top: f[:-1], "shape"),
-        (lambda f, top: f[None], "shape"),
-        (lambda f, top: f[:0], "shape"),
+        pytest.param(lambda f, top: f[:-1], "shape", marks=pytest.mark.slow),
+        pytest.param(lambda f, top: f[None], "shape", marks=pytest.mark.slow),
+        pytest.param(lambda f, top: f[:0], "shape", marks=pytest.mark.slow),
         (lambda f, top: f.astype(np.float64), "integer"),
-        (lambda f, top: f > 0, "integer"),
-        (lambda f, top: f.astype(object), "integer"),
+        pytest.param(lambda f, top: f > 0, "integer", marks=pytest.mark.slow),
+        pytest.param(lambda f, top: f.astype(object), "integer", marks=pytest.mark.slow),
         (
             lambda f, top: np.where(np.arange(f.size).reshape(f.shape) == 17, -1, f.astype(np.int64)),
             "is -1 at",
@@ -138,7 +138,9 @@ def test_first_and_last_level(modulator_case, opened):
         np.testing.assert_allclose(subject.probe()["light"], light, atol=residue(profile) + 1e-12)
 
 
-@pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
+@pytest.mark.parametrize(
+    "corner", [(0, -1), (-1, 0), *(pytest.param(at, marks=pytest.mark.slow) for at in ((0, 0), (-1, -1)))]
+)
 @pytest.mark.parametrize("path", [0, 1])
 def test_one_lit_corner_pins_axes_and_paths(modulator_case, opened, corner, path):
     """Output rows run down, input columns across; the positive path is the left half."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import urllib.error
 import urllib.request
 
@@ -156,6 +157,7 @@ def test_what_is_drawn_and_what_keys_do(browser, page, tmp_path):
     browser.until("document.getElementById('said').textContent.includes('has ended')")
 
 
+@pytest.mark.slow  # a page and a browser of its own
 def test_a_signal_ends_it_and_the_page_says_so(browser, page):
     page.send_signal(signal.SIGTERM)
     assert page.wait(20) == 143
@@ -196,9 +198,9 @@ def test_what_cannot_be_aligned_is_one_error(arguments, words, tmp_path, monkeyp
     assert "Traceback" not in ended.stderr
 
 
-def test_a_port_in_use_is_one_error(aligning):
-    _, address = aligning("optical-twin")
-    port = address.rsplit(":", 1)[1].strip("/")
-    ended = CliRunner().invoke(app, ["align", "optical-twin", "--no-browser", "--port", port])
+def test_a_port_in_use_is_one_error():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = CliRunner().invoke(app, ["align", "optical-twin", "--no-browser", "--port", str(port)])
     assert ended.exit_code == 2
     assert f"--port is {port}: Address already in use; allowed" in ended.stderr

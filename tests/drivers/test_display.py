@@ -142,7 +142,7 @@ def test_a_screen_without_retrace_is_refused_where_one_is_required(wired):
     assert not driver.is_open
 
 
-@pytest.mark.parametrize("profile", ["adm", "unit"])
+@pytest.mark.parametrize("profile", ["adm", pytest.param("unit", marks=pytest.mark.slow)])
 def test_the_world_sees_what_an_in_process_panel_would_show_it(wired, profile):
     """Light and clock bit-equal, waiting and not, with frames that stay and frames that come again."""
     here, there = (OpticalBench(load_profile(profile), seed=3) for _ in range(2))
@@ -245,7 +245,13 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGKILL, id="killed"),
+        pytest.param(signal.SIGTERM, id="terminated", marks=pytest.mark.slow),
+    ],
+)
 def test_a_screen_goes_dark_when_its_owner_dies(wired, how):
     face, driver = wired(SmallPanel(), open_it=False)
     settings = driver.settings.model_dump()
@@ -291,9 +297,10 @@ def test_what_is_missing_or_wrong_is_said_in_words(wired, tmp_path, monkeypatch)
     refused(r"pygame is not installed; pip install .* \(none here\)", DeviceUnavailable)
 
 
+@pytest.mark.slow  # three runs
 def test_a_recipe_over_wires_with_the_panel_on_a_screen_gives_the_same_samples(tmp_path):
     """Panel by display.slm, electronics by SCPI: samples and clock bit-equal to both in process, twice."""
-    recipe = load_protocol("sample_moons", {"samples": 8, "steps": 2, "audit": 2, "reference": 50})
+    recipe = load_protocol("sample_moons", {"samples": 8, "steps": 2, "audit": 0, "reference": 50})
     config = load_rig("optical-twin")
     config = config.model_copy(update={"device": tuple(d for d in config.device if d.name != "camera")})
     served = ServedRig(config, modulator="screen")

@@ -133,7 +133,9 @@ def serial_rig(tmp_path, on_line):
     return path
 
 
-@pytest.mark.parametrize("recipe", ["generate_digits", "diffuse_digits_oscillators"])
+@pytest.mark.parametrize(
+    "recipe", [pytest.param("generate_digits", marks=pytest.mark.slow), "diffuse_digits_oscillators"]
+)
 def test_recipes_over_the_line_give_the_bits_of_the_twin(recipe, serial_rig, tmp_path):
     settings = {"samples": 6, "controls": False} if recipe.startswith("diffuse") else {"samples": 6}
     found = []

@@ -42,10 +42,10 @@ def coerced(result):
     ("rig", "model", "name", "eta"),
     [
         ("optical-ideal", "moons", "implicit-midpoint", 0.0),
-        ("optical-twin", "moons-4bit", "implicit-midpoint", 0.0),
+        pytest.param("optical-twin", "moons-4bit", "implicit-midpoint", 0.0, marks=pytest.mark.slow),
         ("optical-twin", "moons-4bit", "implicit-midpoint", 0.6),
-        ("optical-twin", "moons-4bit", "implicit-euler", 0.3),
-        ("optical-twin", "moons-4bit", "implicit-trapezoid", 0.0),
+        pytest.param("optical-twin", "moons-4bit", "implicit-euler", 0.3, marks=pytest.mark.slow),
+        pytest.param("optical-twin", "moons-4bit", "implicit-trapezoid", 0.0, marks=pytest.mark.slow),
         ("optical-twin", "fashion-4bit", "implicit-midpoint", 0.0),
     ],
 )
@@ -89,6 +89,7 @@ def test_a_queue_larger_than_the_sequencers_memory_is_split():
     np.testing.assert_allclose(out[:80], short, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chained", [False, True])
 def test_second_starts_mark_what_ends_elsewhere_and_change_no_state(chained):
     how = {"steps": 4, "chained": chained, "samples": 256}

@@ -49,8 +49,8 @@ def test_the_ideal_loop_makes_the_whole_networks_samples(network, how):
     assert np.sqrt(np.mean((made - host) ** 2)) < 0.01
 
 
-@pytest.mark.parametrize("name", ["fashion_x4", "mnist_x4"])
-@pytest.mark.parametrize("steps", [4, 8])
+@pytest.mark.parametrize("name", ["fashion_x4", pytest.param("mnist_x4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_two_sweeps_leave_less_than_the_scheme_on_the_shipped_networks(name, steps):
     """To the whole network's own midpoint chain, against that chain's distance to the network's ODE."""
     network, ids = load_network(name), np.arange(100)
@@ -126,7 +126,9 @@ def test_a_recipe_that_needs_one_frame_is_refused_before_anything_runs(setting):
 
 
 def test_a_run_keeps_every_matrix(tmp_path):
-    protocol = load_protocol("sample_fashion_latent", {"model": "fashion_x4", "samples": 30, "steps": 2})
+    protocol = load_protocol(
+        "sample_fashion_latent", {"model": "fashion_x4", "samples": 30, "steps": 2, "audit": 0}
+    )
     with open_rig("optical-twin") as rig:
         done = run(protocol, rig, out=tmp_path)
     with RunReader(done.file) as file:

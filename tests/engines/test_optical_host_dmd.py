@@ -62,6 +62,7 @@ def test_an_exposure_of_parts_of_a_sequence_is_refused_with_what_is_allowed():
             rig.engine.load(program)
 
 
+@pytest.mark.slow
 def test_parts_of_a_sequence_would_spoil_the_states():
     """Why they are refused: exposures begin anywhere in the sequence."""
     program, part, batch = problem()
@@ -76,6 +77,7 @@ def test_parts_of_a_sequence_would_spoil_the_states():
         assert np.median(moved) > 10
 
 
+@pytest.mark.slow
 def test_area_patterns_are_exposed_for_whole_periods_of_the_mirror_resets():
     program, part, batch = problem()
     with bench(weights="frame") as rig:

@@ -45,6 +45,7 @@ def test_states_are_the_roots_of_the_weights_that_are_there(program):
     assert np.abs(error).max() < 0.02
 
 
+@pytest.mark.slow
 def test_without_evening_out_speckle_is_in_the_weights(program, monkeypatch):
     monkeypatch.setattr(WeightPanel, "uneven", False)
     with Rig(load_rig("optical-host-phase")) as rig:

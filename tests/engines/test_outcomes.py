@@ -15,7 +15,14 @@ from labctl.engines import Batch, DigitalEngine, OpticalLoopEngine
 from labctl.programs import place
 
 N = 48
-BENCHES = [(profile, scale) for profile in ("adm", "nature2025") for scale in (0.0, 1.0)] + [("ideal", 1.0)]
+BENCHES = [
+    ("adm", 0.0),
+    ("adm", 1.0),
+    *(
+        pytest.param(*bench, marks=pytest.mark.slow)
+        for bench in (("nature2025", 0.0), ("nature2025", 1.0), ("ideal", 1.0))
+    ),
+]
 
 
 def batch_of(inject, start=None, step_id=0):
@@ -90,7 +97,14 @@ class TestRing:
         assert (bench.engine.solve(calm, batch_of(spread())).outcome == Outcome.CONVERGED).all()
 
 
-@pytest.mark.parametrize("profile", ["ideal", "adm", "nature2025"])
+@pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param("ideal", marks=pytest.mark.slow),
+        "adm",
+        pytest.param("nature2025", marks=pytest.mark.slow),
+    ],
+)
 class TestTime:
     """Reading before the loop has settled gives what is there, and says so."""
 
@@ -178,7 +192,7 @@ class TestSaturated:
 class TestMultistable:
     """u = tanh(hidden tanh(u)): below a slope of 1 one root, above it three."""
 
-    @pytest.mark.parametrize("profile", ["ideal", "adm"])
+    @pytest.mark.parametrize("profile", [pytest.param("ideal", marks=pytest.mark.slow), "adm"])
     @pytest.mark.parametrize(("hidden", "several"), [(0.5, False), (0.8, False), (3.0, True)])
     def test_a_second_start_finds_other_roots_where_there_are_any(
         self, twin, one_segment, profile, hidden, several

@@ -93,7 +93,15 @@ def off_rad(one, other):
     return np.abs(np.angle(np.exp(1j * (one - other))))
 
 
-@pytest.mark.parametrize(("couple", "seed"), [(0.3, 3), (1.0, 10), (1.0, 11), (1.2, 12)])
+@pytest.mark.parametrize(
+    ("couple", "seed"),
+    [
+        pytest.param(0.3, 3, marks=pytest.mark.slow),
+        (1.0, 10),
+        pytest.param(1.0, 11, marks=pytest.mark.slow),
+        (1.2, 12),
+    ],
+)
 def test_phases_follow_the_law_within_the_fixed_point_error(board, couple, seed):
     spec = board.spec
     image = program(spec, couple=couple, seed=seed)
@@ -298,6 +306,7 @@ def test_a_firmware_that_waits_leaves_the_processor_alone(board):
     assert ticks() - before < 0.3
 
 
+@pytest.mark.slow  # waits out every time limit
 def test_a_board_that_is_taken_away_is_an_error():
     firmware = FirmwareBoard()
     driver = SerialOscillatorBoard("board", firmware.address, attempts=2, open_timeout_s=5.0)

@@ -15,6 +15,7 @@ from labctl_calibration.rows_record import curve_of, trims_of
 
 from labctl.programs import CellMap, encode_frame
 
+pytestmark = pytest.mark.slow  # brings a whole bench up
 N = 48
 
 

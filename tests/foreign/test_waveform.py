@@ -52,6 +52,7 @@ def test_two_oscillators_lock_where_adlers_equation_says():
         assert seen[0, 1] - seen[0, 0] == pytest.approx(np.arcsin(dw / 2), abs=0.02)
 
 
+@pytest.mark.slow
 def test_an_injection_pulls_to_its_phase():
     """a cos(theta) - b sin(theta) rests at atan2(a, b); the second harmonic at 0 or pi."""
     angle = 0.8
@@ -62,6 +63,7 @@ def test_an_injection_pulls_to_its_phase():
     np.testing.assert_allclose(seen, [0, np.pi], atol=0.02)
 
 
+@pytest.mark.slow
 def test_half_the_step_changes_nothing():
     rng = np.random.default_rng(0)
     parts = [wiring(9, gains=rng.normal(0, 0.5, (9, 9)), cosine=rng.normal(0, 1, (1, 9)))] * 2
@@ -83,13 +85,14 @@ def test_the_device_adds_nothing_of_its_own():
         assert (phases.codes == 0).all()
 
 
-@pytest.mark.parametrize("pull", [2.5, 5.0])
+@pytest.mark.parametrize("pull", [pytest.param(2.5, marks=pytest.mark.slow), 5.0])
 def test_the_averaged_law_is_within_the_bar(pull):
     """Same start phases, no noise: at most 0.05 rad rms at the end of a program of 3 units (eps 0.5%)."""
     rms = averaging.phase_error(averaging.program_of(pull), samples=12).rms
     assert 1e-4 < rms <= 0.05
 
 
+@pytest.mark.slow
 def test_the_averaging_error_goes_with_eps():
     program = averaging.program_of(5.0)
     errors = [averaging.phase_error(program, samples=12, eps=eps).median for eps in (0.005, 0.00125)]

@@ -32,11 +32,12 @@ def wired(tmp_path):
         made.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rig", "settings"),
     [
-        ("optical-twin", {"readout": "camera", "samples": 32, "steps": 2}),
-        pytest.param("optical-host", {"samples": 16, "steps": 1}, marks=pytest.mark.slow),
+        ("optical-twin", {"readout": "camera", "samples": 32, "steps": 2, "audit": 0, "reference": 50}),
+        ("optical-host", {"samples": 16, "steps": 1}),
     ],
 )
 def test_a_recipe_read_by_camera_is_the_same_over_wires_bit_for_bit(wired, tmp_path, rig, settings):

@@ -153,7 +153,17 @@ def test_once(lamp, fault, seed) -> None:
     check(lamp, fault, seed, lasting=False)
 
 
-@pytest.mark.parametrize("fault", ["disconnect", "corrupted", "duplicate", "busy", "empty-error", "silent"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "disconnect",
+        "corrupted",
+        "duplicate",
+        "busy",
+        "empty-error",
+        pytest.param("silent", marks=pytest.mark.slow),
+    ],
+)
 def test_for_ever(lamp, fault) -> None:
     check(lamp, fault, 0, lasting=True)
 

@@ -387,10 +387,10 @@ def test_signals_mean_what_they_meant_before(lamp) -> None:
         ("raise", None, 1),
         ("lose", None, 0),
         ("sleep", signal.SIGTERM, -signal.SIGTERM),
-        ("busy", signal.SIGTERM, -signal.SIGTERM),
-        ("sleep", signal.SIGINT, -signal.SIGINT),
+        pytest.param("busy", signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("sleep", signal.SIGINT, -signal.SIGINT, marks=pytest.mark.slow),
         ("busy", signal.SIGINT, -signal.SIGINT),
-        ("sleep", signal.SIGHUP, -signal.SIGHUP),
+        pytest.param("sleep", signal.SIGHUP, -signal.SIGHUP, marks=pytest.mark.slow),
     ],
 )
 def test_however_a_script_ends_the_lamp_goes_out(lamp, environment, end, number, code) -> None:

@@ -75,7 +75,14 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("then", "whole_group"), [("sleep", False), ("sleep", True), ("talk", False)])
+@pytest.mark.parametrize(
+    ("then", "whole_group"),
+    [
+        pytest.param("sleep", False, marks=pytest.mark.slow),
+        ("sleep", True),
+        pytest.param("talk", False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_process_leaves_a_dark_bench(lit, then, whole_group) -> None:
     bench = lit(then)
     assert current_ma(bench.state) == pytest.approx(40)
@@ -92,6 +99,7 @@ def test_a_killed_process_leaves_a_dark_bench(lit, then, whole_group) -> None:
     lamp.close()
 
 
+@pytest.mark.slow
 def test_after_a_proper_end_the_watchdog_goes_quietly(lit) -> None:
     bench = lit("close")
     _, told = bench.user.communicate(timeout=30)

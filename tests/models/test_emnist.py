@@ -112,6 +112,7 @@ def test_files_spoiled_after_fetching_are_refused(tmp_path: Path) -> None:
     assert load("emnist-letters", "test")[1].min() == 0
 
 
+@pytest.mark.slow  # trains eight nets
 @pytest.mark.parametrize("kind", ["letters", "balanced"])
 def test_the_four_recipes_and_the_run_on_written_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -116,6 +116,7 @@ def test_a_perceptual_term_is_zero_for_a_copy_and_a_blur_costs(judge: Classifier
     assert float(moments) > 1e-6
 
 
+@pytest.mark.slow  # trains one
 def test_a_convolutional_autoencoder_survives_its_file(tmp_path: Path, judge: Classifier) -> None:
     settings = AutoencoderSettings(
         architecture="convolutional",

@@ -351,6 +351,7 @@ def test_forms_by_kind() -> None:
         assert isinstance(parse_picture_recipe({"kind": kind, "name": "a"}), form)
 
 
+@pytest.mark.slow  # all 10,000 pictures of each set
 @pytest.mark.parametrize("name", ["fashion", "mnist"])
 def test_figures_on_the_cards_hold_on_the_whole_test_set(
     name: str, real_set: Callable[..., tuple[np.ndarray, np.ndarray]]

@@ -24,7 +24,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("kind", ["edm", "flow", "vp"])
+@pytest.mark.parametrize("kind", ["edm", "flow", pytest.param("vp", marks=pytest.mark.slow)])
 def test_every_objective_learns_the_denoiser_of_a_normal_distribution(kind: Kind) -> None:
     network = train(NORMAL, SMALL.model_copy(update={"objective": kind})).network
     x = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
@@ -131,6 +131,7 @@ def test_quantise_refuses_bad_bits_and_another_objective() -> None:
         quantise(network, NORMAL, settings=SMALL.model_copy(update={"objective": "flow"}))
 
 
+@pytest.mark.slow
 def test_converged_sampler_carries_a_normal_to_a_normal() -> None:
     network = train(NORMAL, SMALL).network
     start = start_noise(4000, 2, seed=3)

@@ -73,6 +73,7 @@ def test_a_network_is_adapted_once_then_found_and_its_runs_are_replayed(records,
         replay(first.file, out=tmp_path / "again", records=tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_a_run_is_replayed_by_the_records_it_names_whatever_was_measured_since(
     records, unit_bringup, tmp_path
 ):
@@ -84,6 +85,7 @@ def test_a_run_is_replayed_by_the_records_it_names_whatever_was_measured_since(
     assert replay(first.file, out=tmp_path / "again", records=records).equal
 
 
+@pytest.mark.slow
 def test_another_network_is_another_compensation(records, tmp_path):
     made(records, tmp_path / "runs")
     told = Trainings()

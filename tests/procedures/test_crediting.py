@@ -61,6 +61,7 @@ def test_noise_is_counted_and_kept_and_the_run_can_be_made_again(noisy, tmp_path
     assert again.equal, again
 
 
+@pytest.mark.slow
 def test_a_quiet_rig_keeps_its_settles():
     with open_rig("optical-twin") as rig:
         sampler = credited(one_chain(rig), rig).sampler

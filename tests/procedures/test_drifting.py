@@ -44,6 +44,7 @@ def protocol():
     return load_protocol("sample_moons", ENOUGH)
 
 
+@pytest.mark.slow  # two long runs
 def test_an_event_is_in_the_file_and_its_record_is_stale(protocol, tmp_path):
     store = RecordStore(tmp_path / "records")
     with rig_with("warn", store) as rig:

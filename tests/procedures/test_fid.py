@@ -22,6 +22,7 @@ def _plan(recipe: str, **settings: object) -> None:
         chains_of(load_protocol(recipe, {**SMALL, **settings}), rig, lambda *_: None)
 
 
+@pytest.mark.slow  # all 10,000 test pictures
 def test_a_run_that_is_given_the_network_tells_its_fid(tmp_path: Path, real_set, inception_file) -> None:
     test_pictures, _ = real_set("mnist", "test")
     file = str(inception_file())

@@ -13,7 +13,7 @@ from labctl.rig import interlocks as looking
 from labctl.rig.interlocks import InterlockConfig
 from labctl.runlog import RunReader
 
-SMALL = {"samples": 12, "audit": 4, "reference": 50}
+SMALL = {"samples": 12, "audit": 0, "reference": 50}
 LIGHT = {"ma_per_unit": 4.0, "pedestal_units": 1.1}
 COOL = InterlockConfig(
     name="cool", device="emitters", reading="temperature_c", low=5.0, high=45.0, frozen_s=0.0

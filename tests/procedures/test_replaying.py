@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import h5py
 import numpy as np
@@ -12,12 +13,24 @@ from labctl import load_protocol, open_rig, run
 from labctl.devices import ConfigError, RunLogError
 from labctl.procedures import replay
 
-SMALL = {"samples": 24, "audit": 4, "reference": 32}
+SMALL = {"samples": 24, "audit": 0, "reference": 32}
 
 
 def made(tmp_path, name="sample_moons", rig="optical-twin", **settings):
     with open_rig(rig) as bench:
         return run(load_protocol(name, {**SMALL, **settings}), bench, out=tmp_path / "first").file
+
+
+@pytest.fixture(scope="module")
+def moons_file(tmp_path_factory):
+    """A finished run; tests that change its file change a copy."""
+    return made(tmp_path_factory.mktemp("moons"))
+
+
+@pytest.fixture
+def file(moons_file, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copy(moons_file, tmp_path / moons_file.name)
 
 
 def random_runs(count=20):
@@ -48,7 +61,15 @@ def random_runs(count=20):
     return chosen
 
 
-@pytest.mark.parametrize(("name", "rig", "settings"), random_runs())
+def marked(runs):
+    """For parametrize: one on each rig every day, a chain and classes among them; the others are slow."""
+    everyday = (1, 3, 4, 10)
+    return [
+        pytest.param(*one, marks=() if k in everyday else (pytest.mark.slow,)) for k, one in enumerate(runs)
+    ]
+
+
+@pytest.mark.parametrize(("name", "rig", "settings"), marked(random_runs()))
 def test_twenty_random_runs_come_out_the_same_to_the_bit(tmp_path, name, rig, settings):
     small = {} if name == "demo" else {"reference": 32}
     with open_rig(rig) as bench:
@@ -60,8 +81,7 @@ def test_twenty_random_runs_come_out_the_same_to_the_bit(tmp_path, name, rig, se
     assert all(panel.steps > 0 for panel in found.panels)
 
 
-def test_a_changed_file_is_noticed_where_it_was_changed(tmp_path):
-    file = made(tmp_path)
+def test_a_changed_file_is_noticed_where_it_was_changed(file, tmp_path):
     with h5py.File(file, "r+") as content:
         state = content["entry/steps/state"]
         values = state[2]
@@ -72,8 +92,7 @@ def test_a_changed_file_is_noticed_where_it_was_changed(tmp_path):
     assert panel.largest == pytest.approx(0.25)
 
 
-def test_another_seed_in_the_file_is_another_run(tmp_path):
-    file = made(tmp_path)
+def test_another_seed_in_the_file_is_another_run(file, tmp_path):
     with h5py.File(file, "r+") as content:
         header = content["entry/process/header/data"]
         text = header[()].decode()
@@ -111,8 +130,7 @@ def test_a_rig_that_had_been_used_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.3, 0.9])
-def test_a_truncated_file_is_refused(tmp_path, cut):
-    file = made(tmp_path)
+def test_a_truncated_file_is_refused(file, tmp_path, cut):
     short = tmp_path / "short.nxs"
     content = file.read_bytes()
     short.write_bytes(content[: int(len(content) * cut)])
@@ -120,8 +138,7 @@ def test_a_truncated_file_is_refused(tmp_path, cut):
         replay(short, out=tmp_path / "second")
 
 
-def test_a_file_of_another_format_is_refused(tmp_path):
-    file = made(tmp_path)
+def test_a_file_of_another_format_is_refused(file, tmp_path):
     with h5py.File(file, "r+") as content:
         content.attrs["labctl_format"] = 99
     with pytest.raises(RunLogError, match=r"written in run-file format 99; this labctl reads formats 1\.\."):
@@ -136,8 +153,7 @@ def test_a_file_of_another_format_is_refused(tmp_path):
         ("engine", "optical-loop", "optical-lop", "rig: engine = 'optical-lop'"),
     ],
 )
-def test_a_protocol_or_rig_that_makes_no_sense_is_named(tmp_path, key, old, new, words):
-    file = made(tmp_path)
+def test_a_protocol_or_rig_that_makes_no_sense_is_named(file, tmp_path, key, old, new, words):
     with h5py.File(file, "r+") as content:
         text = content["entry/process/header/data"][()].decode()
         before, after = (f'\\"{key}\\": \\"{value}\\"' for value in (old, new))

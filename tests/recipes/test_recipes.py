@@ -15,7 +15,8 @@ from labctl.procedures import SampleRecipe, ScanRecipe, TourRecipe, chains_of, p
 from labctl.rig import load_rig, rig_names
 from labctl.runlog import RunReader
 
-SMALL = {"samples": 20, "audit": 4, "reference": 50}
+SMALL = {"samples": 20, "audit": 0, "reference": 50}
+AUDITED = {**SMALL, "audit": 4}  # settle times too: most of a small run's time
 # Recipes of networks that the user trains first; a shipped one stands in.
 OWN_MODELS = {"sample_emnist_latent": {"model": "mnist"}}
 SAMPLES = [n for n in protocol_names() if type(load_protocol(n).recipe) is SampleRecipe]
@@ -24,6 +25,13 @@ GENERATES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "gen
 GENERATE_SCANS = [n for n in protocol_names() if load_protocol(n).recipe.kind == "generate-scan"]
 DIFFUSES = [n for n in protocol_names() if load_protocol(n).recipe.kind == "diffuse"]
 SCANS = [n for n in protocol_names() if isinstance(load_protocol(n).recipe, ScanRecipe)]
+
+
+def some_everyday(names: list[str], *everyday: str) -> list:
+    """For parametrize: all of a kind, those beside `everyday` marked slow."""
+    marks = {True: (), False: (pytest.mark.slow,)}
+    assert set(everyday) <= set(names)
+    return [pytest.param(name, marks=marks[name in everyday]) for name in names]
 
 
 @pytest.fixture
@@ -84,7 +92,7 @@ def test_every_network_a_recipe_names_is_in_the_zoo(name) -> None:
         assert {recipe.model, f"{recipe.model}-{recipe.bits}bit"} <= set(list_zoo())
 
 
-@pytest.mark.parametrize("name", GENERATES)
+@pytest.mark.parametrize("name", some_everyday(GENERATES, "generate_digits"))
 def test_every_generating_recipe_runs_on_its_twin(name, tmp_path) -> None:
     protocol = load_protocol(name, {"samples": 500})
     with open_rig(protocol.recipe.rig or "oscillator-twin") as rig:
@@ -96,6 +104,7 @@ def test_every_generating_recipe_runs_on_its_twin(name, tmp_path) -> None:
         assert log.status == "success"
 
 
+@pytest.mark.slow  # 500 pictures, three times
 @pytest.mark.parametrize("name", DIFFUSES)
 def test_every_chain_of_equilibria_runs_on_its_twin(name, tmp_path) -> None:
     with open_rig("oscillator-twin") as rig:
@@ -106,7 +115,9 @@ def test_every_chain_of_equilibria_runs_on_its_twin(name, tmp_path) -> None:
     assert panel.metrics["locked_share"] == 1
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize(
+    "name", some_everyday(SAMPLES, "sample_moons", "sample_points", "sample_mnist_latent")
+)
 def test_every_sampling_recipe_runs_on_the_twin(name, rig, points, tmp_path) -> None:
     protocol = load_protocol(name, settings_for(name, points))
     result = run(protocol, rig, out=tmp_path / "runs")
@@ -145,7 +156,7 @@ def test_a_run_keeps_what_each_step_takes_the_clean_pictures_to_be(rig, tmp_path
 
 
 def test_a_run_says_how_good_its_pictures_are(rig, tmp_path) -> None:
-    settings = {"samples": 250, "audit": 4, "steps": 4}
+    settings = {"samples": 250, "audit": 0, "steps": 4}
     (panel,) = run(load_protocol("sample_mnist_latent", settings), rig, out=tmp_path).panels
     assert panel.metrics["class_agreement"] > 0.8
     assert -0.1 < panel.metrics["frechet_star"] < 0.5
@@ -165,7 +176,7 @@ def test_a_network_that_was_never_trained_is_said(rig) -> None:
 
 
 def test_a_scan_writes_its_table(rig, tmp_path) -> None:
-    protocol = load_protocol("settling_scan", {**SMALL, "values": [1, 3]})
+    protocol = load_protocol("settling_scan", {**AUDITED, "values": [1, 3]})
     result = run(protocol, rig, out=tmp_path)
     with RunReader(result.file) as log:
         assert log.scan is not None
@@ -177,7 +188,7 @@ def test_a_scan_writes_its_table(rig, tmp_path) -> None:
 
 
 def test_a_scan_of_two_keys_has_a_column_for_each(rig, tmp_path) -> None:
-    settings = {**SMALL, "audit": 0, "values": [1, 2], "series_values": ["implicit-euler", "dpm-solver++2m"]}
+    settings = {**SMALL, "values": [1, 2], "series_values": ["implicit-euler", "dpm-solver++2m"]}
     result = run(load_protocol("steps_study", settings), rig, out=tmp_path)
     with RunReader(result.file) as log:
         assert log.scan is not None
@@ -201,13 +212,13 @@ def test_a_scan_over_files_has_plain_names_in_the_file(rig, tmp_path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCANS)
 def test_every_scan_runs_small(name, rig, tmp_path) -> None:
-    result = run(load_protocol(name, SMALL), rig, out=tmp_path)
+    result = run(load_protocol(name, AUDITED), rig, out=tmp_path)
     with RunReader(result.file) as log:
         assert log.status == "success"
         assert len(log.scan[load_protocol(name).recipe.scan]) == len(load_protocol(name).recipe.values)
 
 
-@pytest.mark.parametrize("name", GENERATE_SCANS)
+@pytest.mark.parametrize("name", some_everyday(GENERATE_SCANS, "segments_scan"))
 def test_every_scan_of_programs_runs_small(name, tmp_path) -> None:
     recipe = load_protocol(name).recipe
     with open_rig(recipe.rig or "oscillator-twin") as rig:
@@ -240,7 +251,7 @@ def test_a_tour_passes_settings_on_and_refuses_what_no_part_has() -> None:
         load_protocol("demo", {"model": "moons"})
 
 
-@pytest.mark.parametrize("rig_name", ["optical-twin", "digital"])
+@pytest.mark.parametrize("rig_name", [pytest.param("optical-twin", marks=pytest.mark.slow), "digital"])
 def test_the_same_seed_gives_the_same_bits_twice(rig_name, tmp_path) -> None:
     found = []
     for _ in range(2):
@@ -256,12 +267,13 @@ def test_the_same_seed_gives_the_same_bits_twice(rig_name, tmp_path) -> None:
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_samples(rig, tmp_path) -> None:
     one, two = (run(load_protocol("sample_moons", {**SMALL, "seed": s}), rig, out=tmp_path) for s in (1, 2))
     assert not np.allclose(one.samples, two.samples)
 
 
-@pytest.mark.parametrize("rig_name", ["optical-ideal", "optical-twin"])
+@pytest.mark.parametrize("rig_name", ["optical-ideal", pytest.param("optical-twin", marks=pytest.mark.slow)])
 def test_samples_do_not_depend_on_the_batch_they_are_in(rig_name, tmp_path) -> None:
     found = []
     for samples in (20, 33):

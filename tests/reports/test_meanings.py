@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from labctl.procedures import load_protocol, run
 from labctl.reports.meanings import legend, said
 from labctl.rig import open_rig
@@ -17,6 +19,7 @@ def _run(tmp_path: Path, recipe: str, **settings: object) -> Path:
         return run(load_protocol(recipe, {**SMALL, **settings}), rig, out=tmp_path).file
 
 
+@pytest.mark.slow  # a run by camera with second starts
 def test_every_metric_of_a_run_with_all_of_them_has_a_sentence(tmp_path: Path) -> None:
     pictures = _run(tmp_path, "sample_mnist_latent", samples=260, steps=8, second_starts=4, readout="camera")
     points = _run(tmp_path, "sample_gaussians")

@@ -144,6 +144,7 @@ def test_a_failed_run_says_so_and_shows_the_last_iterate(tmp_path: Path, synthet
     assert "The chain was not finished" in page.text
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_going(tmp_path: Path, synthetic) -> None:
     plan = synthetic.plan(20, 3)
     with RunWriter.create(tmp_path / "a", synthetic.header(20), RunPlan([plan])) as run:
@@ -243,6 +244,7 @@ def test_a_scan_shows_its_table_first(tmp_path: Path, synthetic) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_tour_shows_every_result_before_the_details(tmp_path: Path, synthetic) -> None:
     plans = [synthetic.plan(20, 1, name=name, title=name, program=None) for name in ("moons", "rolls")]
     with RunWriter.create(tmp_path / "t", synthetic.header(40), RunPlan(plans, default="rolls")) as run:
@@ -277,6 +279,7 @@ def test_a_board_s_run_shows_its_couplings_and_its_segments(synthetic, tmp_path:
     assert "no controls stand beside" in page.text.lower()
 
 
+@pytest.mark.slow
 def test_what_stands_beside_a_board_s_pictures_is_on_its_page(tmp_path: Path) -> None:
     """A short run with more segments than are drawn, without real pictures."""
     settings = {"model": "digits8_segments", "segments": 8, "samples": 12}
@@ -293,6 +296,7 @@ def test_what_stands_beside_a_board_s_pictures_is_on_its_page(tmp_path: Path) ->
         assert panel["controls"][4]["what"] == "k-means, 100 centres"
 
 
+@pytest.mark.slow
 def test_a_page_without_the_data_set_says_that_real_pictures_are_missing(tmp_path: Path, mocker) -> None:
     mocker.patch("labctl.procedures.board_program.picture_data", side_effect=DataError("not here"))
     with open_rig("oscillator-ideal") as rig:

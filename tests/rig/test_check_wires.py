@@ -58,6 +58,7 @@ def test_three_dead_devices_are_each_named_with_their_remedy_within_five_seconds
     ]
 
 
+@pytest.mark.slow
 def test_three_dead_devices_on_three_kinds_of_wire(monkeypatch) -> None:
     """A port where nothing listens, a serial line with nobody at its end, a network without the camera."""
     pytest.importorskip("viva_genicam")

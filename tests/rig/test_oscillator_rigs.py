@@ -14,7 +14,9 @@ from labctl.rig import RigConfig, check_rig, load_rig, open_rig, rig_names
 RIGS = [name for name in rig_names() if name.startswith("oscillator")]
 
 
-@pytest.mark.parametrize("name", RIGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "oscillator-28" else []) for name in RIGS]
+)
 def test_every_shipped_board_opens_checks_and_runs(name: str) -> None:
     findings = list(check_rig(load_rig(name)))
     assert all(finding.ok for finding in findings), findings

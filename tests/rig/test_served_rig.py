@@ -20,7 +20,7 @@ from labctl.config_files import parse_toml, toml_text
 from labctl.devices import ConfigError, DeviceUnavailable, LoopElectronics
 from labctl.rig import Rig, ServedRig, load_rig, open_rig
 
-SMALL = {"samples": 12, "audit": 4, "reference": 50}
+SMALL = {"samples": 12, "audit": 0, "reference": 50}
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,11 @@ def wired(tmp_path_factory):
     "settings",
     [
         {},
-        {"stepping": "chain"},
-        {"noise_scale": 3.0, "seed": 4, "steps": 2},
+        pytest.param({"audit": 4}, marks=pytest.mark.slow),
+        pytest.param({"stepping": "chain"}, marks=pytest.mark.slow),
+        pytest.param({"noise_scale": 3.0, "seed": 4, "steps": 2}, marks=pytest.mark.slow),
     ],
-    ids=["host", "chain", "noisy"],
+    ids=["host", "audited", "chain", "noisy"],
 )
 def test_a_recipe_comes_out_bit_for_bit(wired, tmp_path, settings) -> None:
     protocol = load_protocol("sample_moons", {**SMALL, **settings})

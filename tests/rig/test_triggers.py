@@ -26,7 +26,7 @@ def benches():
     served.stop()
 
 
-@pytest.fixture(params=["in process", "on wires"])
+@pytest.fixture(params=[pytest.param("in process", marks=pytest.mark.slow), "on wires"])
 def bench(request, benches):
     return benches[request.param]
 

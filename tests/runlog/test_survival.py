@@ -40,7 +40,14 @@ def assert_steps(panel, synthetic, samples: int, steps: int, count: int) -> None
 
 
 @POSIX
-@pytest.mark.parametrize("line", ["created", "done 1", "waiting"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("created", marks=pytest.mark.slow),
+        "done 1",
+        pytest.param("waiting", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_keeps_every_step_reported_done(tmp_path: Path, synthetic, start_writer, line) -> None:
     process = start_writer(tmp_path / "run", 6, 120)
     seen = read_until(process, line)
@@ -143,7 +150,14 @@ except RunLogError as error:
 
 
 @POSIX
-@pytest.mark.parametrize(("at", "room"), [(0, 0), (3, 30_000), (5, -60_000)])
+@pytest.mark.parametrize(
+    ("at", "room"),
+    [
+        pytest.param(0, 0, marks=pytest.mark.slow),
+        (3, 30_000),
+        pytest.param(5, -60_000, marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_ends_with_one_clear_line_and_keeps_the_steps(
     tmp_path, synthetic, child_environment, at, room
 ) -> None:

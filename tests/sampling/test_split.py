@@ -83,7 +83,7 @@ def test_visits_go_there_and_back(parts, sweeps, from_top):
 
 
 @pytest.mark.parametrize("name", ["implicit-midpoint", "implicit-euler", "implicit-trapezoid", "ddim"])
-@pytest.mark.parametrize("n_classes", [0, 3])
+@pytest.mark.parametrize("n_classes", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_sweeps_converge_to_the_whole_networks_samples(toy, name, n_classes):
     network = toy(SIZES, n_classes=n_classes)
     errors = [np.abs(np.subtract(*drawn(network, sampler_of(name), sweeps))).max() for sweeps in (1, 2, 12)]

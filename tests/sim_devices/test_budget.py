@@ -45,7 +45,7 @@ def gain_of(bench):
         ("intensity", {"rin_dbc_hz": -110.0}),
     ],
 )
-@pytest.mark.parametrize("faulty", [False, True])
+@pytest.mark.parametrize("faulty", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_each_source(twin, source, values, faulty):
     """With loop errors, uneven light and leaking weights too (but offsets: the budget is that of z = 0)."""
     still = dict.fromkeys(

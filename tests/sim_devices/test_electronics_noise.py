@@ -47,8 +47,8 @@ def bound(draws):
     return 5 * math.sqrt(2 / draws)
 
 
-@pytest.mark.parametrize("tau_us", [0.75, 0.2])
-@pytest.mark.parametrize("leak", [1.0, 0.5])
+@pytest.mark.parametrize("tau_us", [0.75, pytest.param(0.2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("leak", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_loop_noise_is_percent_of_full_scale_at_leak_one(twin, tau_us, leak):
     bench = twin(loop_noise_percent=1.0, tau_us=tau_us)
     z = states(bench, leak=leak)
@@ -98,7 +98,7 @@ def test_shot_noise_follows_the_total_light_of_both_paths(twin):
     assert np.abs(np.corrcoef(z[:, :30].T) - np.eye(30)).max() < 6 / math.sqrt(BATCH)
 
 
-@pytest.mark.parametrize("tau_us", [0.75, 0.2])
+@pytest.mark.parametrize("tau_us", [0.75, pytest.param(0.2, marks=pytest.mark.slow)])
 def test_intensity_noise_is_common_to_all_outputs_of_an_emitter(twin, tau_us):
     """n_RIN multiplies pedestal plus signal and has the sign of the weight; it does not vanish at z = 0."""
     bench = twin(rin_dbc_hz=-100.0, tau_us=tau_us)
@@ -124,7 +124,7 @@ def test_intensity_noise_is_common_to_all_outputs_of_an_emitter(twin, tau_us):
                 assert abs(same[row, other]) < 6 / math.sqrt(BATCH)
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("scale", [0.0, pytest.param(0.5, marks=pytest.mark.slow), 2.0])
 def test_noise_scale_multiplies_the_deviation(twin, scale):
     z = states(twin(loop_noise_percent=1.0, noise_scale=scale))
     assert z.std() == pytest.approx(scale * 0.038, rel=bound(z.size))

@@ -31,6 +31,7 @@ def recipe() -> ControlsRecipe:
     return found
 
 
+@pytest.mark.slow
 def test_controls_are_trained_as_their_generator_was(recipe, tmp_path, mocker) -> None:
     loaded = load_generator(recipe.generator)
     short = loaded.card.model_copy(update={"settings": {**loaded.card.settings, "iterations": 2}})

@@ -133,7 +133,7 @@ def test_a_pair_is_one_picture_with_one_noise_at_both_levels() -> None:
         torch.testing.assert_close(wanted, np.cos(t[1]) * x0 + np.sin(t[1]) * eps, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_training_makes_every_level_better(shared) -> None:
     model = TrainableDiffuser(4, shaped(shared=shared), seed=0)
     before = level_errors(model, pictures())

@@ -80,6 +80,7 @@ def test_equal_seeds_give_equal_bits_and_progress_is_told() -> None:
     assert [(e.done, e.total, e.stage) for e in events[:2]] == [(50, 60, "train"), (60, 60, "train")]
 
 
+@pytest.mark.slow
 def test_training_with_codes_recovers_what_rounding_cost() -> None:
     real = _bars(256, 0)
     settings = QUICK.model_copy(update={"iterations": 400})

@@ -210,7 +210,9 @@ def _shipped() -> list[str]:
     return sorted(name for name, card in cards if card.get("kind") == "oscillator-generator")
 
 
-@pytest.mark.parametrize("name", _shipped())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "28_" in name else []) for name in _shipped()]
+)
 def test_shipped_generators_are_what_their_cards_say(name: str) -> None:
     loaded = load_generator(name)
     recipe = parse_picture_recipe(recipe_content(shipped_recipes()[name.rpartition("-")[0] or name]))
