@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-EVERYDAY = settings(max_examples=200, deadline=None)
+EVERYDAY = settings(max_examples=500, deadline=None)
 SLOW = settings(max_examples=10_000, deadline=None)
 KINDS = ("flip", "cut", "drop", "insert", "repeat")
 
