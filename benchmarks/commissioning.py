@@ -35,7 +35,7 @@ from labctl.rig.wiring import WiringConfig
 
 UNITS, MUST = 50, 45
 MINUTES = 10.0
-VERSION = 2
+VERSION = 3
 COMPARED = ("drive", "read", "drive sign", "read sign", "dead")
 ALIVE = 0.05  # of the median emitter's light, as calibration has it
 

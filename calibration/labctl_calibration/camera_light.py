@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,31 @@ OPERATION = "calibrate_light"
 STUCK = 0.5  # of a flat field on the path that is closed: more, and the panel does not switch
 
 
+@dataclass(frozen=True, eq=False)
+class _Film:
+    """Frames of emitters that carry given codes; pitch: of the spots, px."""
+
+    lamps: Lamps
+    camera: Camera
+    pitch: int
+
+    @classmethod
+    def posed(cls, drive: InputDrive, camera: Camera, spots: CalibrationRecord) -> _Film:
+        """With the camera set to the spots' part of the sensor, and triggered."""
+        camera.configure({**frame_features(spots), "TriggerMode": "On", "Gain": 0.0})
+        return cls(Lamps(drive), camera, int(spots.array("spot_pitch_px")[0]))
+
+    def take(self, codes: NDArray[np.int64], frames: int) -> Frames:
+        """Some frames, in one go."""
+        return self.lamps.film(self.camera, np.repeat(codes[None], frames, axis=0))
+
+    def sums(self, codes: NDArray[np.int64], frames: int) -> FloatArray:
+        """Counts of every spot [frames, 2, n], in as many goes as the camera needs."""
+        most = self.camera.spec.max_frames
+        parts = [min(most, frames - first) for first in range(0, frames, most)]
+        return np.concatenate([spots_of(self.take(codes, part), self.pitch).sums for part in parts])
+
+
 def calibrate_light(
     panel: WeightPanel,
     fractions: FloatArray,
@@ -74,42 +100,20 @@ def calibrate_light(
     Raises DeviceFault in the dark, for a panel that does not switch and for spots that are missing or not in
     their place, ConfigError for an exposure that saturates.
     """
-    lamps, n = Lamps(drive), drive.spec.n_channels
-    pitch = int(spots.array("spot_pitch_px")[0])
-    camera.configure({**frame_features(spots), "TriggerMode": "On", "Gain": 0.0})
-
-    def take(codes: NDArray[np.int64], frames: int) -> Frames:
-        return lamps.film(camera, np.repeat(codes[None], frames, axis=0))
-
-    scale, filled = _exposed(panel, camera, lambda codes: take(codes, SEARCH_FRAMES), scale, n, exposure_us)
-    flats: list[FlatField] = []
-    for path, sign in ((0, 1.0), (1, -1.0)):
-        panel.show(np.full((n, n), sign))
-
-        def shot(codes: NDArray[np.int64], frames: int, sign: float = sign) -> Shot:
-            light = np.full(n, sign * codes.sum() / scale.unit_codes)
-            return Shot.of(take(codes, frames), pitch, light)
-
-        flats.append(flat_field(shot, camera, path, n=n, top=lamps.top, operation=OPERATION))
-        if flats[-1].other_share > STUCK:
-            raise DeviceFault(
-                f"with path {path} alone open the other path's spots get "
-                f"{100 * flats[-1].other_share:.0f}% of its light; allowed: below {100 * STUCK:.0f}%; does "
-                "the panel switch?",
-                device=panel.modulator.name, operation=OPERATION,
-            )  # fmt: skip
+    n = drive.spec.n_channels
+    film = _Film.posed(drive, camera, spots)
+    scale, filled = _exposed(
+        panel, camera, lambda codes: film.take(codes, SEARCH_FRAMES), scale, n, exposure_us
+    )
+    flats = [_flat(film, panel, scale, path, n) for path in (0, 1)]
     gains, dark = np.stack([f.gain_counts for f in flats]), np.stack([f.dark_counts for f in flats])
     panel.show(np.zeros((n, n)))
-    pedestal = scale.codes(np.zeros(n))
-    off = Shot.of(take(pedestal, OFF_FRAMES), pitch, np.zeros(n))
+    off = Shot.of(film.take(scale.codes(np.zeros(n)), OFF_FRAMES), film.pitch, np.zeros(n))
     panel.show(fractions)
 
     def seen(phi: FloatArray, frames: int) -> tuple[FloatArray, FloatArray]:
         """Light of the spots [2, n] in units, and its variance in one frame."""
-        codes = scale.codes(phi)
-        most = camera.spec.max_frames
-        parts = [min(most, frames - first) for first in range(0, frames, most)]
-        sums = np.concatenate([spots_of(take(codes, part), pitch).sums for part in parts])
+        sums = film.sums(scale.codes(phi), frames)
         return (sums.mean(axis=0) - dark) / gains, sums.var(axis=0, ddof=1) / gains**2
 
     rest, variance = seen(np.zeros(n), ZERO_FRAMES)
@@ -142,6 +146,26 @@ def calibrate_light(
     )
 
 
+def _flat(film: _Film, panel: WeightPanel, scale: EmitterScale, path: int, n: int) -> FlatField:
+    """Gain and dark of one path's spots, all its cells open. DeviceFault for a panel that does not switch."""
+    sign = 1.0 if path == 0 else -1.0
+    panel.show(np.full((n, n), sign))
+
+    def shot(codes: NDArray[np.int64], frames: int) -> Shot:
+        light = np.full(n, sign * codes.sum() / scale.unit_codes)
+        return Shot.of(film.take(codes, frames), film.pitch, light)
+
+    flat = flat_field(shot, film.camera, path, n=n, top=film.lamps.top, operation=OPERATION)
+    if flat.other_share > STUCK:
+        raise DeviceFault(
+            f"with path {path} alone open the other path's spots get "
+            f"{100 * flat.other_share:.0f}% of its light; allowed: below {100 * STUCK:.0f}%; does "
+            "the panel switch?",
+            device=panel.modulator.name, operation=OPERATION,
+        )  # fmt: skip
+    return flat
+
+
 def measure_cells(
     panel: WeightPanel,
     drive: InputDrive,
@@ -152,22 +176,17 @@ def measure_cells(
     """What every cell at full scale gives its spot [2, n, n], relative to the mean of its row: where light is
     coherent, its speckle. Flat fields are shown; one is on display in the end.
     """
-    lamps, n = Lamps(drive), drive.spec.n_channels
-    pitch = int(spots.array("spot_pitch_px")[0])
-    camera.configure({**frame_features(spots), "TriggerMode": "On", "Gain": 0.0})
-
-    def take(codes: NDArray[np.int64], frames: int) -> Frames:
-        return lamps.film(camera, np.repeat(codes[None], frames, axis=0))
-
+    n = drive.spec.n_channels
+    film = _Film.posed(drive, camera, spots)
     out = np.empty((2, n, n))
     for path, sign in ((0, 1.0), (1, -1.0)):
         panel.show(np.full((n, n), sign))
         dim, _ = _exposed(
-            panel, camera, lambda codes: take(codes, SEARCH_FRAMES), scale, n, 0.0, PATTERN_CODES
+            panel, camera, lambda codes: film.take(codes, SEARCH_FRAMES), scale, n, 0.0, PATTERN_CODES
         )
 
         def counts(phi: FloatArray, dim: EmitterScale = dim) -> FloatArray:
-            return np.asarray(spots_of(take(dim.codes(phi), PATTERN_FRAMES), pitch).sums.mean(axis=0))
+            return np.asarray(film.sums(dim.codes(phi), PATTERN_FRAMES).mean(axis=0))
 
         given = _probed(counts, n)[path]
         out[path] = given / given.mean(axis=1, keepdims=True)

@@ -19,17 +19,19 @@ from labctl.devices import (
     CalibrationRecord,
     Identity,
     LoopElectronics,
+    LoopSpec,
     Scalar,
     SettleCodes,
     WeightModulator,
 )
 from labctl_calibration.closed_loop import LOOP_GAIN, STEP_ID, Rows
 from labctl_calibration.effective_map import EffectiveMap
-from labctl_calibration.light_noise import STEADY, WINDOWS, measure_light_noise
+from labctl_calibration.light_noise import STEADY, WINDOWS, LightNoise, measure_light_noise
 from labctl_calibration.open_loop import calibrate_steady
 from labctl_calibration.series import (
     BLOCKS,
     ComplexArray,
+    Lines,
     find_lines,
     scatter,
     scatter_of_blocks,
@@ -152,51 +154,9 @@ def measure_noise(
     still = find_lines(_states(electronics, rows, 0, STEP_ID + 3), spacing_us)
     states = _states(electronics, rows, code, STEP_ID + 4)
     paths = _Propagation.of(electronics, light, rows, gain)
-    adc = np.full(spec.n_channels, spec.adc.units_per_code**2 / 12 / spec.window_samples)
-    electronics_only = [scatter(still.rest), *scatter_of_blocks(still.rest)]
     sources = (
-        _blocks(
-            "electronics",
-            [paths.of_rows(np.maximum(v - adc, 0.0)) for v in electronics_only],
-            f"{SETTLES} settles without gain, from one to the next",
-        ),
-        _blocks(
-            "detectors",
-            [paths.of_detectors(v) for v in (light_noise.dark, *light_noise.dark_blocks)],
-            f"{WINDOWS} windows in the dark",
-        ),
-        _slope(
-            "shot",
-            light_noise.shot,
-            paths.of_detectors(light_noise.total_units),
-            "slope of the variance over light",
-        ),
-        _slope(
-            "intensity",
-            light_noise.intensity,
-            paths.of_emitters(light_noise.pedestal * light.powers[0]),
-            "what the variance rises by beyond that slope",
-        ),
-        _of_lines(
-            "flicker",
-            light_noise.flicker_hz,
-            light_noise.flicker * paths.of_common(offset_units),
-            light_noise.flicker_error * paths.of_common(offset_units),
-            f"{STEADY} windows of steady light",
-        ),
-        _of_lines(
-            "mains",
-            still.frequency_hz,
-            paths.of_lines(still.amplitude),
-            paths.of_rows(electronics_only[0]) / float(np.sqrt(SETTLES * spec.n_channels)),
-            f"{SETTLES} settles without gain",
-        ),
-        Source(
-            "ADC codes",
-            paths.percent(np.sqrt(adc)),
-            0.0,
-            f"codes of {spec.adc.units_per_code:.2g} units, {spec.window_samples} readings a window",
-        ),
+        *_electronic_sources(spec, still, paths),
+        *_light_sources(light_noise, paths, light_noise.pedestal * light.powers[0], offset_units),
     )
     known = [s for s in sources if s.measured]
     total = float(np.sqrt(sum(s.percent**2 for s in known)))
@@ -218,6 +178,60 @@ def measure_noise(
             f"{SETTLES} settles with gain, all that they scatter by in {1e-3 * SETTLES * spacing_us:.0f} ms",
         ),
         lines_hz=(*light_noise.flicker_hz.tolist(), *still.frequency_hz.tolist()),
+    )
+
+
+def _light_sources(
+    noise: LightNoise, paths: _Propagation, pedestal_units: FloatArray, offset_units: FloatArray
+) -> tuple[Source, ...]:
+    """Of light and detectors; the pedestal's photocurrents [out, in], and what they add up to in rows [n]."""
+    common = paths.of_common(offset_units)
+    return (
+        _blocks(
+            "detectors",
+            [paths.of_detectors(v) for v in (noise.dark, *noise.dark_blocks)],
+            f"{WINDOWS} windows in the dark",
+        ),
+        _slope("shot", noise.shot, paths.of_detectors(noise.total_units), "slope of the variance over light"),
+        _slope(
+            "intensity",
+            noise.intensity,
+            paths.of_emitters(pedestal_units),
+            "what the variance rises by beyond that slope",
+        ),
+        _of_lines(
+            "flicker",
+            noise.flicker_hz,
+            noise.flicker * common,
+            noise.flicker_error * common,
+            f"{STEADY} windows of steady light",
+        ),
+    )
+
+
+def _electronic_sources(spec: LoopSpec, still: Lines, paths: _Propagation) -> tuple[Source, ...]:
+    """Of the loop without gain: its noise from settle to settle, mains, and the converter's codes."""
+    adc = np.full(spec.n_channels, spec.adc.units_per_code**2 / 12 / spec.window_samples)
+    alone = [scatter(still.rest), *scatter_of_blocks(still.rest)]
+    return (
+        _blocks(
+            "electronics",
+            [paths.of_rows(np.maximum(v - adc, 0.0)) for v in alone],
+            f"{SETTLES} settles without gain, from one to the next",
+        ),
+        _of_lines(
+            "mains",
+            still.frequency_hz,
+            paths.of_lines(still.amplitude),
+            paths.of_rows(alone[0]) / float(np.sqrt(SETTLES * spec.n_channels)),
+            f"{SETTLES} settles without gain",
+        ),
+        Source(
+            "ADC codes",
+            paths.percent(np.sqrt(adc)),
+            0.0,
+            f"codes of {spec.adc.units_per_code:.2g} units, {spec.window_samples} readings a window",
+        ),
     )
 
 

@@ -27,10 +27,29 @@ def test_channels_are_placed_by_what_stripes_they_see(zoom, missing):
     pixel = np.arange(extent) + 0.5
     inside = np.clip((size / 2 + 0.5) - np.abs(pixel[None] - places[order][:, None]), 0, 1)
     shares = frames @ inside.T / size + rng.normal(0, 0.03, (len(frames), len(order)))
-    found = locate(shares, frames, pitch)
+    found = locate(shares, frames, pitch, clearly=0.08)
     assert np.abs(found.place_px - places[order]).max() < 0.2 * pitch
     assert (found.next_best - found.missed).min() > 0.08
     np.testing.assert_array_equal(indices(found.place_px, pitch, N, extent), order)
+
+
+def test_a_channel_between_two_places_stands_where_nobody_else_does():
+    """A doubtful channel's rivals are excluded by channels that are sure; of two doubtful ones none is."""
+    extent, pitch, order = 1080, 22, np.arange(N)
+    frames = code_frames(extent, pitch)
+    places = 540 + pitch * (order - (N - 1) / 2)
+    pixel = np.arange(extent) + 0.5
+    inside = np.clip((pitch / 2 + 0.5) - np.abs(pixel[None] - places[:, None]), 0, 1)
+    shares = frames @ inside.T / pitch
+    doubtful = shares.copy()
+    doubtful[:, 7] = 0.45 * shares[:, 7] + 0.55 * shares[:, 23]  # rather where channel 23 stands
+    found = locate(doubtful, frames, pitch, clearly=0.08)
+    assert np.abs(found.place_px - places).max() < 0.2 * pitch
+    assert (found.next_best - found.missed).min() > 0.08
+    both = doubtful.copy()
+    both[:, 23] = 0.55 * shares[:, 7] + 0.45 * shares[:, 23]
+    found = locate(both, frames, pitch, clearly=0.08)
+    assert (found.next_best - found.missed)[[7, 23]].max() < 0.08
 
 
 def scrambled(unit, *, unplugged=0, deaf=None, mount=lambda panel: panel):

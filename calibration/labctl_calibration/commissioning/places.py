@@ -3,7 +3,8 @@
 Frames are the bits of a Gray code of half cells. A cell that lies anywhere sees, of each frame, the share of
 its own width that is lit; the place whose shares are nearest to what was seen is taken, so that a place is
 good to a fraction of a cell though codes are whole half cells. How much worse the best place elsewhere fits
-says how sure it is.
+says how sure it is. Two channels do not stand at one place: a channel that is not sure has no place where one
+stands that is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ELSEWHERE = 0.75  # of a cell: a place farther off is another one
 @dataclass(frozen=True, eq=False)
 class Places:
     """place_px [m]; missed [m]: rms of seen less expected shares; next_best [m]: the same at the best place
-    that is another one.
+    that is another one and, for a channel that is not sure, nobody's who is.
     """
 
     place_px: FloatArray
@@ -38,8 +39,11 @@ def code_frames(extent_px: int, pitch_px: float) -> NDArray[np.bool_]:
     return np.array([(gray >> bit) & 1 for bit in range(bits)], dtype=np.bool_)
 
 
-def locate(shares: FloatArray, frames: NDArray[np.bool_], pitch_px: float) -> Places:
-    """Places of m channels that saw shares [K, m] of their light through frames [K, extent]."""
+def locate(shares: FloatArray, frames: NDArray[np.bool_], pitch_px: float, *, clearly: float) -> Places:
+    """Places of m channels that saw shares [K, m] of their light through frames [K, extent].
+
+    A channel is sure whose best place fits by `clearly` better than any other.
+    """
     extent = frames.shape[1]
     candidates = np.arange(0, extent + STEP_PX, STEP_PX)
     summed = np.concatenate([np.zeros((len(frames), 1)), np.cumsum(frames, axis=1)], axis=1)
@@ -48,6 +52,16 @@ def locate(shares: FloatArray, frames: NDArray[np.bool_], pitch_px: float) -> Pl
     upper, lower = ([np.interp(end, edge, row) for row in summed] for end in ends)
     expected = (np.array(upper) - np.array(lower)) / pitch_px
     missed = np.sqrt(((shares[:, :, None] - expected[:, None, :]) ** 2).mean(axis=0))
+    alone = _best(missed, candidates, pitch_px)
+    sure = alone.next_best - alone.missed >= clearly
+    taken = np.zeros(len(candidates), dtype=np.bool_)
+    for place in alone.place_px[sure]:
+        taken |= np.abs(candidates - place) <= ELSEWHERE * pitch_px
+    return _best(np.where(taken[None] & ~sure[:, None], np.inf, missed), candidates, pitch_px)
+
+
+def _best(missed: FloatArray, candidates: FloatArray, pitch_px: float) -> Places:
+    """Of misses [m, candidates]."""
     best = missed.argmin(axis=1)
     away = np.abs(candidates[None] - candidates[best][:, None]) > ELSEWHERE * pitch_px
     return Places(

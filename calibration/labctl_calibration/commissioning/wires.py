@@ -174,7 +174,9 @@ def _places(
             light = (1, -1)[side] * read_sign[:, None] * (probing.one_hot(rounds=ROUNDS) - dark)
             by_read.append(light[:, lives].sum(axis=1) / full[:, lives].sum(axis=1))
             by_drive.append(light[:, lives].sum(axis=0) / full[:, lives].sum(axis=0))
-        found.append([locate(np.array(seen), frames, pitch[axis]) for seen in (by_read, by_drive)])
+        found.append(
+            [locate(np.array(seen), frames, pitch[axis], clearly=CLEARLY) for seen in (by_read, by_drive)]
+        )
     (rows, turned), (_, places) = found
     _require_clear(probing, side, rows, turned, np.arange(len(full)), "read")
     _require_clear(probing, side, places, found[1][0], lives, "drive")
