@@ -119,6 +119,7 @@ def test_an_unfinished_run_is_made_whole(tmp_path, monkeypatch):
     assert 1 <= found.panels[0].steps < 5
 
 
+@pytest.mark.slow
 def test_a_rig_that_had_been_used_is_told(tmp_path):
     with open_rig("optical-twin") as rig:
         files = [

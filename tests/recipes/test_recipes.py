@@ -229,6 +229,7 @@ def test_every_scan_of_programs_runs_small(name, tmp_path) -> None:
         assert len(log.panels) == len(recipe.values) * max(1, len(recipe.series_values))
 
 
+@pytest.mark.slow
 def test_the_tour_has_a_panel_a_recipe(rig, tmp_path) -> None:
     protocol = load_protocol("demo", SMALL)
     assert isinstance(protocol.recipe, TourRecipe)

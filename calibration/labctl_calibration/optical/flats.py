@@ -9,6 +9,7 @@ gauge), and what is over is the path's own slope. Uncertainty: scatter between r
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labctl.devices import DeviceFault, LoopElectronics, WeightModulator
 from labctl_calibration.optical.panel_procedures import EMITTERS
@@ -48,7 +49,6 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
     inputs, inputs_sd = np.ones((2, n)), np.zeros((2, n))
     outputs, outputs_sd = np.ones((2, n)), np.zeros((2, n))
     scale, cells = np.zeros(2), np.zeros(2)
-    columns, rows = probing.wiring.channel_of_column, probing.wiring.channel_of_row
     for path in (0, 1):
         tell("flats", path, 2)
         probing.show_half(path, top)
@@ -56,30 +56,7 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
         if np.median(seen) < 0:
             seen = -seen  # the path's own sign
         mean = seen.mean(axis=0)
-        by_input = mean.mean(axis=0)
-        weak = np.flatnonzero(by_input < DIMMEST * np.median(by_input))
-        if len(weak):
-            raise DeviceFault(
-                f"input channel {columns[lives[weak[0]]]} was live and now gives "
-                f"{100 * by_input[weak[0]] / np.median(by_input):.0f}% of the median's light; allowed: "
-                f"{100 * DIMMEST:.0f}% or more; has it died?",
-                device=probing.electronics.name, operation="flats",
-            )  # fmt: skip
-        by_output = mean.mean(axis=1)
-        faint = np.flatnonzero(by_output < DIMMEST * np.median(by_output))
-        if len(faint):
-            raise DeviceFault(
-                f"output {rows[faint[0]]} sees {100 * by_output[faint[0]] / np.median(by_output):.0f}% of "
-                f"the median's light through open cells; allowed: {100 * DIMMEST:.0f}% or more",
-                device=probing.electronics.name, operation="flats",
-            )  # fmt: skip
-        if not mean.min() > 0:
-            row, column = np.unravel_index(int(mean.argmin()), mean.shape)
-            raise DeviceFault(
-                f"no light of input channel {columns[lives[column]]} reaches output {rows[row]} through its "
-                "open cell; allowed: some",
-                device=probing.electronics.name, operation="flats",
-            )  # fmt: skip
+        _require_light(probing, mean, lives)
         inputs[path, lives], outputs[path], scale[path], left = flats_of(mean)
         rounds = [flats_of(one) for one in seen.clip(1e-3 * np.median(mean))]  # noise is common to outputs
         inputs_sd[path, lives] = standard_error(np.stack([one[0] for one in rounds]))
@@ -123,6 +100,35 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
                  sd=outputs_sd[0]),
         ),
     )  # fmt: skip
+
+
+def _require_light(probing: Probing, slopes: FloatArray, lives: NDArray[np.int64]) -> None:
+    """DeviceFault where an input, an output or a cell of slopes [out, live inputs] gives next to nothing."""
+    columns, rows = probing.wiring.channel_of_column, probing.wiring.channel_of_row
+
+    def fault(what: str) -> DeviceFault:
+        return DeviceFault(what, device=probing.electronics.name, operation="flats")
+
+    by_input, by_output = slopes.mean(axis=0), slopes.mean(axis=1)
+    weak = np.flatnonzero(by_input < DIMMEST * np.median(by_input))
+    if len(weak):
+        raise fault(
+            f"input channel {columns[lives[weak[0]]]} was live and now gives "
+            f"{100 * by_input[weak[0]] / np.median(by_input):.0f}% of the median's light; allowed: "
+            f"{100 * DIMMEST:.0f}% or more; has it died?"
+        )
+    faint = np.flatnonzero(by_output < DIMMEST * np.median(by_output))
+    if len(faint):
+        raise fault(
+            f"output {rows[faint[0]]} sees {100 * by_output[faint[0]] / np.median(by_output):.0f}% of "
+            f"the median's light through open cells; allowed: {100 * DIMMEST:.0f}% or more"
+        )
+    if not slopes.min() > 0:
+        row, column = np.unravel_index(int(slopes.argmin()), slopes.shape)
+        raise fault(
+            f"no light of input channel {columns[lives[column]]} reaches output {rows[row]} through its "
+            "open cell; allowed: some"
+        )
 
 
 def _duration_s(devices: Devices) -> float:

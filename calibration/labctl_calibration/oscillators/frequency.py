@@ -51,28 +51,16 @@ def measure_frequencies(devices: Devices, upstream: Upstream, tell: Tell) -> Mea
     gain_sd = math.sqrt(2) * counter.sd / trim_units
     stuck = ~dead & ~((gain > RESPONDS[0]) & (gain < RESPONDS[1]))
     alive = ~dead & ~stuck
-    codes = np.zeros(spec.n, np.int64)
     slope = np.where(alive, gain, 1.0) * spec.detuning.units_per_code
-    left = free
-    for done in range(ROUNDS):
-        tell("counting frequencies", 3 + done, ROUNDS + 3)
-        wanted = np.where(alive, codes - left / slope, 0)
-        next_codes = np.clip(np.rint(wanted), -spec.detuning.max_code, spec.detuning.max_code).astype(
-            np.int64
-        )
-        if (next_codes == codes).all():
-            break
-        codes = next_codes
-        left = counter.units(codes)
+    codes, left = _trimmed(counter, free, np.where(alive, slope, np.inf), spec.detuning.max_code, tell)
     again = counter.units(np.zeros(spec.n, np.int64))
     dead = counter.dead  # who died meanwhile is dead
     alive, stuck = alive & ~dead, stuck & ~dead
-    limit = np.abs(slope) / 2 + 4 * counter.sd
-    missed = alive & (np.abs(left) > limit)
+    beyond = np.abs(left) > np.abs(slope) / 2 + 4 * counter.sd
     findings = [
         *_named("do not oscillate", dead),
         *_named("do not follow their trim", stuck),
-        *_named("are beyond their trim's range", missed & (np.abs(codes) == spec.detuning.max_code)),
+        *_named("are beyond their trim's range", alive & beyond & (np.abs(codes) == spec.detuning.max_code)),
     ]
     moved = float(np.abs(again - free)[~dead].max(initial=0.0))
     if moved > STILL_PERIODS * math.sqrt(2) * counter.sd + RESOLUTION:
@@ -110,6 +98,23 @@ def measure_frequencies(devices: Devices, upstream: Upstream, tell: Tell) -> Mea
                  np.full(spec.n, free_sd)),
         ),
     )  # fmt: skip
+
+
+def _trimmed(
+    counter: _Counter, free: FloatArray, slope: FloatArray, most: int, tell: Tell
+) -> tuple[Codes, FloatArray]:
+    """Trims [n] that null the detunings `free`, corrected until none changes, and what they leave, units;
+    slope: units a code, infinite for oscillators that are left alone.
+    """
+    codes, left = np.zeros(len(free), np.int64), free
+    for done in range(ROUNDS):
+        tell("counting frequencies", 3 + done, ROUNDS + 3)
+        wanted = np.where(np.isinf(slope), 0.0, codes - left / slope)
+        nearest = np.clip(np.rint(wanted), -most, most).astype(np.int64)
+        if (nearest == codes).all():
+            break
+        codes, left = nearest, counter.units(nearest)
+    return codes, left
 
 
 def require_counted(board: OscillatorBoard, record: CalibrationRecord, operation: str) -> None:
