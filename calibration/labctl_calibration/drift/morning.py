@@ -34,7 +34,7 @@ from labctl_calibration.drift.optical import OpticalProber
 from labctl_calibration.drift.stated import stated_by
 from labctl_calibration.drift.watch import Drifted, by_group
 from labctl_calibration.nominal import nominal_panel_record
-from labctl_calibration.open_loop import OFFSET_REPEATS, WEIGHT_REPEATS, calibrate_open_loop
+from labctl_calibration.open_loop import OFFSET_REPEATS, WEIGHT_REPEATS, calibrate_open_loop, usual_us
 from labctl_calibration.optical.dense import dense_fractions
 from labctl_calibration.optical.warm_up import KIND as WARM_UP
 from labctl_calibration.optical.warm_up import TEMPERATURE
@@ -82,13 +82,15 @@ class OpticalMorning:
 
     @property
     def device_us(self) -> float:
-        """By the data sheets: two frames, nulls and weights of each, the looks, the samples."""
+        """By the data sheets: two frames, their nulls and weights (in steady light for samples), the looks,
+        the samples.
+        """
         spec = self._electronics.spec
         shown = self._modulator.spec.settle_time_us
         null = (OFFSET_REPEATS + 2 * spec.n_channels * WEIGHT_REPEATS) * spec.window_us
         settles = SAMPLES * len(self._program.segments) * (spec.wait_us + spec.window_us)
         looks = AVERAGED * self._probes.device_us + self._examination.device_us
-        return 2 * (shown + null) + looks + settles
+        return 2 * shown + null + usual_us(spec) + looks + settles
 
     @property
     def patterns(self) -> FloatArray:
