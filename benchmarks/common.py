@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from labctl_calibration.store import RecordStore
 
 from labctl.engines import DigitalEngine, OpticalLoopEngine
 from labctl.models.datasets import TOY_SETS
@@ -70,6 +71,13 @@ def networks(name: str) -> tuple[list[RowTableNetwork], list[RowTableNetwork]]:
         path.with_suffix(".tmp").replace(path)
     base, coded = torch.load(path, weights_only=False)  # our own file, made above
     return [base.replica(i) for i in range(len(SEEDS))], [coded.replica(i) for i in range(len(SEEDS))]
+
+
+def records_of(unit: str | int) -> RecordStore:
+    """The store of one drawn device, shared by all benchmarks; of its own, so that units can be run beside
+    each other.
+    """
+    return RecordStore(CACHE / "records of units" / str(unit))
 
 
 def cell(key: dict[str, Any], work: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from labctl_calibration.drift.look import learn
 from labctl_calibration.drift.optical import OpticalProber
 from labctl_calibration.drift.watch import LEARN, Pace, Watch
 from labctl_calibration.nominal import nominal_panel_record
-from labctl_calibration.open_loop import calibrate_open_loop
+from labctl_calibration.open_loop import calibrate_steady
 from labctl_calibration.optical.dense import dense_fractions
 from labctl_calibration.panel_record import KIND as PANEL_KIND
 from sheet import Sheet, verdict
@@ -44,8 +44,8 @@ PROBES = 6400
 START_H, HOURS = 1.0, 24.0  # a bench is warm before it is calibrated
 STEP, WITHIN = 0.01, 3
 MOST_LOSS = 0.10
-VERSION = 1
-CHARTS = 2  # version of alarm rates and steps
+VERSION = 2
+CHARTS = 3  # version of alarm rates and steps
 
 
 def opened(unit: int, profile: str, terms: dict[str, float] | None = None, hours: float = 0.0) -> Rig:
@@ -67,7 +67,7 @@ def watch_of(rig: Rig, every_s: float) -> Watch:
     n = electronics.spec.n_channels
     panel = nominal_panel_record(modulator.spec, n, "by design")
     modulator.show(encode_frame(dense_fractions(n), modulator.spec, panel).levels)
-    null = calibrate_open_loop(electronics).array("null_codes")
+    null = calibrate_steady(electronics).array("null_codes")
     return Watch(OpticalProber(electronics, lambda: null), Pace(every_s=every_s))
 
 
@@ -140,24 +140,27 @@ def watched_day(unit: int, every_s: float) -> dict[str, float]:
     return {"events": events, "last_h": last_h, "duty": looks_us / passed_us}
 
 
-def day(unit: int, calibrated_h: float, judged_h: float) -> dict[str, float]:
-    """E of a bench that was calibrated at one hour and judged at another."""
+def day(unit: int, calibrated_h: float, judged_h: tuple[float, ...]) -> dict[str, float]:
+    """E of a bench that was calibrated at one hour and judged at others, one after the other."""
     nets = [load_checkpoint(name).network for name in (f"{NAME}-4bit", NAME)]
     how = sampler_of("implicit-midpoint", "flow", STEPS)
     with opened(unit, "unit-ageing", hours=calibrated_h) as rig:
         modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
-        found = bring_up(modulator, electronics)
-        panel = found.taken[PANEL_KIND].record
-        engine = OpticalLoopEngine(modulator, electronics, panel, calibrate_open_loop)
-        bench = Bench.of(panel, found.rows, ("panel", "rows"))
+        taken = bring_up(modulator, electronics)
+        panel = taken.taken[PANEL_KIND].record
+        engine = OpticalLoopEngine(modulator, electronics, panel, calibrate_steady)
+        bench = Bench.of(panel, taken.rows, ("panel", "rows"))
         again = PROBES // 4
         engine.use_bench(bench.trims, partial(bench.map_of, probes=again))
         network = compensate(
             engine, bench, nets[0], TOY_SETS[NAME], probes=PROBES - again, teacher=nets[1],
             tell=lambda *_: None,
         )  # fmt: skip
-        rig.world.advance(max(judged_h * 3.6e9 - rig.world.now_us, 0.0))
-        return {"e": engine_energy(engine, network, NAME, SEED, how, N)["e"]}
+        found = {}
+        for at in judged_h:
+            rig.world.advance(max(at * 3.6e9 - rig.world.now_us, 0.0))
+            found[f"e {at:g}"] = engine_energy(engine, network, NAME, SEED, how, N)["e"]
+        return found
 
 
 def naive(unit: int) -> dict[str, float]:
@@ -220,14 +223,10 @@ def day_table(sheet: Sheet, units: int, every_s: float) -> None:
         key = {"unit": unit, "set": NAME, "v": VERSION}
         seen = cell({"row": "drift day", **key, "every": every_s}, partial(watched_day, unit, every_s))
         came = cell({"row": "drift naive", **key}, partial(naive, unit))["e"]
-        begun = cell(
-            {"row": "drift e", **key, "at": START_H, "judged": START_H}, partial(day, unit, START_H, START_H)
-        )["e"]
-        left = cell(
-            {"row": "drift e", **key, "at": START_H, "judged": end}, partial(day, unit, START_H, end)
-        )["e"]
+        both = cell({"row": "drift e", **key, "at": START_H}, partial(day, unit, START_H, (START_H, end)))
+        begun, left = both[f"e {START_H:g}"], both[f"e {end:g}"]
         at = round(seen["last_h"], 4)
-        kept = cell({"row": "drift e", **key, "at": at, "judged": end}, partial(day, unit, at, end))["e"]
+        kept = cell({"row": "drift e", **key, "at": at}, partial(day, unit, at, (end,)))[f"e {end:g}"]
         damage = came - begun
         losses.append(((kept - begun) / damage, (left - begun) / damage))
         rows.append(

@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from common import CACHE, RESULTS, cell
+from common import RESULTS, cell, records_of
 from labctl_calibration.agreement import GATE, SETTLE_WITHIN
 from labctl_calibration.optical.agreement import AGREEMENT, SETTLE_RATIO, SHARE, SHARE_UNSEEN
 from labctl_calibration.oscillators import AGREEMENT as OF_BOARDS
 from labctl_calibration.oscillators import DIFFUSION, ESSENTIAL, SETTLING
 from labctl_calibration.oscillators import agreement as of_boards
 from labctl_calibration.session import calibrate
-from labctl_calibration.store import RecordStore
 from sheet import Sheet
 
 from labctl.rig import Rig, load_rig
@@ -38,7 +37,7 @@ def of_unit(unit: int) -> dict[str, float]:
             raise SystemExit("optical-unit has no world")
         world = config.world.model_copy(update={"unit_seed": unit, "seed": unit})
         with Rig(config.model_copy(update={"world": world})) as rig:
-            bench = bench_of(rig, RecordStore(CACHE / "steady records"))
+            bench = bench_of(rig, records_of(unit))
             outcomes = {one.procedure.name: one for one in calibrate(bench)}
         found = outcomes[AGREEMENT.name]
         if found.stored is None:
@@ -58,7 +57,7 @@ def of_board(board: int) -> dict[str, float]:
         world = config.world.model_copy(update={"unit_seed": board, "seed": board})
         procedures = (*ESSENTIAL, DIFFUSION, SETTLING, OF_BOARDS)
         with Rig(config.model_copy(update={"world": world})) as rig:
-            bench = bench_of(rig, RecordStore(CACHE / "steady records"), procedures=procedures)
+            bench = bench_of(rig, records_of(f"board {board}"), procedures=procedures)
             outcomes = {one.procedure.name: one for one in calibrate(bench)}
         found = outcomes[OF_BOARDS.name]
         if found.stored is None:

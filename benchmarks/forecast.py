@@ -19,14 +19,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-from common import CACHE, RESULTS, cell, milli
+from common import RESULTS, cell, milli, records_of
 from labctl_calibration import compensation
 from labctl_calibration.forecast import METHOD, SHARE, SHOWN_ANEW, WIDER
 from labctl_calibration.optical.agreement import AGREEMENT
 from labctl_calibration.procedure import Procedure
 from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.session import calibrate
-from labctl_calibration.store import RecordStore
 from scipy.stats import beta
 from sheet import Sheet, verdict
 
@@ -67,7 +66,7 @@ def opened(unit: int) -> Rig:
         raise SystemExit("optical-unit has no world")
     world = config.world.model_copy(update={"unit_seed": unit, "seed": unit})
     config = config.model_copy(update={"world": world})
-    store = RecordStore(CACHE / "steady records")
+    store = records_of(unit)
     with Rig(config) as rig:
         for outcome in calibrate(bench_of(rig, store, procedures=needed())):
             if outcome.stored is None:

@@ -29,7 +29,7 @@ from common import (
     sampler_of,
 )
 from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, drawn_unit
-from labctl_calibration import calibrate_open_loop, nominal_panel_record
+from labctl_calibration import calibrate_open_loop, calibrate_steady, nominal_panel_record
 from labctl_calibration.bench import Bench
 from labctl_calibration.bringup import bring_up
 from labctl_calibration.compensation import METHOD, STAGES, compensate
@@ -38,6 +38,7 @@ from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore, Stored
 from sheet import Sheet
 
+from labctl.devices import CalibrationRecord, LoopElectronics
 from labctl.engines import OpticalLoopEngine
 from labctl.models.datasets import TOY_SETS
 from labctl.models.network import RowTableNetwork
@@ -64,12 +65,14 @@ class Foreign:
         self.panel.open()
         self.electronics.open()
 
-    def engine(self) -> OpticalLoopEngine:
-        """Working by the data sheet."""
+    def engine(
+        self, null: Callable[[LoopElectronics], CalibrationRecord] = calibrate_open_loop
+    ) -> OpticalLoopEngine:
+        """Working by the data sheet, with a null measured so."""
         record = nominal_panel_record(
             self.panel.spec, self.electronics.spec.n_channels, self.panel.open().serial
         )
-        return OpticalLoopEngine(self.panel, self.electronics, record, calibrate_open_loop)
+        return OpticalLoopEngine(self.panel, self.electronics, record, null)
 
     def brought_up(self, store: RecordStore) -> Bench:
         """By its records, taken now where it has none."""
@@ -85,7 +88,7 @@ class Foreign:
     def compensated(self, name: str, seed: int) -> tuple[OpticalLoopEngine, RowTableNetwork]:
         """An engine by the unit's records, and the network as it was made to fit."""
         bench = self.brought_up(RecordStore(CACHE / "records"))
-        engine = OpticalLoopEngine(self.panel, self.electronics, bench.panel, calibrate_open_loop)
+        engine = OpticalLoopEngine(self.panel, self.electronics, bench.panel, calibrate_steady)
         again = PROBES // 4  # what the load measures again is part of the budget
         engine.use_bench(bench.trims, partial(bench.map_of, probes=again))
         floats, coded = networks(name)
@@ -121,12 +124,11 @@ def energies(name: str, unit: int, seed: int, n: int) -> dict[str, float]:
 
     at = {"set": name, "seed": seed, **({} if n == N_SAMPLES else {"n": n})}
     own = {**at, "unit": unit, "model": MODEL}
+    by = {**own, "probes": PROBES, "method": repr(METHOD), "null": "steady"}
     return {
         "ideal": cell({"row": "unit ideal", **at, "v": 1}, ideal)["e"],
         "naive": cell({"row": "foreign naive", **own}, naive)["e"],
-        "cal": cell({"row": "foreign compensated", **own, "probes": PROBES, "method": repr(METHOD)}, made)[
-            "e"
-        ],
+        "cal": cell({"row": "foreign compensated", **by}, made)["e"],
     }
 
 

@@ -21,8 +21,9 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 
 import numpy as np
-from common import CACHE, RESULTS, cell, engine_energy, milli, open_named, rig_energy, sampler_of
+from common import RESULTS, cell, engine_energy, milli, open_named, records_of, rig_energy, sampler_of
 from foreign import Foreign
+from labctl_calibration import calibrate_steady
 from labctl_calibration.bench import LOAD_PROBES
 from labctl_calibration.bench import Bench as Known
 from labctl_calibration.compensation import METHOD, compensate
@@ -53,8 +54,7 @@ ASKED_UNITS = 20
 MOST_WALL_S, MOST_MORNING_S = 180.0, 60.0
 MEAN_BAR, WORST_BAR, FOREIGN_BAR, AIM = 0.95, 0.80, 0.85, 0.98
 SHARE_BAR, SETTLE_BAR = 99.0, 0.10
-VERSION = 3
-RECORDS = CACHE / "steady records"  # as of fitted_twin.py
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def told(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 
 def calibrated(unit: int) -> dict[str, float]:
-    """A whole calibration into the store that all units share."""
+    """A whole calibration into the store of the unit."""
     with Rig(config_of(unit)) as rig:
-        return told(list(calibrate(bench_of(rig, RecordStore(RECORDS)))))
+        return told(list(calibrate(bench_of(rig, records_of(unit)))))
 
 
 def timed_now(unit: int, folder: Path) -> dict[str, float]:
@@ -120,7 +120,7 @@ def foreign_calibrated(unit: int) -> dict[str, float]:
     made = Foreign(unit)
     roles = {role for one in PROCEDURES for role in (*one.roles, one.device)}
     devices = Devices.among([made.panel, made.electronics], roles)
-    bench = Bench(procedures_for(devices), devices, RecordStore(RECORDS), Circumstances("foreign"))
+    bench = Bench(procedures_for(devices), devices, records_of(f"foreign {unit}"), Circumstances("foreign"))
     return told(list(calibrate(bench)))
 
 
@@ -156,11 +156,11 @@ def of_unit(kind: Kind, unit: int) -> dict[str, float]:
             return {"e": rig_energy(rig, net, name, SEED, how, N)["e"]}
 
     def through(name: str) -> dict[str, float]:
-        store = RecordStore(RECORDS)
+        store = records_of(unit if kind is TWIN else f"foreign {unit}")
         if kind is FOREIGN:
             made = Foreign(unit)
             known = made.brought_up(store)
-            engine = made.engine()
+            engine = made.engine(calibrate_steady)
             return run_by(engine, known, name)
         with Rig(config_of(unit), store) as rig:
             if not isinstance(rig.bench, Known) or not isinstance(rig.engine, OpticalLoopEngine):
