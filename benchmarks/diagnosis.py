@@ -15,14 +15,13 @@ import os
 from pathlib import Path
 
 import numpy as np
-from common import CACHE, RESULTS
+from common import CACHE, RESULTS, records_of
 from labctl_calibration.diagnosis.faults import HEALTHY, NAMES
 from labctl_calibration.diagnosis.verdict import Diagnosis, Suspect
 from labctl_calibration.drift.look import FloatArray, Look
 from labctl_calibration.drift.morning import LEARN, OpticalMorning, panel_of
 from labctl_calibration.optical import PANEL
 from labctl_calibration.session import calibrate
-from labctl_calibration.store import RecordStore
 from labctl_sim_devices import draw_unit, load_profile
 from labctl_sim_devices.physical_faults import inject
 from sheet import Sheet
@@ -34,8 +33,8 @@ from labctl.rig.calibrating import bench_of
 
 ASKED_UNITS = 20
 BASELINE_H, MORNING_H = 0.5, 24.0
-VERSION = 1  # of what is read
-RECORDS, READINGS = CACHE / "diagnosis records", CACHE / f"diagnosis readings {VERSION}"
+VERSION = 2  # of what is read
+READINGS = CACHE / f"diagnosis readings {VERSION}"
 TOP1 = 0.80
 
 
@@ -51,9 +50,9 @@ def opened(unit: int, day: int, started_h: float, fault: str = HEALTHY) -> Rig:
     return Rig(config.model_copy(update={"world": world}))
 
 
-def prober(rig: Rig) -> OpticalMorning:
+def prober(rig: Rig, unit: int) -> OpticalMorning:
     """What looks at an open bench in the morning."""
-    bench = bench_of(rig, RecordStore(RECORDS), procedures=PANEL)
+    bench = bench_of(rig, records_of(f"diagnosed {unit}"), procedures=PANEL)
     modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
     panel = panel_of(bench, modulator, electronics.spec.n_channels)
     if not isinstance(rig.engine, OpticalLoopEngine):
@@ -81,11 +80,11 @@ def reference(unit: int) -> dict[str, FloatArray]:
     if (found := kept(path)) is not None:
         return found
     with opened(unit, 0, 0.0) as rig:
-        for outcome in calibrate(bench_of(rig, RecordStore(RECORDS), procedures=PANEL)):
+        for outcome in calibrate(bench_of(rig, records_of(f"diagnosed {unit}"), procedures=PANEL)):
             if outcome.failed:
                 raise SystemExit(f"unit {unit}: {outcome.procedure.name}: {outcome.failed}")
     with opened(unit, 0, BASELINE_H) as rig:
-        one = prober(rig)
+        one = prober(rig, unit)
         looks = [one.examine().arrays for _ in range(LEARN)]
     kept(path, {name: np.mean([look[name] for look in looks], axis=0) for name in looks[0]})
     return reference(unit)
@@ -97,7 +96,7 @@ def reading(unit: int, fault: str, day: int) -> dict[str, FloatArray]:
     if (found := kept(path)) is not None:
         return found
     with opened(unit, day, MORNING_H, fault) as rig:
-        arrays = dict(prober(rig).examine().arrays)
+        arrays = dict(prober(rig, unit).examine().arrays)
         if rig.world.damage.events:
             raise SystemExit(f"unit {unit}, {fault}: damage: {rig.world.damage.events[0]}")
     kept(path, arrays)
@@ -117,7 +116,7 @@ def of_unit(unit: int, healthy: int) -> list[tuple[str, Diagnosis]]:
     for name, day in mornings:
         reading(unit, name, day)
     with opened(unit, 0, BASELINE_H) as rig:
-        one = prober(rig)
+        one = prober(rig, unit)
         return [(name, diagnosed(one, unit, name, day)) for name, day in mornings]
 
 
