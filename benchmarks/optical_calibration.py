@@ -2,13 +2,15 @@
 beside those of the public `emva1288` package on the same frames, where it is installed.
 
 `python benchmarks/optical_calibration.py [UNITS]` prints this page (so many benches; 20); cells are resumable. Every
-bench has every fault of the profile unit on, 48 channels; procedures that rest on a panel's record are not in it.
+bench has every fault of the profile unit on, 48 channels. Where what a detector of one path sees cannot be told from
+what leaks through the other, dark one, the truth is that sum's own (the gauge of one path open).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +19,9 @@ import torch
 from common import cell
 from held_intervals import HEAD, Scores, table
 from labctl_calibration import nominal_spot_record
+from labctl_calibration.effective_map import patterns
+from labctl_calibration.emitters import DRIVES
+from labctl_calibration.linearity import DIVISIONS
 from labctl_calibration.optical.camera_dark import CAMERA_DARK
 from labctl_calibration.optical.camera_flat import CAMERA_FLAT, measure_series
 from labctl_calibration.optical.camera_in_place import CAMERA_IN_PLACE
@@ -27,7 +32,9 @@ from labctl_calibration.optical.row_dynamics import ROW_DYNAMICS
 from labctl_calibration.photon_transfer import PhotonTransfer
 from labctl_calibration.probing import half
 from labctl_calibration.procedure import Devices, Measured, Procedure
+from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.spots import KIND as SPOTS_KIND
+from labctl_calibration.taking import take
 from labctl_sim_devices import (
     CameraTwin,
     ElectronicsTwin,
@@ -45,15 +52,25 @@ from labctl.devices import (
     LoopElectronics,
     WeightModulator,
 )
+from labctl.physics import BenchLaw
 
 UNITS = 20
+Arrays = Mapping[str, np.ndarray]
 FAMILIES = (
     "system gain", "dark noise", "quantum efficiency", "PRNU", "DSNU", "system gain, in place",
     "dark noise, in place", "full well, in place", "dark noise, in the dark", "loopback slope", "loopback offset",
     "time constant", "input flat", "output flat",
 )  # fmt: skip
 CAMERA_BAR, PUBLIC_BAR = 2.0, 1.0  # %
+CHAIN = ("darks", "light", "linearity", "emitters", "registration", "levels", "weights", "rows")
+CHAIN_FAMILIES = (
+    "dark level", "compression, as seen", "emitter's square, as seen", "emitter's cube, as seen",
+    "effective weight", "its square", "its cube", "leak", "leak at setting 0", "row offset",
+    "row gain, of the mean",
+)  # fmt: skip
 VERSION = 1
+CHAIN_VERSION = 1
+TRUE_PROBES = 20_000
 PUBLIC = "emva1288"
 
 
@@ -155,6 +172,108 @@ def true_slopes(bench: OpticalBench, steps: np.ndarray) -> np.ndarray:
     return np.asarray((seen[: len(steps)] - seen[len(steps) :]).T / 2)
 
 
+def chain_scores_of(unit: int) -> dict[str, float]:
+    """The same of the chain that rests on a panel's record, each procedure on the records of those before it."""
+    scores, (bench, devices) = Scores(), drawn(unit)
+    by_name, known = {one.name: one for one in PROCEDURES}, {}
+    for name in CHAIN:
+        before = bench.truth().law.loop
+        taken = take(by_name[name], devices, known, lambda *told: None)
+        known[taken.record.kind] = taken.record
+        found, law = taken.record.arrays, bench.truth().law
+
+        def scored(
+            family: str, array: str, truth: np.ndarray, also: object = True, found: Arrays = found
+        ) -> None:
+            scores.add(family, found[array], found[f"{array}_sd"], truth, also)
+
+        if name == "darks":
+            off = torch.zeros(1, bench.profile.n_channels, dtype=torch.float64)
+            scored("dark level", "dark_units", law.difference(off).numpy()[0])
+        elif name in ("linearity", "emitters"):
+            seen = [one_path_open(bench, devices.get(WeightModulator), path) for path in (0, 1)]
+            if name == "linearity":
+                scored(
+                    "compression, as seen", "compression_per_unit", np.stack([compressed(s) for s in seen])
+                )
+                continue
+            lives = found["dead_channels"] == 0
+            square, cube = np.stack([emission(one) for one in seen]).swapaxes(0, 1)
+            scored("emitter's square, as seen", "emitter_quadratic", square, lives)
+            scored("emitter's cube, as seen", "emitter_cubic", cube, lives)
+        elif name == "weights":
+            lives = known[EMITTERS].array("dead_channels") == 0
+            for family, power, truth in zip(
+                ("effective weight", "its square", "its cube"), range(3), true_powers(law), strict=True
+            ):
+                values, sds = found["powers"][power], found["powers_sd"][power]
+                scores.add(family, values, sds, truth, lives)
+        elif name == "rows":
+            after, gain = law.loop, law.loop.scale.numpy()
+            scored("leak", "leak_scale", after.leak_scale.numpy())
+            scored("leak at setting 0", "leak_offset", after.leak_offset.numpy())
+            ends = [(one.scale * one.offset).numpy() for one in (before, after)]
+            scored("row offset", "offset_units", np.mean(ends, axis=0))
+            scored("row gain, of the mean", "relative_gain", gain / np.exp(np.log(gain).mean()))
+    return scores.sums
+
+
+def one_path_open(bench: OpticalBench, modulator: WeightModulator, path: int) -> BenchLaw:
+    """The bench's law with every cell of one path open and the other dark, the open one's current first."""
+    frame = np.zeros(modulator.spec.shape_px, np.uint16)
+    frame[:, half(modulator.spec, path)] = modulator.spec.n_levels - 1
+    modulator.show(frame)
+    return bench.truth().law
+
+
+def currents(law: BenchLaw, phi: np.ndarray) -> np.ndarray:
+    """Both paths' light [B, 2, n] at drives phi, the brighter path first, as detectors that do not compress."""
+    straight = replace(law, path=replace(law.path, compression=torch.zeros_like(law.path.compression)))
+    seen = straight.photocurrents(law.pedestal + torch.from_numpy(phi)).numpy()
+    return np.asarray(seen if bright_first(law) else seen[:, ::-1])
+
+
+def bright_first(law: BenchLaw) -> bool:
+    """Whether the positive path is the one that is open."""
+    return bool(law.transmittance[0].sum() > law.transmittance[1].sum())
+
+
+def compressed(law: BenchLaw) -> np.ndarray:
+    """k [n] by which y / (1 - k y) of groups of emitters at drive 1, as one path open shows them, add up best."""
+    n, sign = law.transmittance.shape[-1], 1 if bright_first(law) else -1
+    groups = np.stack([(np.arange(n) >> bit) & 1 for bit in range(DIVISIONS)]).astype(np.float64)
+    lit = np.concatenate([np.zeros((1, n)), np.ones((1, n)), groups, 1 - groups])
+    seen = sign * law.difference(torch.from_numpy(lit)).numpy()
+    both, (a, b) = seen[1] - seen[0], np.split(seen[2:] - seen[0], 2)
+    k, product = np.zeros(n), 2 * a * b
+    for _ in range(8):
+        left = a / (1 - k * a) + b / (1 - k * b) - both / (1 - k * both)
+        k = k + (product * left).sum(axis=0) / (product**2).sum(axis=0)
+    return k
+
+
+def emission(law: BenchLaw) -> np.ndarray:
+    """Square and cube [2, n] of every emitter's light over its slope, of both paths' difference."""
+    n, drives = law.transmittance.shape[-1], np.array(DRIVES)
+    alone = (drives[:, None, None] * np.eye(n)).reshape(-1, n)
+    seen = currents(law, np.concatenate([np.zeros((1, n)), alone]))
+    light = (seen[:, 0] - seen[:, 1]).mean(axis=1)
+    rises = (light[1:] - light[0]).reshape(len(drives), n)
+    fitted = np.linalg.lstsq(np.stack([drives, drives**2, drives**3], axis=1), rises, rcond=None)[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(fitted[1:] / fitted[0])
+
+
+def true_powers(law: BenchLaw) -> np.ndarray:
+    """Powers [3, out, in] of the frame on display: what fits light best over drives as they are probed."""
+    n = law.transmittance.shape[-1]
+    phi = patterns(np.random.default_rng(5), TRUE_PROBES, n)
+    light = law.difference(law.pedestal + torch.from_numpy(phi)).numpy()
+    design = np.concatenate([phi, phi**2, phi**3, np.ones((TRUE_PROBES, 1))], axis=1)
+    found = np.linalg.lstsq(design, light, rcond=None)[0][:-1]
+    return np.asarray(found.reshape(3, n, n).swapaxes(1, 2))
+
+
 def beside_public(unit: int) -> dict[str, float]:
     """How far our values are from the public package's on the same frames (%; linearity errors: in %)."""
     _, devices = drawn(unit, "adm")
@@ -218,12 +337,16 @@ def coverage_lines(units: int) -> list[str]:
         cell({"row": "optical coverage", "unit": k, "v": VERSION}, partial(scores_of, k))
         for k in range(1, units + 1)
     ]
+    chain = [
+        cell({"row": "optical chain coverage", "unit": k, "v": CHAIN_VERSION}, partial(chain_scores_of, k))
+        for k in range(1, units + 1)
+    ]
     lines = [
         f"### Intervals: {units} benches of 48 channels",
         "",
         HEAD,
         "",
-        *table(rows, FAMILIES),
+        *table(rows + chain, (*FAMILIES, *CHAIN_FAMILIES)),
     ]
     away = max(row["camera away"] for row in rows)
     met = "met" if away <= CAMERA_BAR else "missed"

@@ -21,11 +21,16 @@ from labctl.devices import DeviceFault, LoopElectronics, SettleCodes
 from labctl.physics import FittedCurve, FittedMap
 from labctl.programs import RowTrims
 from labctl_calibration.effective_map import EffectiveMap
+from labctl_calibration.repeats import standard_error
+from labctl_calibration.row_errors import Relative, Settles, relative_rows
 
 FloatArray = NDArray[np.float64]
-OFFSET_REPEATS = 32
+MAINS_US = 100_000.0  # five periods of 50 Hz, six of 60 Hz: over it, mains averages out
+OPEN_CYCLES, OPEN_ROUNDS = 8, 8  # so many spans of that, rounds of all six settings in each
 OPEN_BIAS = 0.7  # of the range, without gain
 EQUILIBRIA = 1536
+SPREAD_US = (OPEN_CYCLES + 1) * MAINS_US  # what `measure_rows` takes at least
+PARTS = 4  # of a span, with pauses between: mains of 50 and of 60 Hz is at other phases in each
 BIAS_UNITS = 2.6  # largest random bias: states reach well into saturation
 LOOP_GAIN = 0.5  # of the gain at which the linear loop would begin to oscillate or lock
 STEP_ID = 2**31 - 4096  # draws of their own, shared with no diffusion step
@@ -34,6 +39,7 @@ ITERATIONS = 80
 CONSTANT_SETTLES, CONSTANT_ROWS, CONSTANT_GAIN = 64, 4, 4.0
 CLEAR_OF_RANGE = 0.97  # of full scale: a clipped reading says nothing of its state
 MOST_BIAS = 0.9  # of the DAC: rails may stand a little inside it
+PULL = 1e-7  # of squares: fixes the gauge
 MOST_SLOPE = 0.05  # of the curve beyond its knee
 
 
@@ -42,7 +48,8 @@ class Rows:
     """What the rows are beside what was set [n]; f of every channel; rms residual of the fit [n] (units).
 
     light_offset is P_0: an offset in front of the gain that only the closed loop shows. open_error [3, n]:
-    standard errors of leak_scale, leak_offset and offset_units; None where they are not known.
+    standard errors of leak_scale, leak_offset and offset_units; relative: of what the
+    loop alone shows. None where they are not known.
     """
 
     leak_scale: FloatArray
@@ -53,6 +60,7 @@ class Rows:
     curve: FittedCurve
     residual: FloatArray
     open_error: FloatArray | None = None
+    relative: Relative | None = None
 
 
 def measure_rows(electronics: LoopElectronics, light: EffectiveMap, *, seed: int = 0) -> Rows:
@@ -61,13 +69,13 @@ def measure_rows(electronics: LoopElectronics, light: EffectiveMap, *, seed: int
     gains, biases, z = equilibria(electronics, light, seed=seed, count=EQUILIBRIA)
     wanted = torch.from_numpy((scale + constant) * z - biases - offset)
     powers, limit = torch.from_numpy(light.powers), electronics.spec.adc.range_units
-    fitted = _fit(powers, torch.from_numpy(z), wanted, torch.from_numpy(gains), limit)
-    curve, gain_scale, light_offset, residual = fitted
-    # mains is slower than the settles without gain, and scatters those with gain: what is left of their
-    # equations tells how far an offset moves from one look to the next, and a leak by its share of the bias
-    slow = np.array([1 / (OPEN_BIAS * electronics.spec.dac.range_units)] * 2 + [1.0])[:, None] * residual
-    open_error = np.hypot(open_error, slow)
-    return Rows(scale, constant, offset, gain_scale, light_offset, curve, residual, open_error)
+    inside = torch.from_numpy((np.abs(z) < CLEAR_OF_RANGE * limit).all(axis=1))
+    settles = Settles(torch.from_numpy(z)[inside], wanted[inside], torch.from_numpy(gains)[inside])
+    curve, gain, in_front, residual = _fit(powers, settles)
+    relative = relative_rows(light, settles, curve, gain, in_front, PULL * len(settles.z))
+    return Rows(
+        scale, constant, offset, gain.numpy(), in_front.numpy(), curve, residual, open_error, relative
+    )
 
 
 def loop_constant(
@@ -118,25 +126,25 @@ def loop_constant(
 
 def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray]:
     """leak_scale, leak_offset and offset of every row [3, n], without gain: two biases at three leaks; and
-    their standard errors.
+    their standard errors, by the scatter between cycles.
     """
     spec = electronics.spec
     n, top = spec.n_channels, spec.dac.max_code
     asked = np.array([[s * OPEN_BIAS * leak, leak] for leak in (1.0, 0.6, 0.3) for s in (1, -1)])
-    rows = np.repeat(asked, OFFSET_REPEATS, axis=0)
+    rows = np.tile(asked, (OPEN_ROUNDS * OPEN_CYCLES, 1))
     bias = np.rint(rows[:, :1] * top).astype(np.int64).repeat(n, axis=1)
     leak = np.rint(rows[:, 1:] * spec.max_leak_code).astype(np.int64).repeat(n, axis=1)
-    z = _settled(electronics, bias, np.zeros((1, n), np.int64), leak, STEP_ID)
+    dark = np.zeros((1, n), np.int64)
+    z = _settled(electronics, bias, dark, leak, STEP_ID, spans=OPEN_CYCLES)
     b, weight = bias * spec.dac.units_per_code, leak / spec.max_leak_code
     # leak_scale (leak z) + leak_offset z - offset = bias: three unknowns a row
-    design = np.stack([weight * z, z, -np.ones_like(z)], axis=2).transpose(1, 0, 2)  # [n, B, 3]
-    normal = design.transpose(0, 2, 1) @ design
-    right = (design.transpose(0, 2, 1) @ b.T[:, :, None])[:, :, 0]
-    found = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
-    scale = found[:, 0]
-    left = b.T - (design @ found[:, :, None])[:, :, 0]
-    variance = (left**2).sum(axis=1) / (len(b) - 3)
-    error = np.sqrt(variance[:, None] * np.diagonal(np.linalg.inv(normal), axis1=1, axis2=2))
+    design = np.stack([weight * z, z, -np.ones_like(z)], axis=2)  # [B, n, 3]
+    design, right = (
+        part.reshape(OPEN_CYCLES, -1, n, part.shape[-1]).swapaxes(1, 2) for part in (design, b[:, :, None])
+    )  # [cycles, n, B, ...]
+    across = design.swapaxes(2, 3)
+    found = np.linalg.solve(across @ design, across @ right)[..., 0]  # [cycles, n, 3]
+    scale = found[..., 0].mean(axis=0)
     low, high = WORST_LEAK
     bad = np.flatnonzero(~((scale > low) & (scale < high)))
     if len(bad):
@@ -145,7 +153,7 @@ def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray]:
             f"times what was set; allowed: {low:g} to {high:g}",
             device=electronics.name, operation="measure_rows",
         )  # fmt: skip
-    return found.T.copy(), error.T.copy()
+    return found.mean(axis=0).T.copy(), standard_error(found).T.copy()
 
 
 def equilibria(
@@ -163,7 +171,7 @@ def equilibria(
     units = rng.uniform(-BIAS_UNITS, BIAS_UNITS, (count, n)) * rng.uniform(0.1, 1.0, (count, 1))
     bias = np.rint(units / spec.dac.units_per_code).astype(np.int64)
     leak = np.full((1, n), spec.max_leak_code)
-    z = _settled(electronics, bias, code, leak, STEP_ID + 1)
+    z = _settled(electronics, bias, code, leak, STEP_ID + 1, spans=1)
     return gain, bias.astype(np.float64) * spec.dac.units_per_code, z
 
 
@@ -173,26 +181,42 @@ def _settled(
     gain: NDArray[np.int64],
     leak: NDArray[np.int64],
     step_id: int,
+    *,
+    spans: int = 0,
 ) -> FloatArray:
-    """States [B, n] in units after a long wait."""
-    spec = electronics.spec
-    codes = SettleCodes(
-        bias=bias,
-        gain=gain,
-        leak=leak,
-        gain_range=np.ones(spec.n_channels, np.int64),
-        start=np.zeros_like(bias),
-        step_id=step_id,
-        sample_id=np.arange(len(bias)),
-    )
-    read = electronics.settle(codes, wait_us=40 * spec.tau_us)
-    return read.counts * spec.adc.units_per_code
+    """States [B, n] in units after a long wait. `spans`: over so many `MAINS_US`, with pauses at the
+    pedestal's light; 0: at once.
+    """
+    spec, ids = electronics.spec, np.arange(len(bias))
+    wait_us, at_rest = 40 * spec.tau_us, np.zeros((1, spec.n_channels), np.int64)
+    parts = max(1, PARTS * spans)
+    spare_us = spans * MAINS_US - len(bias) * (wait_us + spec.window_us)
+    pause = round(spare_us / parts / spec.window_us)
+    found = []
+    for part in np.array_split(ids, parts):
+        codes = SettleCodes(
+            bias=bias[part],
+            gain=gain if len(gain) == 1 else gain[part],
+            leak=leak if len(leak) == 1 else leak[part],
+            gain_range=np.ones(spec.n_channels, np.int64),
+            start=np.zeros_like(bias[part]),
+            step_id=step_id,
+            sample_id=part,
+        )
+        read = electronics.settle(codes, wait_us=wait_us)
+        found.append(read.counts * spec.adc.units_per_code)
+        if pause > 0:
+            electronics.probe(at_rest, repeats=pause)
+    return np.concatenate(found)
 
 
 def _fit(
-    powers: torch.Tensor, z: torch.Tensor, wanted: torch.Tensor, gains: torch.Tensor, limit: float
-) -> tuple[FittedCurve, FloatArray, FloatArray, FloatArray]:
-    """Curve, gain scales and light offsets for gain_scale gain (P f(z) + P_0) = `wanted`, by L-BFGS."""
+    powers: torch.Tensor, settles: Settles
+) -> tuple[FittedCurve, torch.Tensor, torch.Tensor, FloatArray]:
+    """Curve, gain scales and light offsets for gain_scale gain (P f(z) + P_0) = `wanted`, by L-BFGS; and the
+    rms [n] of what is left.
+    """
+    z, wanted, gains = settles.z, settles.wanted, settles.gains
     n = z.shape[1]
     free = {
         name: torch.full((size,), start, dtype=torch.float64, requires_grad=True)
@@ -201,8 +225,6 @@ def _fit(
             ("light", n, 0.0), ("knee", 1, 0.0), ("mix", 1, 0.0),
         )
     }  # fmt: skip
-    inside = (z.abs() < CLEAR_OF_RANGE * limit).all(dim=1)
-    z, wanted, gains = z[inside], wanted[inside], gains[inside]
 
     def curve() -> FittedCurve:
         return FittedCurve(
@@ -221,7 +243,7 @@ def _fit(
     def loss() -> torch.Tensor:
         # small pulls fix what no state can tell apart (the gauge), far below what they can
         pull = sum((free[name] ** 2).mean() for name in ("reach", "scale", "shift"))
-        return left().square().mean() + 1e-7 * pull
+        return left().square().mean() + PULL * pull
 
     optimiser = torch.optim.LBFGS(
         list(free.values()), max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe",
@@ -243,4 +265,4 @@ def _fit(
         )  # fmt: skip
         residual = left().square().mean(dim=0).sqrt().numpy()
         gain = torch.exp(free["gain"]).detach()
-        return fixed, gain.numpy().copy(), free["light"].detach().numpy().copy(), residual
+        return fixed, gain, free["light"].detach().clone(), residual

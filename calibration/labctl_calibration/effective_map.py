@@ -50,7 +50,7 @@ def measure_map(
             f"{least} or more (with fewer, every weight is uncertain by more than its own step)"
         )
     rng = np.random.Generator(np.random.Philox(key=seed + 101))
-    codes = np.rint(_patterns(rng, probes, n) * top).astype(np.int64)
+    codes = np.rint(patterns(rng, probes, n) * top).astype(np.int64)
     unit = spec.offset_dac.units_per_code
     seen = []
     for first in range(0, probes, QUEUE):
@@ -69,8 +69,10 @@ def measure_map(
     gram = np.linalg.inv(design.T @ design)
     found = gram @ (design.T @ y)
     left = y - design @ found
-    residual = np.sqrt((left**2).sum(axis=0) / (probes - design.shape[1]))
-    error = np.sqrt(np.diag(gram))[: powers * n, None] * residual
+    spare = probes - design.shape[1]
+    residual = np.sqrt((left**2).sum(axis=0) / spare)
+    # White's: what the detectors' compression leaves is largest where the light is, and so is the error
+    error = np.sqrt((((design @ gram) ** 2).T @ left**2)[: powers * n] * probes / spare)
     shape = (powers, n, n)
     return EffectiveMap(
         powers=found[:-1].reshape(shape).transpose(0, 2, 1).copy(),
@@ -81,7 +83,14 @@ def measure_map(
     )
 
 
-def _patterns(rng: np.random.Generator, probes: int, n: int) -> FloatArray:
+def moments(powers: int) -> FloatArray:
+    """Means of phi^(j + k) over the patterns that `measure_map` drives [K, K]."""
+    order = np.add.outer(np.arange(1, powers + 1), np.arange(1, powers + 1))
+    return np.where(order % 2, 0.0, 0.5 + 0.5 / (order + 1))
+
+
+def patterns(rng: np.random.Generator, probes: int, n: int) -> FloatArray:
+    """Drives phi [probes, n]."""
     inside = rng.uniform(-1, 1, (probes, n))
     ends = np.where(rng.random((probes, n)) < 0.5, -1.0, 1.0)
     return np.where(rng.random((probes, n)) < 0.5, ends, inside)

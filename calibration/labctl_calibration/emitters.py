@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from labctl.devices import DeviceFault
 from labctl_calibration.linearity import Linearity
 from labctl_calibration.probing import Probing
+from labctl_calibration.repeats import widened
 
 FloatArray = NDArray[np.float64]
-DRIVES = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
+# neighbours in time share a pattern of phi = 0, and its noise: they are none in drive
+DRIVES = (-1.0, 0.25, -0.5, 0.75, -0.25, 1.0, -0.75, 0.5)
 REPEATS = 4
 DEAD, WEAK = 0.05, 0.5  # of the median channel's light
 MOST_DEAD = 0.25  # of the channels: with more a bench is to be repaired, not calibrated
@@ -74,6 +76,7 @@ def measure_emitters(probing: Probing, linearity: Linearity, sides: tuple[int, i
     drive = np.concatenate([np.zeros((1, n)), drive.reshape(-1, n)])
     design = np.stack([drives, drives**2, drives**3], axis=1)
     gram = np.linalg.inv(design.T @ design)
+    spare = len(DRIVES) - design.shape[1]
     fitted, errors, alone = np.zeros((2, 3, n)), np.zeros((2, 3, n)), np.ones((2, n))
     for path, sign in ((0, 1), (1, -1)):
         probing.show_half(sides[path], top)
@@ -83,7 +86,8 @@ def measure_emitters(probing: Probing, linearity: Linearity, sides: tuple[int, i
         alone[path] = sign * probing.one_hot().mean(axis=0)
         fitted[path] = gram @ design.T @ light.T
         left = light.T - design @ fitted[path]
-        errors[path] = np.sqrt(np.diag(gram)[:, None] * (left**2).sum(axis=0) / (len(DRIVES) - 3))
+        scatter = widened(spare) * np.sqrt((left**2).sum(axis=0) / spare)
+        errors[path] = np.sqrt(np.diag(gram))[:, None] * scatter
     slope = fitted[:, 0]
     weakest = slope.min(axis=0)
     median = float(np.median(weakest))

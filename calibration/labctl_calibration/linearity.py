@@ -1,9 +1,9 @@
 """Linearity of the detectors by superposition: two groups of emitters alone, and together.
 
-With i / (1 + k i) of a current i, y(A) + y(B) - y(A + B) = 2 k i_A i_B to first order. Nothing of the
-emitters enters: each gives the same light alone and in company. One path is open at a time; what the dark one
-leaks is subtracted unseen, so that where it leaks 5% of the light, k reads some 10% too high (and straightens
-what is seen all the better).
+With y = i / (1 + k i) of a current i, y(A) + y(B) - y(A + B) = 2 k i_A i_B to first order; k is what makes
+y / (1 - k y) add up. Nothing of the emitters enters: each gives the same light alone and in company. One path
+is open at a time; what the dark one leaks is subtracted unseen, so that where it leaks 5% of the light, k
+reads some 10% too high (and straightens what is seen all the better).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from labctl_calibration.probing import Probing
 FloatArray = NDArray[np.float64]
 ROUNDS = 48  # of four patterns: neither, A, B, both
 DIVISIONS = 4  # different pairs of groups
+PASSES = 4  # each leaves some percent of what the one before left
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +62,11 @@ def measure_linearity(probing: Probing, sides: tuple[int, int] = (0, 1)) -> Line
         dark, a, b, both = seen.transpose(2, 0, 1, 3)
         missing = a + b - both - dark
         mean_a, mean_b, mean_both = (part.mean(axis=0) - dark.mean(axis=0) for part in (a, b, both))
-        product, total = 2 * mean_a * mean_b, mean_both.mean(axis=0)
+        product = 2 * mean_a * mean_b
         weight = product / np.maximum((product**2).sum(axis=0), 1e-12)
-        first = (weight * missing.mean(axis=0)).sum(axis=0)
-        k[path] = first * (1 + 0.5 * first * total)  # the next order of the same series
+        for _ in range(PASSES):  # until straightened currents add up
+            straight = [part / (1 - k[path] * part) for part in (mean_a, mean_b, mean_both)]
+            k[path] += (weight * (straight[0] + straight[1] - straight[2])).sum(axis=0)
         spread = missing.std(axis=0, ddof=1) / np.sqrt(ROUNDS)
         error[path] = np.sqrt(((weight * spread) ** 2).sum(axis=0))
         largest[path] = float(np.abs(mean_both).max())

@@ -12,8 +12,13 @@ from labctl.devices import CalibrationRecord, Identity
 from labctl.physics import FittedCurve, FittedLoop, FittedMap
 from labctl.programs import RowTrims
 from labctl_calibration.closed_loop import Rows
+from labctl_calibration.row_errors import Relative
 
 KIND = "rows (measured)"
+RELATIVE = {
+    "relative_gain": "gain", "relative_gain_sd": "gain_error",
+    "relative_slope": "slope", "relative_slope_sd": "slope_error",
+}  # fmt: skip
 OPEN = ("leak_scale", "leak_offset", "offset_units")  # known without the loop
 
 
@@ -47,11 +52,14 @@ def rows_arrays(rows: Rows) -> dict[str, NDArray[np.float64]]:
     }
     if rows.open_error is not None:
         arrays |= {f"{name}_sd": error for name, error in zip(OPEN, rows.open_error, strict=True)}
+    if rows.relative is not None:
+        arrays |= {name: getattr(rows.relative, field) for name, field in RELATIVE.items()}
     return arrays
 
 
 def rows_of(record: CalibrationRecord) -> Rows:
     """Back."""
+    told = all(name in record.arrays for name in RELATIVE)
     known = all(f"{name}_sd" in record.arrays for name in OPEN)
     return Rows(
         leak_scale=record.array("leak_scale"),
@@ -62,6 +70,9 @@ def rows_of(record: CalibrationRecord) -> Rows:
         curve=curve_of(record),
         residual=record.array("fit_residual_units"),
         open_error=np.stack([record.array(f"{name}_sd") for name in OPEN]) if known else None,
+        relative=Relative(**{field: record.array(name) for name, field in RELATIVE.items()})
+        if told
+        else None,
     )
 
 

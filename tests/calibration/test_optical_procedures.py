@@ -14,12 +14,12 @@ from labctl_calibration.optical.linear_answers import LINEAR_ANSWERS
 from labctl_calibration.optical.loopback import LOOPBACK
 from labctl_calibration.optical.panel_procedures import EMITTERS
 from labctl_calibration.optical.panel_timing import PANEL_TIMING, settled_us
-from labctl_calibration.optical.repeats import standard_error
 from labctl_calibration.optical.row_dynamics import ROW_DYNAMICS
 from labctl_calibration.optical.warm_up import LIMIT, WARM_UP
 from labctl_calibration.probing import half
 from labctl_calibration.procedure import Devices
 from labctl_calibration.registry import PROCEDURES
+from labctl_calibration.repeats import standard_error
 from labctl_calibration.store import RecordStore
 from labctl_calibration.taking import keep_all, take
 from labctl_sim_devices import ElectronicsTwin, OpticalBench, PanelTwin, load_profile

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from labctl.devices import DeviceFault, LoopElectronics, WeightModulator
 from labctl_calibration.optical.panel_procedures import EMITTERS
-from labctl_calibration.optical.repeats import standard_error
 from labctl_calibration.probing import Probing
 from labctl_calibration.procedure import (
     Devices,
@@ -26,6 +25,7 @@ from labctl_calibration.procedure import (
     Upstream,
     require,
 )
+from labctl_calibration.repeats import standard_error
 
 KIND = "flats"
 ROUNDS = 24

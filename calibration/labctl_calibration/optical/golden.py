@@ -19,7 +19,6 @@ import numpy as np
 from labctl.devices import LoopElectronics, WeightModulator
 from labctl_calibration.known_answers import WORST_ANSWER
 from labctl_calibration.optical.durations import taking
-from labctl_calibration.optical.repeats import standard_error
 from labctl_calibration.optical.settles import DRAWS, POSED_NEEDS, Posed, posed
 from labctl_calibration.procedure import (
     Devices,
@@ -31,6 +30,7 @@ from labctl_calibration.procedure import (
     Tell,
     Upstream,
 )
+from labctl_calibration.repeats import standard_error
 from labctl_calibration.store import Stored
 
 KIND, METRIC = "golden sample", "golden distance"

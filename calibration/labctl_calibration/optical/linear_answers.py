@@ -14,7 +14,6 @@ import torch
 
 from labctl.devices import DeviceFault, LoopElectronics, WeightModulator
 from labctl_calibration.optical.durations import taking
-from labctl_calibration.optical.repeats import standard_error
 from labctl_calibration.optical.settles import DRAWS, POSED_NEEDS, posed
 from labctl_calibration.procedure import (
     Devices,
@@ -26,6 +25,7 @@ from labctl_calibration.procedure import (
     Tell,
     Upstream,
 )
+from labctl_calibration.repeats import standard_error
 
 KIND = "linear answers"
 PAIRS, REPEATS = 16, 24  # pairs of biases a, b; each gives three patterns: a, b, a + b

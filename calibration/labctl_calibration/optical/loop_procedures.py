@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from labctl.devices import CalibrationRecord, Camera, LoopElectronics, WeightModulator
-from labctl_calibration.closed_loop import EQUILIBRIA, measure_rows
+from labctl_calibration.closed_loop import EQUILIBRIA, SPREAD_US, measure_rows
 from labctl_calibration.effective_map import EffectiveMap, measure_map
 from labctl_calibration.gain_ramp import KIND as MARGIN_KIND
 from labctl_calibration.gain_ramp import ramp_gain
@@ -111,7 +111,8 @@ def _rows(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
     rows = measure_rows(electronics, map_of(require(upstream, WEIGHTS)))
     curve, n = rows.curve, len(rows.leak_scale)
     error = np.zeros((3, n)) if rows.open_error is None else rows.open_error
-    mean_error = error.mean(axis=1)  # mains is common to all rows
+    mean_error = np.sqrt((error**2).mean(axis=1) / n)
+    beside = rows.relative
     channels = np.arange(n, dtype=np.float64)
     return Measured(
         kind=ROWS_KIND,
@@ -121,7 +122,10 @@ def _rows(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
                 "leak", float(rows.leak_scale.mean()), float(mean_error[0]), "", 0.5, 2.0,
                 words="of what is set, mean of the rows",
             ),
-            Quantity("gain", float(rows.gain_scale.mean()), np.nan, words="of what is set, mean of the rows"),
+            Quantity(
+                "gain", float(rows.gain_scale.mean()), np.nan,
+                words="of what is set, mean of the rows; only its product with the curve acts",
+            ),
             Quantity(
                 "offset", float(rows.offset_units.mean()), float(mean_error[2]), "units",
                 words="behind the gain, mean of the rows",
@@ -144,9 +148,14 @@ def _rows(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
         ),
         plots=(
             Plot("Offsets of the rows", channels, rows.offset_units, "row", "offset (units)", sd=error[2]),
-            Plot("Gains of the rows", channels, rows.gain_scale, "row", "gain (of what is set)"),
+            Plot("Gains of the rows", channels, rows.gain_scale, "row", "gain (of what is set)",
+                 sd=None if beside is None else beside.gain_error * rows.gain_scale / beside.gain),
         ),
     )  # fmt: skip
+
+
+def _rows_s(devices: Devices) -> float:
+    return taking(settles=EQUILIBRIA)(devices) + 1e-6 * SPREAD_US
 
 
 def _answers(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
@@ -284,7 +293,7 @@ LOOP = (
         name="rows", kind=ROWS_KIND, title="rows, loop closed", needs=(PANEL_KIND, WEIGHTS),
         device=LoopElectronics, roles=_BENCH, validity_s=DAY_S,
         notices=("rows that do not follow their bias", "offsets, leak and gain errors"),
-        duration_s=taking(settles=EQUILIBRIA), measure=_rows,
+        duration_s=_rows_s, measure=_rows,
     ),
     Procedure(
         name="answers", kind=ANSWERS, title="known answers", needs=(PANEL_KIND, WEIGHTS, ROWS_KIND),

@@ -11,8 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from labctl.devices import DeviceFault, LoopElectronics
-from labctl_calibration.closed_loop import WORST_LEAK
-from labctl_calibration.optical.repeats import standard_error
+from labctl_calibration.closed_loop import MAINS_US, WORST_LEAK
 from labctl_calibration.optical.settles import DRAWS, gains_off
 from labctl_calibration.procedure import (
     Devices,
@@ -24,10 +23,10 @@ from labctl_calibration.procedure import (
     Tell,
     Upstream,
 )
+from labctl_calibration.repeats import standard_error
 
 KIND = "loopback"
 LEVELS, GROUPS, CYCLES = 8, 8, 8  # each group takes every level once; so many groups a cycle
-CYCLE_US = 100_000.0  # five periods of 50 Hz, six of 60 Hz
 REACH = 0.9  # of the DAC
 WAIT_TAU = 20.0
 MOST_CURVED = 0.5  # % of full scale
@@ -85,7 +84,7 @@ def _measure(devices: Devices, upstream: Upstream, tell: Tell) -> Measured:
             Quantity("nonlinearity", float(inl[worst]), float(inl_sd[worst]), "%", high=MOST_CURVED,
                      words=f"of full scale, integral, worst row, {worst}"),
         ),
-        settings={"settles": LEVELS * GROUPS * CYCLES, "cycle_us": CYCLE_US},
+        settings={"settles": LEVELS * GROUPS * CYCLES, "cycle_us": MAINS_US},
         findings=(
             f"loopback: slopes {slope.mean():.4f} (sd {slope.std():.4f}), offsets up to "
             f"{np.abs(offset).max():.3f} units, nonlinear by {inl[worst]:.2g}% of full scale at most",
@@ -103,7 +102,7 @@ def _settled(electronics: LoopElectronics, level: np.ndarray) -> FloatArray:
     spec, n = electronics.spec, electronics.spec.n_channels
     rng = np.random.Generator(np.random.Philox(key=16))
     wait_us = WAIT_TAU * spec.tau_us
-    spare_us = CYCLE_US / GROUPS - LEVELS * (wait_us + spec.window_us)
+    spare_us = MAINS_US / GROUPS - LEVELS * (wait_us + spec.window_us)
     dark = np.zeros((1, n), np.int64)
     found = np.zeros((CYCLES, LEVELS, n))
     for k in range(CYCLES * GROUPS):
@@ -117,7 +116,7 @@ def _settled(electronics: LoopElectronics, level: np.ndarray) -> FloatArray:
 
 def _duration_s(devices: Devices) -> float:
     spec = devices.get(LoopElectronics).spec
-    return 1e-6 * CYCLES * max(CYCLE_US, GROUPS * LEVELS * (WAIT_TAU * spec.tau_us + spec.window_us))
+    return 1e-6 * CYCLES * max(MAINS_US, GROUPS * LEVELS * (WAIT_TAU * spec.tau_us + spec.window_us))
 
 
 LOOPBACK = Procedure(

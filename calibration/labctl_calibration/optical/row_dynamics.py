@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 
 from labctl.devices import DeviceFault, LoopElectronics
-from labctl_calibration.optical.repeats import standard_error
 from labctl_calibration.optical.settles import DRAWS, gains_off
 from labctl_calibration.procedure import (
     Devices,
@@ -24,6 +23,7 @@ from labctl_calibration.procedure import (
     Tell,
     Upstream,
 )
+from labctl_calibration.repeats import standard_error
 
 KIND = "row dynamics"
 REACH = 0.8  # of the DAC: from -REACH to REACH and back

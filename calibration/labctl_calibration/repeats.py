@@ -16,5 +16,9 @@ def standard_error(values: FloatArray) -> FloatArray:
     Scaled so that +-1.96 of it holds 95%, as whoever reads a record takes it, also where N is small.
     """
     count = len(values)
-    wide = float(t.ppf(0.975, count - 1)) / TWO_SIDED
-    return np.asarray(wide * np.asarray(values).std(axis=0, ddof=1) / np.sqrt(count))
+    return np.asarray(widened(count - 1) * np.asarray(values).std(axis=0, ddof=1) / np.sqrt(count))
+
+
+def widened(spare: int) -> float:
+    """Factor on a standard error that was estimated with so many degrees of freedom."""
+    return float(t.ppf(0.975, spare)) / TWO_SIDED
