@@ -1,14 +1,16 @@
 """Forecasts before a run against what the runs came to: drawn benches, every fault on.
 
-    python benchmarks/forecast.py [--units 50] [--shorter 4]
+    python benchmarks/forecast.py [--units 50] [--shorter 4] [--find]
 
 A unit is calibrated (what the fitted twin rests on; records are kept in the cache), moons' network adapted to
 it, its quality forecast and then measured, all as `labctl run` does it, the run's own seed and n included.
 --shorter divides the iterations of the adaptation's trainings: networks fit their bench less well then, and
 the question, whether what is forecast comes out, stays the same; 1 is what labctl does.
 
-The two numbers of `labctl_calibration.forecast` that no bench tells (WIDER, SHOWN_ANEW) were found on the
-units of FOUND_ON, which are not among those scored. Cells resume; results/forecast.md holds the last run.
+What no bench tells (`labctl_calibration.forecast.WIDER`) was found on the units of FOUND_ON, which are not among
+those scored: --find prints, for each candidate, how E ranks among the machines drawn for it, as normal scores.
+These have an rms of 1 where intervals are as wide as they say: the candidate closest to that is taken. Cells
+resume; results/forecast.md holds the last run of both.
 """
 
 from __future__ import annotations
@@ -21,16 +23,18 @@ from dataclasses import replace
 import numpy as np
 from common import RESULTS, cell, milli, records_of
 from labctl_calibration import compensation
-from labctl_calibration.forecast import METHOD, SHARE, SHOWN_ANEW, WIDER
+from labctl_calibration.forecast import METHOD, SHARE, SHOWN_ANEW, WIDER, energies_of
 from labctl_calibration.optical.agreement import AGREEMENT
+from labctl_calibration.optical.twin import FittedTwin
 from labctl_calibration.procedure import Procedure
 from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.session import calibrate
-from scipy.stats import beta
+from scipy.stats import beta, norm
 from sheet import Sheet, verdict
 
 from labctl.models.metrics import energy_distance
 from labctl.procedures import Chain, chains_of, compensated, compensating, expected, load_protocol
+from labctl.procedures.forecasting import asked_of
 from labctl.procedures.plan import run_sampler
 from labctl.procedures.threads import one_thread
 from labctl.rig import Rig, load_rig
@@ -38,7 +42,8 @@ from labctl.rig.calibrating import bench_of
 
 RECIPE = "sample_moons"
 ASKED_UNITS = 50
-FOUND_ON = (201, 202, 203, 204, 205)
+FOUND_ON = tuple(range(201, 213))
+CANDIDATES, FIND_DRAWS = (3.0, 4.0, 5.0, 6.0), 19
 BAR = (0.85, 0.95)
 VERSION = 2
 STAGES = ("FREE", "CODING", "TRIAL", "REFIT")
@@ -135,6 +140,43 @@ def foretold(unit: int, shorter: int) -> dict[str, float]:
     return cell(key, work)
 
 
+def score(unit: int, shorter: int, wider: float) -> float:
+    """Normal score of the run's E among machines drawn with that `wider`."""
+
+    def work() -> dict[str, float]:
+        rig = opened(unit)
+        try:
+            twin = rig.fitted_twin()
+            if not isinstance(twin, FittedTwin):
+                raise SystemExit(f"unit {unit} has no fitted twin")
+            drawn = energies_of(*asked_of(adapted(rig), twin), draws=FIND_DRAWS, wider=wider)
+        finally:
+            rig.close()
+        return {"below": float((drawn < measured(unit, shorter)).sum())}
+
+    key = {
+        "row": "forecast: find",
+        "recipe": RECIPE,
+        "unit": unit,
+        "shorter": shorter,
+        "wider": wider,
+        "v": VERSION,
+    }
+    return float(norm.ppf((cell(key, work)["below"] + 0.5) / (FIND_DRAWS + 1)))
+
+
+def find(sheet: Sheet, shorter: int) -> None:
+    """A row a candidate."""
+    rows = []
+    for wider in CANDIDATES:
+        with stages(shorter), one_thread():
+            scores = np.array([score(unit, shorter, wider) for unit in FOUND_ON])
+        rows.append([f"{wider:g}", f"{np.sqrt((scores**2).mean()):.2f}", f"{scores.mean():+.2f}"])
+    sheet.say(f"## What no bench tells: {len(FOUND_ON)} other benches, {FOUND_ON[0]} to {FOUND_ON[-1]}")
+    sheet.say()
+    sheet.table(["WIDER", "rms of normal scores (1: as wide as they say)", "mean"], rows)
+
+
 def _silent(what: str, done: int, total: int) -> None:
     pass
 
@@ -154,10 +196,8 @@ def table(sheet: Sheet, units: list[int], shorter: int) -> None:
     if len(units) < ASKED_UNITS:
         sheet.say(f"The bar asks for {ASKED_UNITS} units: this run is smaller.")
         sheet.say()
-    names = ", ".join(map(str, FOUND_ON))
     sheet.say(
-        f"n = 4,000; E x 1e3; intervals of {100 * SHARE:.0f}%; WIDER {WIDER:g} and SHOWN_ANEW {SHOWN_ANEW:g}, "
-        f"found on units {names}"
+        f"n = 4,000; E x 1e3; intervals of {100 * SHARE:.0f}%; WIDER {WIDER:g}, SHOWN_ANEW {SHOWN_ANEW:g}"
     )
     sheet.say()
     rows, inside, width = [], 0, []
@@ -186,13 +226,13 @@ def _alone() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=ASKED_UNITS)
     parser.add_argument("--shorter", type=int, default=1)
-    parser.add_argument("--found-on", action="store_true", help="the units that the two numbers are from")
+    parser.add_argument("--find", action="store_true", help="what the intervals' width rests on, as well")
     given = parser.parse_args()
     sheet = Sheet()
-    units = list(FOUND_ON) if given.found_on else list(range(1, given.units + 1))
-    table(sheet, units, given.shorter)
-    if not given.found_on:
-        sheet.write(RESULTS / "forecast.md")
+    table(sheet, list(range(1, given.units + 1)), given.shorter)
+    if given.find:
+        find(sheet, given.shorter)
+    sheet.write(RESULTS / "forecast.md")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ CHAIN_FAMILIES = (
     "row gain, of the mean",
 )  # fmt: skip
 VERSION = 1
-CHAIN_VERSION = 1
+CHAIN_VERSION = 2
 TRUE_PROBES = 20_000
 PUBLIC = "emva1288"
 

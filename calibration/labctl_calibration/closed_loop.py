@@ -72,9 +72,9 @@ def measure_rows(electronics: LoopElectronics, light: EffectiveMap, *, seed: int
     inside = torch.from_numpy((np.abs(z) < CLEAR_OF_RANGE * limit).all(axis=1))
     settles = Settles(torch.from_numpy(z)[inside], wanted[inside], torch.from_numpy(gains)[inside])
     curve, gain, in_front, residual = _fit(powers, settles)
-    relative = relative_rows(light, settles, curve, gain, in_front, PULL * len(settles.z))
+    relative = relative_rows(light, settles, curve, gain, in_front, open_error[[3, 2]], PULL * len(settles.z))
     return Rows(
-        scale, constant, offset, gain.numpy(), in_front.numpy(), curve, residual, open_error, relative
+        scale, constant, offset, gain.numpy(), in_front.numpy(), curve, residual, open_error[:3], relative
     )
 
 
@@ -126,7 +126,7 @@ def loop_constant(
 
 def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray]:
     """leak_scale, leak_offset and offset of every row [3, n], without gain: two biases at three leaks; and
-    their standard errors, by the scatter between cycles.
+    standard errors of these and of the whole leak at setting 1 [4, n], by the scatter between cycles.
     """
     spec = electronics.spec
     n, top = spec.n_channels, spec.dac.max_code
@@ -153,7 +153,9 @@ def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray]:
             f"times what was set; allowed: {low:g} to {high:g}",
             device=electronics.name, operation="measure_rows",
         )  # fmt: skip
-    return found.mean(axis=0).T.copy(), standard_error(found).T.copy()
+    whole = found[..., :1] + found[..., 1:2]
+    error = standard_error(np.concatenate([found, whole], axis=2))
+    return found.mean(axis=0).T.copy(), error.T.copy()
 
 
 def equilibria(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from labctl_calibration.probing import Probing
 
 FloatArray = NDArray[np.float64]
-ROUNDS = 48  # of four patterns: neither, A, B, both
+ROUNDS = 48  # of four patterns: A, both, B, neither
 DIVISIONS = 4  # different pairs of groups
 PASSES = 4  # each leaves some percent of what the one before left
 
@@ -54,12 +54,13 @@ def measure_linearity(probing: Probing, sides: tuple[int, int] = (0, 1)) -> Line
     n, top = probing.spec.n_channels, probing.panel.n_levels - 1
     k, error, largest = np.zeros((2, n)), np.zeros((2, n)), np.zeros(2)
     groups = np.stack([(np.arange(n) >> bit) & 1 for bit in range(DIVISIONS)]).astype(np.float64)
-    patterns = np.stack([[np.zeros(n), group, 1 - group, np.ones(n)] for group in groups])
+    # both between A and B: what flicker changes meanwhile drops out
+    patterns = np.stack([[group, np.ones(n), 1 - group, np.zeros(n)] for group in groups])
     for path, sign in ((0, 1), (1, -1)):
         probing.show_half(sides[path], top)
         drive = np.tile(patterns.reshape(-1, n), (ROUNDS, 1))
         seen = sign * probing.probe(drive).reshape(ROUNDS, DIVISIONS, 4, n)
-        dark, a, b, both = seen.transpose(2, 0, 1, 3)
+        a, both, b, dark = seen.transpose(2, 0, 1, 3)
         missing = a + b - both - dark
         mean_a, mean_b, mean_both = (part.mean(axis=0) - dark.mean(axis=0) for part in (a, b, both))
         product = 2 * mean_a * mean_b
@@ -67,7 +68,8 @@ def measure_linearity(probing: Probing, sides: tuple[int, int] = (0, 1)) -> Line
         for _ in range(PASSES):  # until straightened currents add up
             straight = [part / (1 - k[path] * part) for part in (mean_a, mean_b, mean_both)]
             k[path] += (weight * (straight[0] + straight[1] - straight[2])).sum(axis=0)
-        spread = missing.std(axis=0, ddof=1) / np.sqrt(ROUNDS)
-        error[path] = np.sqrt(((weight * spread) ** 2).sum(axis=0))
+        found = (weight * missing).sum(axis=1)
+        # by successive differences: what flickers more slowly than rounds averages out of their mean as well
+        error[path] = np.sqrt((np.diff(found, axis=0) ** 2).mean(axis=0) / (2 * ROUNDS))
         largest[path] = float(np.abs(mean_both).max())
     return Linearity(k, error, largest)

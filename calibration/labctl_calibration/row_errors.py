@@ -2,7 +2,7 @@
 
 Gauss-Newton about the solution: cov = H^-1 (S + M) H^-1, H the normal matrix with the fit's pulls. S sums the
 squared gradients of whole settles (White's sandwich, clustered by settle: mains and the light's noise come
-through all rows at once); M is what the probed map's own uncertainty puts in. Only
+through all rows at once); M is what the uncertainty of the probed map, of leaks and of offsets puts in. Only
 the product of gain_scale and f acts on a state, so both are told beside the rows' mean (the gauge).
 """
 
@@ -48,14 +48,22 @@ class Settles:
 
 
 def relative_rows(
-    light: EffectiveMap, settles: Settles, curve: FittedCurve, gain: Tensor, offset: Tensor, pull: float
+    light: EffectiveMap,
+    settles: Settles,
+    curve: FittedCurve,
+    gain: Tensor,
+    offset: Tensor,
+    open_error: FloatArray,
+    pull: float,
 ) -> Relative:
-    """Of the fit that ended in `curve`, row gains and offsets P_0 [n]; `pull`: weight of a parameter's square
-    beside the sum of squared residuals.
+    """Of the fit that ended in `curve`, row gains and offsets P_0 [n]. open_error [2, n]: standard errors of
+    leak and offset, which were known before; `pull`: weight of a parameter's square beside the sum of squared
+    residuals.
     """
     at = _Model(torch.from_numpy(light.powers), curve, gain, offset)
     n, size = len(gain), at.size
     normal, scatter = torch.zeros((size, size), dtype=gain.dtype), torch.zeros((size, size), dtype=gain.dtype)
+    opened = torch.zeros((2, n, size), dtype=gain.dtype)
     mapped = torch.zeros((n, size, light.powers.shape[0] * n), dtype=gain.dtype)
     for first in range(0, len(settles.z), QUEUE):
         part = slice(first, first + QUEUE)
@@ -65,8 +73,12 @@ def relative_rows(
         normal += torch.einsum("bip,biq->pq", jacobian, jacobian)
         pushed = torch.einsum("bip,bi->bp", jacobian, left)
         scatter += pushed.T @ pushed
+        opened[0] += torch.einsum("bip,bi->ip", jacobian, settles.z[part])
+        opened[1] += jacobian.sum(dim=0)
         mapped += torch.einsum("bip,bi,bf->ipf", jacobian, gain * gains, features)
     scatter += torch.einsum("ipf,ifq->pq", mapped, _weighted(mapped, light))
+    known = opened * torch.from_numpy(open_error)[:, :, None]
+    scatter += torch.einsum("kip,kiq->pq", known, known)
     # held everywhere, so that what no state tells stays finite
     inverse = torch.linalg.inv(normal + pull * torch.eye(size, dtype=gain.dtype))
     return at.told(inverse @ scatter @ inverse)

@@ -156,17 +156,20 @@ def _kept_or_made(chain: Chain, bench: Bench, store: RecordStore, twin: FittedTw
     path = store.folder / f"forecast-{_key(chain, bench, twin)[:16]}.npz"
     if path.is_file():
         return Expected(_read(path))
+    found = forecast(*asked_of(chain, twin), tell)
+    np.savez(path, values=[float(getattr(found, name)) for name in FIELDS])
+    return Expected(found)
+
+
+def asked_of(chain: Chain, twin: FittedTwin) -> tuple[Task, BenchTwin]:
+    """What is forecast: a chain that was adapted to its bench, on what its twin knows of that."""
     if chain.maps is None or chain.tables is None or chain.reference is None:
         raise ConfigError(f"{chain.title}: not on a bench")
     task = Task(
         chain.subject.network, chain.program, chain.tables, chain.sampler, chain.x_start, chain.labels,
         chain.reference, chain.recipe.seed,
     )  # fmt: skip
-    maps = chain.maps
-    range_units = twin.spec.adc.range_units
-    found = forecast(task, BenchTwin(maps.known, maps.probed, twin.noise, range_units), tell)
-    np.savez(path, values=[float(getattr(found, name)) for name in FIELDS])
-    return Expected(found)
+    return task, BenchTwin(chain.maps.known, chain.maps.probed, twin.noise, twin.spec.adc.range_units)
 
 
 def _read(path: Path) -> Interval:

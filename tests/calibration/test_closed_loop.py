@@ -129,7 +129,7 @@ def test_errors_grow_as_settles_get_few(measured):
     made = Settles(*(torch.from_numpy(part) for part in (z, wanted, gain)))
     gains, offsets = (torch.from_numpy(part) for part in (rows.gain_scale, rows.light_offset))
     errors = [
-        np.median(relative_rows(light, part, rows.curve, gains, offsets, 1e-4).gain_error)
+        np.median(relative_rows(light, part, rows.curve, gains, offsets, np.zeros((2, N)), 1e-4).gain_error)
         for part in (made, Settles(made.z[:128], made.wanted[:128], made.gains[:128]))
     ]
     assert errors[1] / errors[0] == pytest.approx(2.0, rel=0.3)
