@@ -48,8 +48,8 @@ class Rows:
     """What the rows are beside what was set [n]; f of every channel; rms residual of the fit [n] (units).
 
     light_offset is P_0: an offset in front of the gain that only the closed loop shows. open_error [3, n]:
-    standard errors of leak_scale, leak_offset and offset_units; relative: of what the
-    loop alone shows. None where they are not known.
+    standard errors of leak_scale, leak_offset and offset_units; relative: what the loop alone shows, with its
+    errors. None where they are not known.
     """
 
     leak_scale: FloatArray
@@ -143,7 +143,7 @@ def _open_rows(electronics: LoopElectronics) -> tuple[FloatArray, FloatArray]:
         part.reshape(OPEN_CYCLES, -1, n, part.shape[-1]).swapaxes(1, 2) for part in (design, b[:, :, None])
     )  # [cycles, n, B, ...]
     across = design.swapaxes(2, 3)
-    found = np.linalg.solve(across @ design, across @ right)[..., 0]  # [cycles, n, 3]
+    found = (np.linalg.pinv(across @ design) @ across @ right)[..., 0]  # [cycles, n, 3]; also of a stuck ADC
     scale = found[..., 0].mean(axis=0)
     low, high = WORST_LEAK
     bad = np.flatnonzero(~((scale > low) & (scale < high)))

@@ -48,14 +48,9 @@ class Settles:
 
 
 def relative_rows(
-    light: EffectiveMap,
-    settles: Settles,
-    curve: FittedCurve,
-    gain: Tensor,
-    offset: Tensor,
-    open_error: FloatArray,
-    pull: float,
-) -> Relative:
+    light: EffectiveMap, settles: Settles, curve: FittedCurve, gain: Tensor, offset: Tensor,
+    open_error: FloatArray, pull: float,
+) -> Relative:  # fmt: skip
     """Of the fit that ended in `curve`, row gains and offsets P_0 [n]. open_error [2, n]: standard errors of
     leak and offset, which were known before; `pull`: weight of a parameter's square beside the sum of squared
     residuals.
@@ -158,13 +153,8 @@ class _Model:
         """f(z) [B, n] and its slopes by each channel's own parameters and by the shared ones, [B, n] each."""
         curve = self.curve
         values = (
-            torch.log(curve.reach),
-            torch.log(curve.scale),
-            curve.shift,
-            curve.slope,
-            curve.knee,
-            curve.mix,
-        )
+            torch.log(curve.reach), torch.log(curve.scale), curve.shift, curve.slope, curve.knee, curve.mix,
+        )  # fmt: skip
         with torch.enable_grad():
             at = [one.detach().expand(z.shape).clone().requires_grad_() for one in values]
             reach, scale, *others = at

@@ -174,13 +174,14 @@ def test_the_constant_of_another_frame(measured):
     assert rms(old) > 2 * rms(new)
 
 
-def test_rows_that_do_not_follow_their_bias_are_a_fault(measured, monkeypatch):
+@pytest.mark.parametrize("broken", [lambda counts: 3.0 * counts, lambda counts: 0 * counts + 41])
+def test_rows_that_do_not_follow_their_bias_are_a_fault(measured, monkeypatch, broken):
     one = measured(1)
     settle = LoopElectronics.settle
 
     def stuck(electronics, codes, **options):
         read = settle(electronics, codes, **options)
-        read.counts[:, 7] *= 3.0
+        read.counts[:, 7] = broken(read.counts[:, 7])
         return read
 
     monkeypatch.setattr(LoopElectronics, "settle", stuck)
