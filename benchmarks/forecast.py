@@ -8,9 +8,9 @@ it, its quality forecast and then measured, all as `labctl run` does it, the run
 the question, whether what is forecast comes out, stays the same; 1 is what labctl does.
 
 What no bench tells (`labctl_calibration.forecast.WIDER`) was found on the units of FOUND_ON, which are not among
-those scored: --find prints, for each candidate, how E ranks among the machines drawn for it, as normal scores.
-These have an rms of 1 where intervals are as wide as they say: the candidate closest to that is taken. Cells
-resume; results/forecast.md holds the last run of both.
+those scored: --find prints, for each candidate, how far E is from the mean of the machines drawn for it, in their
+standard deviations. That has an rms of 1 where intervals are as wide as they say: the candidate closest to that
+is taken. Cells resume; results/forecast.md holds the last run of both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from labctl_calibration.optical.twin import FittedTwin
 from labctl_calibration.procedure import Procedure
 from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.session import calibrate
-from scipy.stats import beta, norm
+from scipy.stats import beta
 from sheet import Sheet, verdict
 
 from labctl.models.metrics import energy_distance
@@ -45,7 +45,7 @@ ASKED_UNITS = 50
 FOUND_ON = tuple(range(201, 213))
 CANDIDATES, FIND_DRAWS = (3.0, 4.0, 5.0, 6.0), 19
 BAR = (0.85, 0.95)
-VERSION = 2
+VERSION, FIND_VERSION = 2, 3
 STAGES = ("FREE", "CODING", "TRIAL", "REFIT")
 
 
@@ -141,7 +141,7 @@ def foretold(unit: int, shorter: int) -> dict[str, float]:
 
 
 def score(unit: int, shorter: int, wider: float) -> float:
-    """Normal score of the run's E among machines drawn with that `wider`."""
+    """How far the run's E is from the mean of machines drawn with that `wider`, in their standard deviations."""
 
     def work() -> dict[str, float]:
         rig = opened(unit)
@@ -152,7 +152,7 @@ def score(unit: int, shorter: int, wider: float) -> float:
             drawn = energies_of(*asked_of(adapted(rig), twin), draws=FIND_DRAWS, wider=wider)
         finally:
             rig.close()
-        return {"below": float((drawn < measured(unit, shorter)).sum())}
+        return {"mean": float(drawn.mean()), "sd": float(drawn.std(ddof=1))}
 
     key = {
         "row": "forecast: find",
@@ -160,9 +160,10 @@ def score(unit: int, shorter: int, wider: float) -> float:
         "unit": unit,
         "shorter": shorter,
         "wider": wider,
-        "v": VERSION,
+        "v": FIND_VERSION,
     }
-    return float(norm.ppf((cell(key, work)["below"] + 0.5) / (FIND_DRAWS + 1)))
+    found = cell(key, work)
+    return (measured(unit, shorter) - found["mean"]) / found["sd"]
 
 
 def find(sheet: Sheet, shorter: int) -> None:
@@ -174,7 +175,7 @@ def find(sheet: Sheet, shorter: int) -> None:
         rows.append([f"{wider:g}", f"{np.sqrt((scores**2).mean()):.2f}", f"{scores.mean():+.2f}"])
     sheet.say(f"## What no bench tells: {len(FOUND_ON)} other benches, {FOUND_ON[0]} to {FOUND_ON[-1]}")
     sheet.say()
-    sheet.table(["WIDER", "rms of normal scores (1: as wide as they say)", "mean"], rows)
+    sheet.table(["WIDER", "rms (1: as wide as they say)", "mean"], rows)
 
 
 def _silent(what: str, done: int, total: int) -> None:
