@@ -44,6 +44,7 @@ class PtyLine:
 
     def __init__(self, baud: int | None = None) -> None:
         self._in, self._out = _Pace(baud), _Pace(baud)
+        self._more_in = False  # bytes waited already when the last ones had come over
         self._folder = tempfile.TemporaryDirectory(prefix="labctl-line-")
         self.address = str(Path(self._folder.name) / "port")
         self._ends: tuple[int, int] | None = None
@@ -80,10 +81,7 @@ class PtyLine:
         ends = self._ends
         watched = [self._wake_read] if ends is None else [self._wake_read, ends[0]]
         try:
-            ready, _, _ = select.select(watched, [], [], 0)
-            behind = bool(ready)  # they came while the last ones were on the line
-            if not ready:
-                ready, _, _ = select.select(watched, [], [], timeout_s)
+            ready, _, _ = select.select(watched, [], [], timeout_s)
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
             if ends is None or ends[0] not in ready:
@@ -91,7 +89,11 @@ class PtyLine:
             data = os.read(ends[0], self._in.piece)
         except OSError:  # pulled meanwhile
             return b""
-        self._in.pass_through(len(data), behind=behind)
+        self._in.pass_through(len(data), behind=self._more_in)
+        # asked before the host can have an answer to these: what it sends after one is not directly behind
+        self._more_in = False
+        with suppress(OSError):
+            self._more_in = bool(select.select([ends[0]], [], [], 0)[0])
         return data
 
     def write(self, data: bytes) -> None:
