@@ -8,9 +8,9 @@ it, its quality forecast and then measured, all as `labctl run` does it, the run
 the question, whether what is forecast comes out, stays the same; 1 is what labctl does.
 
 What no bench tells (`labctl_calibration.forecast.WIDER`) was found on the units of FOUND_ON, which are not among
-those scored: --find prints, for each candidate, how far E is from the mean of the machines drawn for it, in their
-standard deviations. That has an rms of 1 where intervals are as wide as they say: the candidate closest to that
-is taken. Cells resume; results/forecast.md holds the last run of both.
+those scored: --find computes, for each candidate, mean and standard deviation of E over machines drawn for it, and
+from the E that these units came to how likely each width is. Its middle and its own uncertainty are taken. Cells
+resume; results/forecast.md holds the last run of both.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from dataclasses import replace
 import numpy as np
 from common import RESULTS, cell, milli, records_of
 from labctl_calibration import compensation
-from labctl_calibration.forecast import METHOD, SHARE, SHOWN_ANEW, WIDER, energies_of
+from labctl_calibration.forecast import METHOD, SHARE, WIDER, WIDER_SD, energies_of
 from labctl_calibration.optical.agreement import AGREEMENT
 from labctl_calibration.optical.twin import FittedTwin
 from labctl_calibration.procedure import Procedure
 from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.session import calibrate
-from scipy.stats import beta
+from scipy.stats import beta, norm
 from sheet import Sheet, verdict
 
 from labctl.models.metrics import energy_distance
@@ -140,8 +140,8 @@ def foretold(unit: int, shorter: int) -> dict[str, float]:
     return cell(key, work)
 
 
-def score(unit: int, shorter: int, wider: float) -> float:
-    """How far the run's E is from the mean of machines drawn with that `wider`, in their standard deviations."""
+def drawn(unit: int, shorter: int, wider: float) -> tuple[float, float]:
+    """Mean and standard deviation of E of machines drawn with that `wider`, and no other."""
 
     def work() -> dict[str, float]:
         rig = opened(unit)
@@ -149,33 +149,51 @@ def score(unit: int, shorter: int, wider: float) -> float:
             twin = rig.fitted_twin()
             if not isinstance(twin, FittedTwin):
                 raise SystemExit(f"unit {unit} has no fitted twin")
-            drawn = energies_of(*asked_of(adapted(rig), twin), draws=FIND_DRAWS, wider=wider)
+            asked = asked_of(adapted(rig), twin)
+            found = energies_of(*asked, draws=FIND_DRAWS, wider=wider, wider_sd=0.0)
         finally:
             rig.close()
-        return {"mean": float(drawn.mean()), "sd": float(drawn.std(ddof=1))}
+        return {"mean": float(found.mean()), "sd": float(found.std(ddof=1))}
 
-    key = {
-        "row": "forecast: find",
-        "recipe": RECIPE,
-        "unit": unit,
-        "shorter": shorter,
-        "wider": wider,
-        "v": FIND_VERSION,
-    }
-    found = cell(key, work)
-    return (measured(unit, shorter) - found["mean"]) / found["sd"]
+    key = {"row": "forecast: find", "recipe": RECIPE, "unit": unit, "shorter": shorter, "wider": wider}
+    found = cell({**key, "v": FIND_VERSION}, work)
+    return found["mean"], found["sd"]
+
+
+def log_likelihood(came: float, mean: np.ndarray, sd: np.ndarray, wider: np.ndarray) -> np.ndarray:
+    """Of one bench's E at each `wider`; between CANDIDATES the mean follows their squares, the sd a power."""
+    tried = np.array(CANDIDATES)
+    centre = np.polyval(np.polyfit(tried**2, mean, 1), wider**2)
+    scale = np.exp(np.polyval(np.polyfit(np.log(tried), np.log(sd), 1), np.log(wider)))
+    return norm.logpdf(came, centre, scale)
 
 
 def find(sheet: Sheet, shorter: int) -> None:
-    """A row a candidate."""
-    rows = []
-    for wider in CANDIDATES:
-        with stages(shorter), one_thread():
-            scores = np.array([score(unit, shorter, wider) for unit in FOUND_ON])
-        rows.append([f"{wider:g}", f"{np.sqrt((scores**2).mean()):.2f}", f"{scores.mean():+.2f}"])
+    """A row a candidate, and what all of them leave open: WIDER and WIDER_SD."""
+    with stages(shorter), one_thread():
+        came = np.array([measured(unit, shorter) for unit in FOUND_ON])
+        told = np.array([[drawn(unit, shorter, wider) for wider in CANDIDATES] for unit in FOUND_ON])
+    scores = (came[:, None] - told[..., 0]) / told[..., 1]
     sheet.say(f"## What no bench tells: {len(FOUND_ON)} other benches, {FOUND_ON[0]} to {FOUND_ON[-1]}")
     sheet.say()
-    sheet.table(["WIDER", "rms (1: as wide as they say)", "mean"], rows)
+    sheet.table(
+        ["WIDER", "rms of (E - mean) / sd (1: as wide as they say)", "mean"],
+        [
+            [f"{wider:g}", f"{np.sqrt((score**2).mean()):.2f}", f"{score.mean():+.2f}"]
+            for wider, score in zip(CANDIDATES, scores.T, strict=True)
+        ],
+    )
+    grid = np.exp(np.linspace(np.log(2.0), np.log(12.0), 400))
+    total = sum(log_likelihood(e, *one.T, grid) for e, one in zip(came, told, strict=True))
+    weight = np.exp(total - np.max(total))
+    weight /= weight.sum()
+    middle = float(weight @ np.log(grid))
+    width = float(np.sqrt(weight @ (np.log(grid) - middle) ** 2))
+    sheet.say(
+        f"Together, with a flat prior of its logarithm: WIDER {np.exp(middle):.2f}, standard deviation of the "
+        f"logarithm {width:.2f}. Every machine of a forecast draws its own."
+    )
+    sheet.say()
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -197,9 +215,7 @@ def table(sheet: Sheet, units: list[int], shorter: int) -> None:
     if len(units) < ASKED_UNITS:
         sheet.say(f"The bar asks for {ASKED_UNITS} units: this run is smaller.")
         sheet.say()
-    sheet.say(
-        f"n = 4,000; E x 1e3; intervals of {100 * SHARE:.0f}%; WIDER {WIDER:g}, SHOWN_ANEW {SHOWN_ANEW:g}"
-    )
+    sheet.say(f"n = 4,000; E x 1e3; intervals of {100 * SHARE:.0f}%; WIDER {WIDER:g} with {WIDER_SD:g}")
     sheet.say()
     rows, inside, width = [], 0, []
     for unit in units:
