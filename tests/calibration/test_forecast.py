@@ -111,7 +111,7 @@ def test_the_interval_is_that_of_the_draws(task, light, monkeypatch) -> None:
 
 def test_a_machine_of_the_fitted_class_comes_out_within(task, light) -> None:
     """Of 12 machines drawn as uncertain as stated, by intervals of 90%: 8 or more but once in 400."""
-    energies = energies_of(task, bench(light, 0.003), draws=19, wider=1.0, shown_anew=0.0)
+    energies = energies_of(task, bench(light, 0.003), draws=19, wider=1.0, wider_sd=0.0, shown_anew=0.0)
     low, high = np.quantile(energies, [0.05, 0.95], method="weibull")
     rng = np.random.Generator(np.random.Philox(key=99))
     twin = ProgramTwin(task.program, task.tables, Machine(light, light), 3.8)
