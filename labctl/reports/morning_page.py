@@ -105,10 +105,10 @@ def chart_figure(found: Morning, index: int, title: str, theme: Theme) -> Figure
         axes.plot(days, z, color=theme.accent, linewidth=1.2, marker=".", markersize=4, label="EWMA")
         top = max(1.25 * reach, 1.1 * float(np.abs(np.concatenate([x, z])).max()))
         axes.set(
-            title=title, xlabel="reading", ylabel="sd from usual", ylim=(-top, top),
-            xlim=(0.5, max(len(x), 7) + 0.5),
+            title=title, ylabel="sd from usual", ylim=(-top, top), xlim=(0.5, max(len(x), 7) + 0.5),
         )  # fmt: skip
-        axes.legend(loc="upper left", frameon=False, ncols=2)
+        axes.set_xlabel("number of the reading", loc="left")
+        axes.legend(ncols=2, loc="upper right", bbox_to_anchor=(1, -0.14), borderaxespad=0)
     return figure
 
 
