@@ -1,7 +1,7 @@
 """Oscillator boards calibrated and compensated: whether uncertainties say the truth, and what is left of damage.
 
-`python benchmarks/board_calibration.py [BOARDS BOARDS BOARDS]` prints this page (so many boards for each table;
-20); cells are resumable. Every board has every error of the profile unit50 on, and detuning .5, gain .1, offset .05 drawn.
+`python benchmarks/board_calibration.py [BOARDS BOARDS BOARDS BOARDS]` prints this page (so many boards of 5 x 5 and
+of 10 x 10 for the intervals, 80 and 20, and for each table of digits, 20); cells are resumable. Every board has every error of the profile unit50 on, and detuning .5, gain .1, offset .05 drawn.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from labctl.models.oscillators.scoring import PictureJudge
 from labctl.models.pictures import Pictures
 from labctl.programs import board_image
 
-BOARDS = tuple(range(1, 21))
+BOARDS = (80, 20, 20, 20)  # 2,000 values of what every oscillator of 5 x 5, and of 10 x 10, has
 MODEL = "digits8_oscillators-4bit"
 DETUNING, GAIN, OFFSET = 0.5, 0.1, 0.05
 WIDE = {"detuning_units": 3.0, "detuning_bits": 10}  # a trim that reaches six standard deviations
@@ -53,7 +53,7 @@ FAMILIES = (
     "even bow", "odd bow", "phase lag", "supply", "diffusion", "settling rate", "temperature coefficient",
 )  # fmt: skip
 MEAN_BAR, WORST_BAR, AIM = 0.10, 0.20, 0.05
-VERSION = 4
+VERSION, CELL_VERSION = 4, 5
 
 
 def profile_of(**overrides: object) -> OscillatorProfile:
@@ -213,16 +213,21 @@ def damaged(seed: int, trim: dict[str, float]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def coverage_lines(boards: tuple[int, ...]) -> list[str]:
-    """The table of intervals."""
+def coverage_lines(small: int, large: int) -> list[str]:
+    """The table of intervals, of so many boards of either size."""
     rows = []
-    for shape, procedures in ((CELL_SHAPE, OSCILLATOR_PROCEDURES), (NODE_SHAPE, NODE_PROCEDURES)):
-        key = {"row": "board coverage", "shape": shape, "v": VERSION}
-        rows += [cell({**key, "board": k}, partial(scores_of, k, shape, procedures)) for k in boards]
+    for shape, procedures, version, boards in (
+        (CELL_SHAPE, OSCILLATOR_PROCEDURES, CELL_VERSION, small),
+        (NODE_SHAPE, NODE_PROCEDURES, VERSION, large),
+    ):
+        key = {"row": "board coverage", "shape": shape, "v": version}
+        rows += [
+            cell({**key, "board": k}, partial(scores_of, k, shape, procedures)) for k in range(1, boards + 1)
+        ]
     lines = [
-        f"### Intervals: {len(boards)} boards of 5 x 5 oscillators, as many of 10 x 10, radius 1",
+        f"### Intervals: {small} boards of 5 x 5 oscillators, {large} of 10 x 10, radius 1",
         "",
-        f"{HEAD} Families of cells, and diffusion and supply, are of the smaller boards.",
+        f"{HEAD} Families of cells, and supply, diffusion and settling rate, are of the smaller boards.",
         "",
         *table(rows, FAMILIES),
     ]
@@ -234,11 +239,11 @@ def coverage_lines(boards: tuple[int, ...]) -> list[str]:
     return lines
 
 
-def damage_lines(boards: tuple[int, ...], words: str, trim: dict[str, float]) -> list[str]:
+def damage_lines(boards: int, words: str, trim: dict[str, float]) -> list[str]:
     """The table of FD."""
     base = cell({"row": "board perfect", "v": VERSION}, perfect)
     key = {"row": "board damage", "v": VERSION, "trim": trim}
-    rows = [cell({**key, "board": k}, lambda k=k: damaged(k, trim)) for k in boards]
+    rows = [cell({**key, "board": k}, lambda k=k: damaged(k, trim)) for k in range(1, boards + 1)]
     rise = np.array([row["fd"] / base["fd"] - 1 for row in rows])
     raw = np.array([row["raw"] / base["fd"] - 1 for row in rows])
     misfit, before = (np.mean([row[k] for row in rows]) for k in ("misfit", "before"))
@@ -262,18 +267,19 @@ def damage_lines(boards: tuple[int, ...], words: str, trim: dict[str, float]) ->
     ]
 
 
-def page(counts: tuple[int, int, int] = (len(BOARDS),) * 3) -> list[str]:
-    """This page, as lines of Markdown; so many boards for each of its tables, none where 0."""
-    wide, own = "trims that reach 3 units", "the profile's own trims, which reach 1 unit"
+def page(small: int, large: int, wide: int, own: int) -> list[str]:
+    """This page, as lines of Markdown; so many boards for each of its parts, no table where 0."""
     return [
         "## Oscillator boards, calibrated and compensated",
         "",
-        *(coverage_lines(BOARDS[: counts[0]]) if counts[0] else ()),
-        *(damage_lines(BOARDS[: counts[1]], wide, WIDE) if counts[1] else ()),
-        *(damage_lines(BOARDS[: counts[2]], own, {}) if counts[2] else ()),
+        *(coverage_lines(small, large) if small or large else ()),
+        *(damage_lines(wide, "trims that reach 3 units", WIDE) if wide else ()),
+        *(damage_lines(own, "the profile's own trims, which reach 1 unit", {}) if own else ()),
     ]
 
 
 if __name__ == "__main__":
-    asked = [int(word) for word in sys.argv[1:4]]
-    print("\n".join(page((asked[0], asked[1], asked[2]) if len(asked) == 3 else (len(BOARDS),) * 3)))
+    counts = [int(word) for word in sys.argv[1:]] or BOARDS
+    if len(counts) != len(BOARDS):
+        raise SystemExit(f"{len(counts)} numbers of boards; allowed: none or {len(BOARDS)}")
+    print("\n".join(page(*counts)))

@@ -57,17 +57,17 @@ def measure_settling(devices: Devices, upstream: Upstream, tell: Tell) -> Measur
     theta, away = wrapped(paths.phases(seen[good]) - anchors.phase_rad), away[good]
     t = phases.read_at_us / spec.unit_us
     own = away - away.mean(axis=0)
-    share = np.stack(
-        [
-            ((theta - theta.mean(axis=0)) * own[:, None, :])[k::BLOCKS].mean(axis=0) / (own**2).mean(axis=0)
-            for k in range(BLOCKS)
-        ]
-    )  # [blocks, T, n]
-    mean = share.mean(axis=0)
-    noise = share.std(axis=0, ddof=1).mean(axis=1) / np.sqrt(BLOCKS)
+    about = theta - theta.mean(axis=0)
+    # each block over its own starts' squares: how large these happened to be is no error of a share
+    along = np.stack([(about[k::BLOCKS] * own[k::BLOCKS, None, :]).sum(axis=0) for k in range(BLOCKS)])
+    square = np.stack([(own[k::BLOCKS] ** 2).sum(axis=0) for k in range(BLOCKS)])[:, None, :]
+    mean = along.sum(axis=0) / square.sum(axis=0)  # [T, n]
+    noise = (along / square).std(axis=0, ddof=1).mean(axis=1) / np.sqrt(BLOCKS)
     rate = _rates(t, mean, noise)
     # leave one block out at a time: the blocks hold different samples
-    left_out = np.stack([_rates(t, (mean * BLOCKS - share[k]) / (BLOCKS - 1), noise) for k in range(BLOCKS)])
+    left_out = np.stack(
+        [_rates(t, one, noise) for one in (along.sum(axis=0) - along) / (square.sum(axis=0) - square)]
+    )
     sd = np.sqrt((BLOCKS - 1) * left_out.var(axis=0))
     slowest = int(rate.argmin())
     expected = anchors.gain * full * spec.injection.units_per_code
