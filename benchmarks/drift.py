@@ -231,7 +231,7 @@ def day_table(sheet: Sheet, units: int, every_s: float) -> None:
         losses.append(((kept - begun) / damage, (left - begun) / damage))
         rows.append(
             [str(unit), milli(came), milli(begun), milli(left), milli(kept), f"{seen['events']:.0f}",
-             f"{end - seen['last_h']:.2f} h", f"{100 * seen['duty']:.2g}%",
+             f"{max(end - seen['last_h'], 0.0):.2f} h", f"{100 * seen['duty']:.2g}%",
              f"{100 * losses[-1][1]:.1f}%", f"{100 * losses[-1][0]:.1f}%"]
         )  # fmt: skip
     sheet.say(
