@@ -1,7 +1,8 @@
 """Oscillator boards calibrated and compensated: whether uncertainties say the truth, and what is left of damage.
 
-`python benchmarks/board_calibration.py [BOARDS BOARDS BOARDS BOARDS]` prints this page (so many boards of 5 x 5 and
-of 10 x 10 for the intervals, 80 and 20, and for each table of digits, 20); cells are resumable. Every board has every error of the profile unit50 on, and detuning .5, gain .1, offset .05 drawn.
+`python benchmarks/board_calibration.py [BOARDS BOARDS BOARDS BOARDS]` prints this page: so many boards of 5 x 5 and
+of 10 x 10 for the intervals (80 and 20), and for each table of digits (20); cells are resumable. Every board has
+every error of the profile unit50 on, and detuning .5, gain .1, offset .05 drawn.
 """
 
 from __future__ import annotations

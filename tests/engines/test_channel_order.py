@@ -173,7 +173,8 @@ def test_snapshot_temperature_and_spec_are_the_machines(twin):
 def test_closing_the_order_leaves_the_machine_open(twin):
     plain, ordered = pair(twin, orders()[0])
     ordered.close()
-    plain.probe(np.zeros((1, N), np.int64))
+    assert plain.is_open
+    assert plain.probe(np.zeros((1, N), np.int64)).counts.shape == (1, N)
 
 
 class TestLight:

@@ -140,7 +140,12 @@ def interlocks(sensor: Readings, overridden=None, **settings: object) -> Interlo
 
 @pytest.mark.parametrize("value", [1.0, 1.5, 2.0, 2, True])
 def test_a_good_reading(value) -> None:
-    interlocks(Readings(level=value)).check("now")
+    sensor = Readings(level=value)
+    watched = interlocks(sensor)
+    watched.check("now")
+    sensor.values["level"] = 2.5
+    with pytest.raises(InterlockTripped, match=r"level is 2\.5"):  # it was read, and is read again
+        watched.check("now")
 
 
 @pytest.mark.parametrize(
