@@ -1,18 +1,22 @@
 """Oscillator boards calibrated and compensated: whether uncertainties say the truth, and what is left of damage.
 
-`python benchmarks/board_calibration.py [BOARDS BOARDS BOARDS BOARDS]` prints this page: so many boards of 5 x 5 and
-of 10 x 10 for the intervals (80 and 20), and for each table of digits (20); cells are resumable. Every board has
-every error of the profile unit50 on, and detuning .5, gain .1, offset .05 drawn.
+`python benchmarks/board_calibration.py [BOARDS BOARDS BOARDS BOARDS BOARDS]` prints this page: so many boards of
+5 x 5 and of 10 x 10 for the intervals (80 and 20), and for each table of digits (20): two of twins, one of the
+foreign device; cells are resumable. Every twin has every error of the profile unit50 on, every board has detuning
+.5, gain .1, offset .05 drawn.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from common import cell
+from foreign_board import Spread, WaveformBoard, WaveformWorld, drawn_board, perfect_board
+from foreign_board.device import TOP_CODE
 from held_intervals import HEAD, Scores, table
 from labctl_calibration.oscillators import (
     ANCHORS,
@@ -28,6 +32,7 @@ from labctl_calibration.oscillators.frequency import KIND as FREQUENCY_KIND
 from labctl_calibration.oscillators.lag import KIND as LAG_KIND
 from labctl_calibration.oscillators.settling import KIND as SETTLING_KIND
 from labctl_calibration.oscillators.skew import KIND as SKEW_KIND
+from labctl_calibration.oscillators.skew import ReadPaths
 from labctl_calibration.oscillators.temperature import KIND as TEMPERATURE_KIND
 from labctl_calibration.procedure import Devices, Measured, Procedure
 from labctl_sim_devices.oscillator_bench import OscillatorBench
@@ -42,7 +47,7 @@ from labctl.models.oscillators.scoring import PictureJudge
 from labctl.models.pictures import Pictures
 from labctl.programs import board_image
 
-BOARDS = (80, 20, 20, 20)  # 2,000 values of what every oscillator of 5 x 5, and of 10 x 10, has
+BOARDS = (80, 20, 20, 20, 20)  # 2,000 values of what every oscillator of 5 x 5, and of 10 x 10, has
 MODEL = "digits8_oscillators-4bit"
 DETUNING, GAIN, OFFSET = 0.5, 0.1, 0.05
 WIDE = {"detuning_units": 3.0, "detuning_bits": 10}  # a trim that reaches six standard deviations
@@ -69,19 +74,10 @@ def profile_of(**overrides: object) -> OscillatorProfile:
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """One board of the population, opened, with its records as they come."""
+    """An opened board with its records as they come."""
 
-    bench: OscillatorBench
-    board: OscillatorBoardTwin
+    board: OscillatorBoard
     records: dict[str, CalibrationRecord]
-
-    @classmethod
-    def drawn(cls, profile: OscillatorProfile, seed: int) -> Unit:
-        """The board number `seed`, on a day of its own."""
-        bench = OscillatorBench(profile, seed=1000 + seed, unit_seed=seed)
-        board = OscillatorBoardTwin("board", bench)
-        board.open()
-        return cls(bench, board, {})
 
     def measure(self, procedure: Procedure) -> Measured:
         """Run a procedure and keep its record."""
@@ -91,9 +87,42 @@ class Unit:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class TwinUnit(Unit):
+    """One board of the twin's population."""
+
+    bench: OscillatorBench
+    board: OscillatorBoardTwin
+
+    @classmethod
+    def drawn(cls, profile: OscillatorProfile, seed: int) -> TwinUnit:
+        """The board number `seed`, on a day of its own."""
+        bench = OscillatorBench(profile, seed=1000 + seed, unit_seed=seed)
+        board = OscillatorBoardTwin("board", bench)
+        board.open()
+        return cls(board, {}, bench)
+
+
+def foreign_unit(number: int | None) -> Unit:
+    """A waveform board of the bar's errors and its own; None: one without mismatch, its noise on."""
+    spread = Spread(detuning_units=DETUNING, gain=GAIN, offset_units=OFFSET)
+    wiring = program_of(load_generator(MODEL).generator).topology
+    if number is None:
+        own = perfect_board(wiring, TOP_CODE, diffusion=spread.diffusion_rad2_per_unit)
+    else:
+        own = drawn_board(wiring, TOP_CODE, number, spread)
+    world = WaveformWorld(
+        wiring, seed=number or 0, unit=own, read_bits=8, trim_units=WIDE["detuning_units"],
+        trim_bits=int(WIDE["detuning_bits"]), steps_a_period=8, dtype=np.float32,
+    )  # fmt: skip
+    board = WaveformBoard("board", world)
+    board.open()
+    return Unit(board, {})
+
+
 def scores_of(seed: int, shape: dict[str, float], procedures: tuple[Procedure, ...]) -> dict[str, float]:
     """Sums of `held_intervals.Scores` by family, and cells that were dead, found dead and wrongly called so."""
-    unit = Unit.drawn(profile_of(**shape, **WIDE), seed)
+    unit = TwinUnit.drawn(profile_of(**shape, **WIDE), seed)
     scores = Scores()
 
     def scored(
@@ -138,7 +167,7 @@ def scores_of(seed: int, shape: dict[str, float], procedures: tuple[Procedure, .
     return scores.sums
 
 
-def return_rates(unit: Unit, found: Measured) -> np.ndarray:
+def return_rates(unit: TwinUnit, found: Measured) -> np.ndarray:
     """True rates [n], 1/unit, at which each oscillator returns to its rest under the settling's anchors.
 
     The slope of its own equation at the rest of all, with what the codes that make the board quiet still
@@ -164,6 +193,7 @@ def distance(unit: Unit, image: BoardImage, *, read: bool) -> dict[str, float]:
     """FD of the digits that an image makes on a board; `read`: its phases corrected by the record."""
     loaded = load_generator(MODEL)
     program, judge = program_of(loaded.generator), PictureJudge.named_by(loaded.card)
+    paths = ReadPaths(unit.records[SKEW_KIND]) if read else None
     unit.board.load(image)
     spec = unit.board.spec
 
@@ -173,16 +203,11 @@ def distance(unit: Unit, image: BoardImage, *, read: bool) -> dict[str, float]:
         for first in range(0, count, spec.max_queue):
             ids = np.arange(first, min(first + spec.max_queue, count))
             phases = spec.read_rad(unit.board.run(RunCodes(ids, step_id=3)).codes[:, 0])
-            if read:
-                phases = reader(phases)
+            if paths is not None:
+                phases = paths.phases(phases)
             parts.append(program.pixels(phases[:, program.visible]))
         return np.concatenate(parts).reshape(count, 8, 8).astype(np.float32)
 
-    reader = None
-    if read:
-        from labctl_calibration.oscillators.skew import ReadPaths
-
-        reader = ReadPaths(unit.records[SKEW_KIND]).phases
     found, reference = judge.scores(draw), judge.reference
     floor = reference.floors[-1]
     raw = reference.gaussian - floor
@@ -191,27 +216,39 @@ def distance(unit: Unit, image: BoardImage, *, read: bool) -> dict[str, float]:
 
 def perfect() -> dict[str, float]:
     """FD of the same program on a board without any mismatch, noise on."""
-    unit = Unit.drawn(profile_of(), 0)
+    unit = TwinUnit.drawn(profile_of(), 0)
     unit.bench.set_terms(dict.fromkeys(OSCILLATOR_TERMS, 0.0))
-    image, _ = board_image(program_of(load_generator(MODEL).generator), unit.board.spec)
-    return distance(unit, image, read=False)
+    return distance(unit, plain_image(unit), read=False)
 
 
-def damaged(seed: int, trim: dict[str, float]) -> dict[str, float]:
+def plain_image(unit: Unit) -> BoardImage:
+    """The program in a board's codes, as if it were without mismatch."""
+    return board_image(program_of(load_generator(MODEL).generator), unit.board.spec)[0]
+
+
+def damage_of(unit: Unit) -> dict[str, float]:
     """FD as it comes and after calibration and compensation, on one board."""
-    unit = Unit.drawn(profile_of(**trim), seed)
-    program = program_of(load_generator(MODEL).generator)
-    plain, _ = board_image(program, unit.board.spec)
-    raw = distance(unit, plain, read=False)
+    raw = distance(unit, plain_image(unit), read=False)
     for procedure in ESSENTIAL:
         unit.measure(procedure)
-    made = compensated(program, unit.board.spec, unit.records)
+    made = compensated(program_of(load_generator(MODEL).generator), unit.board.spec, unit.records)
     out = distance(unit, made.image, read=True)
     return {
         "raw": raw["fd"], "fd": out["fd"], "error": out["error"],
         "misfit": float(made.misfit.mean()), "before": float(made.before.mean()),
-        "dead": float(unit.bench.unit.dead.sum()),
     }  # fmt: skip
+
+
+def damaged(seed: int, trim: dict[str, float]) -> dict[str, float]:
+    """`damage_of` a board of the twin's population."""
+    unit = TwinUnit.drawn(profile_of(**trim), seed)
+    return damage_of(unit) | {"dead": float(unit.bench.unit.dead.sum())}
+
+
+def foreign_perfect() -> dict[str, float]:
+    """As `perfect`, on a waveform board."""
+    unit = foreign_unit(None)
+    return distance(unit, plain_image(unit), read=False)
 
 
 def coverage_lines(small: int, large: int) -> list[str]:
@@ -240,21 +277,48 @@ def coverage_lines(small: int, large: int) -> list[str]:
     return lines
 
 
-def damage_lines(boards: int, words: str, trim: dict[str, float]) -> list[str]:
+@dataclass(frozen=True)
+class Population:
+    """Boards whose digits are judged: words; how cells are named; FD without mismatch and of board k."""
+
+    words: str
+    key: dict[str, object]
+    base: Callable[[], dict[str, float]]
+    of: Callable[[int], dict[str, float]]
+    others: str = "all else of unit50"
+    row: str = "board"
+
+
+def twins(words: str, trim: dict[str, float]) -> Population:
+    """Twins whose trims are others."""
+    return Population(words, {"trim": trim}, perfect, partial(damaged, trim=trim))
+
+
+FOREIGN = Population(
+    "the foreign device, oscillators with their carrier, trims that reach 3 units",
+    {},
+    foreign_perfect,
+    lambda k: damage_of(foreign_unit(k)),
+    "all else of `foreign_board.Spread`",
+    "foreign board",
+)
+
+
+def damage_lines(boards: int, kind: Population) -> list[str]:
     """The table of FD."""
-    base = cell({"row": "board perfect", "v": VERSION}, perfect)
-    key = {"row": "board damage", "v": VERSION, "trim": trim}
-    rows = [cell({**key, "board": k}, lambda k=k: damaged(k, trim)) for k in range(1, boards + 1)]
+    base = cell({"row": f"{kind.row} perfect", "v": VERSION}, kind.base)
+    key = {"row": f"{kind.row} damage", "v": VERSION, **kind.key}
+    rows = [cell({**key, "board": k}, partial(kind.of, k)) for k in range(1, boards + 1)]
     rise = np.array([row["fd"] / base["fd"] - 1 for row in rows])
     raw = np.array([row["raw"] / base["fd"] - 1 for row in rows])
     misfit, before = (np.mean([row[k] for row in rows]) for k in ("misfit", "before"))
     mean, worst = float(rise.mean()), float(rise.max())
     met = "met" if mean <= MEAN_BAR and worst <= WORST_BAR else "missed"
     return [
-        f"### Digits on {len(rows)} boards of 8 x 8: {words}",
+        f"### Digits on {len(rows)} boards of 8 x 8: {kind.words}",
         "",
         f"FD {base['fd']:.3f} ± {base['error']:.3f} on a board without mismatch, noise on; "
-        f"{MODEL}, detuning {DETUNING}, gain {GAIN}, offset {OFFSET}, all else of unit50.",
+        f"{MODEL}, detuning {DETUNING}, gain {GAIN}, offset {OFFSET}, {kind.others}.",
         "",
         "| | mean | worst | best |",
         "|---|---|---|---|",
@@ -268,14 +332,15 @@ def damage_lines(boards: int, words: str, trim: dict[str, float]) -> list[str]:
     ]
 
 
-def page(small: int, large: int, wide: int, own: int) -> list[str]:
+def page(small: int, large: int, wide: int, own: int, foreign: int) -> list[str]:
     """This page, as lines of Markdown; so many boards for each of its parts, no table where 0."""
     return [
         "## Oscillator boards, calibrated and compensated",
         "",
         *(coverage_lines(small, large) if small or large else ()),
-        *(damage_lines(wide, "trims that reach 3 units", WIDE) if wide else ()),
-        *(damage_lines(own, "the profile's own trims, which reach 1 unit", {}) if own else ()),
+        *(damage_lines(wide, twins("trims that reach 3 units", WIDE)) if wide else ()),
+        *(damage_lines(own, twins("the profile's own trims, which reach 1 unit", {})) if own else ()),
+        *(damage_lines(foreign, FOREIGN) if foreign else ()),
     ]
 
 

@@ -7,6 +7,16 @@ is there.
 """
 
 from foreign_board.device import WaveformBoard, WaveformWorld
+from foreign_board.unit import Spread, WaveformUnit, drawn_board, perfect_board
 from foreign_board.waveform import Wiring, played
 
-__all__ = ["WaveformBoard", "WaveformWorld", "Wiring", "played"]
+__all__ = [
+    "Spread",
+    "WaveformBoard",
+    "WaveformUnit",
+    "WaveformWorld",
+    "Wiring",
+    "drawn_board",
+    "perfect_board",
+    "played",
+]
