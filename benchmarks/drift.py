@@ -3,9 +3,10 @@
     python benchmarks/drift.py [--units 20] [--days 20] [--every 60]
 
 Three tables. Alarm rates: charts of still devices, readings drawn from the scatter that a drawn bench showed
-in its baseline. Steps: 1% of all light of drawn benches, looked at once a second. A day: drawn benches that
-wander, warm up and age (profile "unit-ageing"), moons with 4-bit weights; quality loss = E after 24 h less E
-right after calibration, in units of the damage that calibration recovered (E as it came less E right after).
+in its baseline. Steps: 1% of all light of drawn benches, looked at once a second, also of the foreign device.
+A day: drawn benches that wander, warm up and age (profile "unit-ageing"), moons with 4-bit weights; quality loss =
+E after 24 h less E right after calibration, in units of the damage that calibration recovered (E as it came less E
+right after).
 With a watch, the bench is brought up and compensated anew at each alarm; as a bench's world is a function of
 its clock, only the last of these has to be done. Cells resume; results/drift.md holds the last run.
 """
@@ -13,11 +14,14 @@ its clock, only the last of these has to be done. Cells resume; results/drift.md
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from common import RESULTS, cell, engine_energy, milli, sampler_of
+from foreign import Foreign
 from labctl_calibration.bench import Bench
 from labctl_calibration.bringup import bring_up
 from labctl_calibration.compensation import compensate
@@ -62,33 +66,65 @@ def opened(unit: int, profile: str, terms: dict[str, float] | None = None, hours
     return Rig(config.model_copy(update={"world": world})).open()
 
 
-def watch_of(rig: Rig, every_s: float) -> Watch:
+@dataclass(frozen=True)
+class Still:
+    """A bench that is looked at: its devices, its clock (us), and what takes a share of all light away."""
+
+    modulator: WeightModulator
+    electronics: LoopElectronics
+    advance: Callable[[float], None]
+    dim: Callable[[float], None]
+
+    @classmethod
+    def of(cls, rig: Rig) -> Still:
+        """A twin's."""
+
+        def dim(share: float) -> None:
+            rig.world.damage.alive[:] *= 1 - share
+
+        return cls(rig.device(WeightModulator), rig.device(LoopElectronics), rig.world.advance, dim)
+
+    @classmethod
+    def foreign(cls, unit: int) -> Still:
+        """Of the foreign device, as warm as it gets."""
+        made = Foreign(unit)
+        bench = made.bench
+        bench.advance(START_H * 3.6e9)
+
+        def dim(share: float) -> None:
+            bench.unit = replace(bench.unit, efficiency=(1 - share) * bench.unit.efficiency)
+
+        return cls(made.panel, made.electronics, bench.advance, dim)
+
+
+def watch_of(still: Still, every_s: float) -> Watch:
     """A dense frame on display and nulled, and a watch that has still to learn. The bench then rests until its
     emitters are as cold as later looks find them: the null held them lit, between looks they are dark.
     """
-    modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
+    modulator, electronics = still.modulator, still.electronics
     n = electronics.spec.n_channels
     panel = nominal_panel_record(modulator.spec, n, "by design")
     modulator.show(encode_frame(dense_fractions(n), modulator.spec, panel).levels)
     null = calibrate_steady(electronics).array("null_codes")
-    rig.world.advance(REST_US)
+    still.advance(REST_US)
     return Watch(OpticalProber(electronics, lambda: null), Pace(every_s=every_s))
 
 
-def learn_slowly(rig: Rig, watch: Watch) -> None:
+def learn_slowly(still: Still, watch: Watch) -> None:
     """A baseline of looks a tenth of a second apart, as a host takes them."""
     looks = []
     for _ in range(LEARN):
         looks.append(watch.prober.look())
-        rig.world.advance(1e5)
+        still.advance(1e5)
     watch.use(learn(watch.prober, looks))
 
 
 def scatter(unit: int) -> dict[str, Any]:
     """Mean and sd of every series of a still bench."""
     with opened(unit, "unit", {"drift": 0.0, "warm_up": 0.0}) as rig:
-        watch = watch_of(rig, 1.0)
-        learn_slowly(rig, watch)
+        still = Still.of(rig)
+        watch = watch_of(still, 1.0)
+        learn_slowly(still, watch)
         if watch.learnt is None:
             raise SystemExit("the watch learnt nothing")
         return {"sd": watch.learnt.baseline.sd.tolist(), "names": list(watch.learnt.baseline.names)}
@@ -111,16 +147,21 @@ def false_alarms(day: int, every_s: float) -> dict[str, float]:
 
 
 def steps_found(unit: int) -> dict[str, float]:
-    """Looks, a second apart, until a loss of 1% of all light was told; infinite as 99."""
+    """Looks until a step was told by a twin's watch."""
     with opened(unit, "unit", {"drift": 0.0, "warm_up": 0.0}) as rig:
-        watch = watch_of(rig, 1.0)
-        learn_slowly(rig, watch)
-        rig.world.damage.alive[:] *= 1 - STEP
-        for look in range(1, 2 * WITHIN + 1):
-            rig.world.advance(1e6)
-            if watch.look(rig.world.now_us * 1e-6):
-                return {"looks": look}
-    return {"looks": 99}
+        return {"looks": looks_until_told(Still.of(rig))}
+
+
+def looks_until_told(still: Still) -> float:
+    """Looks, a second apart, until a loss of 1% of all light was told; never as 99."""
+    watch = watch_of(still, 1.0)
+    learn_slowly(still, watch)
+    still.dim(STEP)
+    for look in range(1, 2 * WITHIN + 1):
+        still.advance(1e6)
+        if watch.look(float(look)):
+            return look
+    return 99
 
 
 def watched_day(unit: int, every_s: float) -> dict[str, float]:
@@ -129,16 +170,17 @@ def watched_day(unit: int, every_s: float) -> dict[str, float]:
     """
     events, last_h = 0, START_H
     with opened(unit, "unit-ageing", hours=START_H) as rig:
-        watch = watch_of(rig, every_s)
-        learn_slowly(rig, watch)
+        still = Still.of(rig)
+        watch = watch_of(still, every_s)
+        learn_slowly(still, watch)
         looks_us, begun_us = 0.0, rig.world.now_us
         while rig.world.now_us < (START_H + HOURS) * 3.6e9:
             rig.world.advance(every_s * 1e6)
             if watch.look(rig.world.now_us * 1e-6):
                 events, last_h = events + 1, rig.world.now_us / 3.6e9
                 looks_us += watch.device_us
-                watch = watch_of(rig, every_s)
-                learn_slowly(rig, watch)
+                watch = watch_of(still, every_s)
+                learn_slowly(still, watch)
         looks_us += watch.device_us
         passed_us = rig.world.now_us - begun_us
     return {"events": events, "last_h": last_h, "duty": looks_us / passed_us}
@@ -204,20 +246,25 @@ def rates_table(sheet: Sheet, days: int, every_s: float) -> None:
 
 
 def steps_table(sheet: Sheet, units: int) -> None:
-    """Looks until a step was found."""
-    found = np.array(
-        [
-            cell({"row": "drift step", "unit": u, "v": CHARTS}, partial(steps_found, u))["looks"]
-            for u in range(1, units + 1)
-        ]
-    )
-    sheet.say(f"## A step of 1% of all light: {units} drawn benches, a look a second")
+    """Looks until a step was found, on either population."""
+    sheet.say(f"## A step of 1% of all light: {units} drawn benches of each kind, a look a second")
     sheet.say()
-    sheet.table(
-        ["looks, median", "worst", f"found within {WITHIN}", "bar"],
-        [[f"{np.median(found):.0f}", f"{found.max():.0f}", f"{(found <= WITHIN).sum()} of {units}",
-          f"all: {verdict(bool((found <= WITHIN).all()))}"]],
-    )  # fmt: skip
+    rows = []
+    for words, row, found_on in (
+        ("twins", "drift step", steps_found),
+        ("the foreign device", "drift step foreign", lambda u: {"looks": looks_until_told(Still.foreign(u))}),
+    ):
+        found = np.array(
+            [
+                cell({"row": row, "unit": u, "v": CHARTS}, partial(found_on, u))["looks"]
+                for u in range(1, units + 1)
+            ]
+        )
+        rows.append(
+            [words, f"{np.median(found):.0f}", f"{found.max():.0f}", f"{(found <= WITHIN).sum()} of {units}",
+             f"all: {verdict(bool((found <= WITHIN).all()))}"]
+        )  # fmt: skip
+    sheet.table(["benches", "looks, median", "worst", f"found within {WITHIN}", "bar"], rows)
 
 
 def day_table(sheet: Sheet, units: int, every_s: float) -> None:
