@@ -1,7 +1,7 @@
 """Blind commissioning: drawn machines that somebody wired in a hurry, to a golden sample without a person.
 
-`python benchmarks/commissioning.py [UNITS [CALIBRATED]]` prints the page and writes it (50 units, all of them
-calibrated, the first CALIBRATED where told); cells are resumable. Each unit is a machine of profile `unit` with every error on, cold, its drive and read cables in any order, a share of them
+`python benchmarks/commissioning.py [UNITS [CALIBRATED [FOREIGN]]]` prints the page and writes it (50 units, all of
+them calibrated, the first CALIBRATED where told; 20 of the foreign device); cells are resumable. Each unit is a machine of profile `unit` with every error on, cold, its drive and read cables in any order, a share of them
 inverted, the panel mounted in one of eight ways, up to one drive cable unplugged beside the channel that the
 profile's machines have dead. What `labctl commission` does is done, in this process: wires, then all procedures that
 the golden sample rests on; a served bench is bit for bit the same (tests/rig, tests/cli). Found is compared with the
@@ -17,13 +17,15 @@ from functools import partial
 
 import numpy as np
 from common import RESULTS, cell
+from foreign import Foreign
+from foreign_bench import Cables
 from labctl_calibration.commissioning import WIRING, wiring_of
 from labctl_calibration.known_answers import WORST_ANSWER
 from labctl_calibration.optical import OPTICAL
 from labctl_calibration.optical.golden import GOLDEN, METRIC
 from labctl_calibration.optical.linear_answers import LINEAR_ANSWERS
 from labctl_calibration.planning import in_order
-from labctl_calibration.procedure import Procedure
+from labctl_calibration.procedure import Devices, Procedure
 from labctl_calibration.taking import silent, take, take_all
 from sheet import Sheet, verdict
 
@@ -33,7 +35,7 @@ from labctl.rig.calibrating import bench_of
 from labctl.rig.config import ScrambleConfig
 from labctl.rig.wiring import WiringConfig
 
-UNITS, MUST = 50, 45
+UNITS, MUST, FOREIGN = 50, 45, 20
 MINUTES = 10.0
 VERSION = 3
 COMPARED = ("drive", "read", "drive sign", "read sign", "dead")
@@ -77,30 +79,32 @@ def true_wiring(rig: Rig) -> tuple[Wiring, np.ndarray]:
     return truth, (bare > ALIVE * np.median(bare))[cables.emitter]
 
 
+def compared(found: Wiring, dead: tuple[int, ...], truth: Wiring, lives: np.ndarray) -> dict[str, float]:
+    """Shares that were found as they are. Columns and signs of dead channels cannot be told, and are not compared."""
+    return {
+        "drive": float((found.column == truth.column)[lives].mean()),
+        "read": float((found.row == truth.row).mean()),
+        "drive sign": float((found.drive_sign == truth.drive_sign)[lives].mean()),
+        "read sign": float((found.read_sign == truth.read_sign).mean()),
+        "dead": float(set(dead) == set(np.flatnonzero(~lives))),
+        "dead channels": float((~lives).sum()),
+        "inverted": float((truth.read_sign < 0).sum() + (truth.drive_sign < 0).sum()),
+    }
+
+
 def commissioned(unit: int, calibrates: bool = True) -> dict[str, float]:
-    """Scores of one unit: wires, then, where it `calibrates`, to the golden sample. Columns and signs of dead
-    channels cannot be told, and are not compared.
-    """
+    """Scores of one unit: wires, then, where it `calibrates`, to the golden sample."""
     began, out = time.process_time(), {"error": 0.0}
     with Rig(drawn(unit)) as rig:
         truth, lives = true_wiring(rig)
         bench = bench_of(rig, RESULTS / "cache" / "commissioning-store", "", (WIRING,))
         try:
-            taken = take(WIRING, bench.devices, {}, silent)
-            found, dead = wiring_of(taken.record)
-            out |= {
-                "drive": float((found.column == truth.column)[lives].mean()),
-                "read": float((found.row == truth.row).mean()),
-                "drive sign": float((found.drive_sign == truth.drive_sign)[lives].mean()),
-                "read sign": float((found.read_sign == truth.read_sign).mean()),
-                "dead": float(set(dead) == set(np.flatnonzero(~lives))),
-                "dead channels": float((~lives).sum()),
-                "inverted": float((truth.read_sign < 0).sum() + (truth.drive_sign < 0).sum()),
-                "wiring_s": 1e-6 * rig.world.now_us,
-            }
+            found, dead = wiring_of(take(WIRING, bench.devices, {}, silent).record)
+            out |= compared(found, dead, truth, lives) | {"wiring_s": 1e-6 * rig.world.now_us}
             if calibrates:
                 rig.rewire(WiringConfig.of(found, dead))
-                out |= calibrated(rig)
+                store, procedures = RESULTS / "cache" / "commissioning-store", golden_needs()
+                out |= calibrated(bench_of(rig, store, "", procedures).devices)
         except LabctlError as error:
             print(f"unit {unit}: {error}", file=sys.stderr)
             out["error"] = 1.0
@@ -109,11 +113,36 @@ def commissioned(unit: int, calibrates: bool = True) -> dict[str, float]:
     return out
 
 
-def calibrated(rig: Rig) -> dict[str, float]:
-    """What the golden sample rests on, by the wiring of the rig; and itself."""
-    procedures = golden_needs()
-    devices = bench_of(rig, RESULTS / "cache" / "commissioning-store", "", procedures).devices
-    records, failed = take_all(procedures, devices, silent)
+def foreign_commissioned(unit: int) -> dict[str, float]:
+    """The same of a foreign device, whose panel and electronics are all that it has."""
+    began, out = time.process_time(), {"error": 0.0}
+    cables = Cables.drawn(unit, unplugged=unit % 2)
+    made = Foreign(unit, cables)
+    n, light = len(cables.emitter), made.bench.unit.efficiency
+    truth = Wiring(
+        column=n - 1 - cables.emitter if cables.mirrored else cables.emitter,
+        row=n - 1 - cables.detector if cables.upside_down else cables.detector,
+        drive_sign=np.where(cables.inverted, -1.0, 1.0),
+        read_sign=np.where(cables.crossed, -1.0, 1.0)
+        * (-1.0 if cables.mirrored != cables.exchanged else 1.0),
+    )
+    lives = (light > ALIVE * np.median(light))[cables.emitter] & cables.plugged
+    try:
+        found, dead = wiring_of(take(WIRING, made.devices, {}, silent).record)
+        out |= compared(found, dead, truth, lives) | {"wiring_s": 1e-6 * made.bench.now_us}
+        made.electronics.wiring = found
+        out |= calibrated(made.devices)
+    except LabctlError as error:
+        print(f"foreign unit {unit}: {error}", file=sys.stderr)
+        out["error"] = 1.0
+    out["device_s"] = 1e-6 * made.bench.now_us
+    out["cpu_s"] = time.process_time() - began
+    return out
+
+
+def calibrated(devices: Devices) -> dict[str, float]:
+    """What the golden sample rests on, by the electronics' wiring; and itself."""
+    records, failed = take_all(golden_needs(), devices, silent)
     quantities = {q.name: q for one in records.values() for q in one.measured.quantities}
     return {
         "golden": quantities[METRIC].value,
@@ -136,14 +165,15 @@ def good(row: dict[str, float]) -> bool:
     return row["device_s"] <= 60 * MINUTES and row["golden accepted"] == row["accepted"] == 1.0
 
 
-def scores(units: int, calibrates: bool) -> list[dict[str, float]]:
+def scores(
+    row: str, units: int, of: Callable[[int], dict[str, float]], judge: Callable[[dict[str, float]], bool]
+) -> list[dict[str, float]]:
     """Of units 1 .. `units`, told as they come."""
     rows = []
     for unit in range(1, units + 1):
-        key = {"row": "commissioning" if calibrates else "commissioning wires", "unit": unit, "v": VERSION}
-        rows.append(cell(key, partial(commissioned, unit, calibrates)))
-        fine = good(rows[-1]) if calibrates else right(rows[-1])
-        print(f"unit {unit}: {'good' if fine else 'NOT good'} {rows[-1]}", file=sys.stderr, flush=True)
+        rows.append(cell({"row": row, "unit": unit, "v": VERSION}, partial(of, unit)))
+        fine = "good" if judge(rows[-1]) else "NOT good"
+        print(f"{row}, unit {unit}: {fine} {rows[-1]}", file=sys.stderr, flush=True)
     return rows
 
 
@@ -168,7 +198,10 @@ def main() -> None:
     """Print and write the page."""
     units = int(sys.argv[1]) if len(sys.argv) > 1 else UNITS
     also = int(sys.argv[2]) if len(sys.argv) > 2 else units
-    wired, whole = scores(units, False), scores(also, True)
+    other = int(sys.argv[3]) if len(sys.argv) > 3 else FOREIGN
+    wired = scores("commissioning wires", units, partial(commissioned, calibrates=False), right)
+    whole = scores("commissioning", also, commissioned, good)
+    foreign = scores("commissioning foreign", other, foreign_commissioned, good)
     sheet, wins = Sheet(), sum(good(row) for row in whole)
     sheet.say("# Blind commissioning")
     sheet.say()
@@ -217,6 +250,16 @@ def main() -> None:
     sheet.say(f"## To the golden sample: {also} units")
     sheet.say()
     sheet.table(["over the units", "mean", "worst", "unit"], columns(whole, ends))
+    if foreign:
+        sheet.say(f"## The foreign device: {other} units")
+        sheet.say()
+        sheet.say(
+            "A bench of other equations (`foreign_bench`), scrambled likewise, its panel in one of eight mountings: to a "
+            f"good golden sample on the right wiring: **{sum(map(good, foreign))} of {other}**. Not so: "
+            f"{failed(foreign, good)}."
+        )
+        sheet.say()
+        sheet.table(["over the units", "mean", "worst", "unit"], columns(foreign, names + ends))
     sheet.say(
         "Gauges: a dead channel's column and polarity cannot be told and are not compared; a panel turned over cannot "
         "be told from cables in reverse, so places are compared along the panel's own pixels."

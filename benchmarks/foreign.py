@@ -28,12 +28,14 @@ from common import (
     rig_energy,
     sampler_of,
 )
-from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, drawn_unit
+from foreign_bench import Cables, ForeignBench, ForeignElectronics, ForeignPanel, drawn_unit
 from labctl_calibration import calibrate_open_loop, calibrate_steady, nominal_panel_record
 from labctl_calibration.bench import Bench
 from labctl_calibration.bringup import bring_up
 from labctl_calibration.compensation import METHOD, STAGES, compensate
 from labctl_calibration.panel_record import KIND as PANEL_KIND
+from labctl_calibration.procedure import Devices
+from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore, Stored
 from sheet import Sheet
@@ -56,14 +58,22 @@ MODEL = 1  # of the foreign bench's equations: cells of another are not these
 
 
 class Foreign:
-    """One drawn unit as it stands in the morning: devices open, clock at zero, nothing known."""
+    """One drawn unit as it stands in the morning: devices open, clock at zero, nothing known. `cables`: where its
+    channels are not each at its own place.
+    """
 
-    def __init__(self, unit: int) -> None:
-        self.bench = ForeignBench(drawn_unit(unit), seed=unit)
+    def __init__(self, unit: int, cables: Cables | None = None) -> None:
+        self.bench = ForeignBench(drawn_unit(unit), seed=unit, cables=cables)
         self.panel = ForeignPanel("panel", self.bench)
         self.electronics = ForeignElectronics("electronics", self.bench)
         self.panel.open()
         self.electronics.open()
+
+    @property
+    def devices(self) -> Devices:
+        """As far as procedures can ask for them."""
+        roles = {role for one in PROCEDURES for role in (*one.roles, one.device)}
+        return Devices.among([self.panel, self.electronics], roles)
 
     def engine(
         self, null: Callable[[LoopElectronics], CalibrationRecord] = calibrate_open_loop

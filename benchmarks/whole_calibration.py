@@ -31,8 +31,7 @@ from labctl_calibration.drift.morning import OpticalMorning, check_morning, pane
 from labctl_calibration.optical.agreement import KIND as AGREEMENT
 from labctl_calibration.optical.agreement import SETTLE_RATIO, SHARE, SHARE_UNSEEN
 from labctl_calibration.planning import Bench
-from labctl_calibration.procedure import Devices
-from labctl_calibration.registry import PROCEDURES, procedures_for
+from labctl_calibration.registry import procedures_for
 from labctl_calibration.session import Outcome, calibrate
 from labctl_calibration.store import RecordStore
 from labctl_calibration.taking import Circumstances
@@ -120,9 +119,7 @@ def timed_now(unit: int, folder: Path) -> dict[str, float]:
 
 def foreign_calibrated(unit: int) -> dict[str, float]:
     """The same procedures on a bench of other equations, as far as its devices go."""
-    made = Foreign(unit)
-    roles = {role for one in PROCEDURES for role in (*one.roles, one.device)}
-    devices = Devices.among([made.panel, made.electronics], roles)
+    devices = Foreign(unit).devices
     bench = Bench(procedures_for(devices), devices, records_of(f"foreign {unit}"), Circumstances("foreign"))
     return told(list(calibrate(bench)))
 

@@ -6,10 +6,12 @@ twins; the devices answer to the same interfaces, and what they share with the t
 """
 
 from foreign_bench.bench import ForeignBench
+from foreign_bench.cables import Cables
 from foreign_bench.devices import ForeignElectronics, ForeignPanel
 from foreign_bench.unit import ForeignUnit, drawn_unit, perfect_unit
 
 __all__ = [
+    "Cables",
     "ForeignBench",
     "ForeignElectronics",
     "ForeignPanel",

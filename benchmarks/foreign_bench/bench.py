@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from foreign_bench.cables import Cables
 from foreign_bench.draws import Draws
 from foreign_bench.field import Image, PanelField
 from foreign_bench.light import Light, output_matrices
@@ -22,10 +23,14 @@ MAINS_HZ = 50.0
 
 
 class ForeignBench:
-    """One bench; `seed` is the day's noise. Time is counted, not waited for."""
+    """One bench; `seed` is the day's noise. Time is counted, not waited for. `cables`: None where each channel
+    has its own place.
+    """
 
-    def __init__(self, unit: ForeignUnit, *, seed: int = 0, noise_scale: float = 1.0) -> None:
-        self.unit, self.seed, self.noise_scale = unit, seed, noise_scale
+    def __init__(
+        self, unit: ForeignUnit, *, seed: int = 0, noise_scale: float = 1.0, cables: Cables | None = None
+    ) -> None:
+        self.unit, self.seed, self.noise_scale, self.cables = unit, seed, noise_scale, cables
         self.now_us = 0.0
         self.emitted_units: FloatArray = np.zeros((1, N))
         self._field: PanelField | None = None
@@ -62,6 +67,7 @@ class ForeignBench:
     def frame_changed(self, levels: NDArray[np.uint16]) -> None:
         """The panel gets another frame now; its directors begin to turn from where they are."""
         self._before = self._retardances()
+        levels = levels if self.cables is None else self.cables.frame(levels)
         self._levels, self._shown_us, self._still = levels.copy(), self.now_us, None
 
     def collected(self) -> tuple[FloatArray, FloatArray]:
@@ -82,7 +88,7 @@ class ForeignBench:
         """The light path now; emitters lose light as they warm up."""
         warm = 1 + self.unit.warm_up * math.expm1(-self.now_us / WARM_UP_US)
         still, ripple = (warm * output_matrices(part, self.unit) for part in self.collected())
-        return Light(self.unit, still, ripple, dtype)
+        return Light(self.unit, still, ripple, dtype, self.cables)
 
     def flicker(self, time_us: FloatArray) -> FloatArray:
         """Relative change of every retardance at times."""

@@ -143,7 +143,10 @@ class ForeignElectronics(LoopElectronics):
         time_us = bench.now_us + each_us * np.arange(len(codes))
         drive = codes / LOOP.probe_dac.max_code
         light = bench.light(torch.float64)
-        current = torch.from_numpy(drive + unit.pedestal_units if at == "phi" else drive).clamp_min(0.0)
+        current = torch.from_numpy(drive)
+        if at == "phi":
+            current = light.phi(current) + unit.pedestal_units
+        current = current.clamp_min(0.0)
         emitted = light.emitted(current)
         plus, minus = light.photocurrents(emitted, torch.from_numpy(bench.flicker(time_us)[:, None]))
         net, whole = (plus - minus).numpy(), (plus + minus).numpy()

@@ -135,7 +135,7 @@ class Loop:
 
         def slope(state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """Nonlinear part of tau dz/dt, net and whole photocurrent."""
-            current = (unit.pedestal_units + self.curve(state)).clamp_min(0.0)
+            current = (unit.pedestal_units + self._light.phi(self.curve(state))).clamp_min(0.0)
             plus, minus = self._light.photocurrents(self._light.emitted(current), flicker)
             net = plus - minus
             return gain * (net - null) + bias, net, plus + minus

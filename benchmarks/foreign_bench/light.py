@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foreign_bench.cables import Cables
 from foreign_bench.unit import ForeignUnit, N
 
 FloatArray = NDArray[np.floating]
@@ -33,9 +34,20 @@ def output_matrices(collected: FloatArray, unit: ForeignUnit) -> FloatArray:
 
 
 class Light:
-    """Photocurrents of one frame, in torch; `still` and `ripple` [2, out, in] from `output_matrices`."""
+    """Photocurrents of one frame, in torch; `still` and `ripple` [2, out, in] from `output_matrices`. Currents in
+    and out are by channel, light is by emitter.
+    """
 
-    def __init__(self, unit: ForeignUnit, still: FloatArray, ripple: FloatArray, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        unit: ForeignUnit,
+        still: FloatArray,
+        ripple: FloatArray,
+        dtype: torch.dtype,
+        cables: Cables | None = None,
+    ) -> None:
+        self._cables = cables
+
         def row(values: FloatArray) -> Tensor:
             return torch.as_tensor(values, dtype=dtype)
 
@@ -50,6 +62,8 @@ class Light:
 
     def emitted(self, current: Tensor) -> Tensor:
         """Light [B, in] of currents [B, in], both in units of phi = 1."""
+        if self._cables is not None:
+            current = self._cables.to_emitters(current)
         if not self._bends:
             return current
         a, c = self._loss, self._auger
@@ -61,4 +75,9 @@ class Light:
         seen = (torch.cat([emitted, flicker * emitted], dim=1) if self._flickers else emitted) @ self._matrix
         if self._saturates:
             seen = seen / (1 + self._bend * seen)
-        return seen[:, :N], seen[:, N:]
+        plus, minus = seen[:, :N], seen[:, N:]
+        return (plus, minus) if self._cables is None else self._cables.from_detectors(plus, minus)
+
+    def phi(self, phi: Tensor) -> Tensor:
+        """Of channels [B, n], as it arrives at the emitters' drivers."""
+        return phi if self._cables is None else self._cables.phi(phi)
