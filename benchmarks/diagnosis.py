@@ -1,21 +1,28 @@
 """Diagnosis: which of 30 physical faults of drawn benches a morning names, and how often a sound one is blamed.
 
-    python benchmarks/diagnosis.py [--units 20] [--healthy 5]
+    python benchmarks/diagnosis.py [--units 20] [--healthy 5] [--foreign 20]
 
 A unit is brought up once (the panel's own procedures: what a morning rests on), its baseline learnt half an
 hour after switching on. Then, a day later, one morning with each fault, its place and size drawn by the unit,
 and mornings without; every one with noise and drift of a day of its own. Units and faults were not used to
-choose anything. Readings are kept and resume; results/diagnosis.md holds the last run.
+choose anything. Then the same of the foreign device, whose faults are in its own equations and which does not
+drift. Readings are kept and resume; results/diagnosis.md holds the last run.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from common import CACHE, RESULTS, records_of
+from foreign import Foreign
+from foreign_bench import Broken, ForeignBench, ForeignElectronics, ForeignPanel, broken_unit, drawn_unit
+from labctl_calibration import calibrate_open_loop
 from labctl_calibration.diagnosis.faults import HEALTHY, NAMES
 from labctl_calibration.diagnosis.verdict import Diagnosis, Suspect
 from labctl_calibration.drift.look import FloatArray, Look
@@ -50,14 +57,61 @@ def opened(unit: int, day: int, started_h: float, fault: str = HEALTHY) -> Rig:
     return Rig(config.model_copy(update={"world": world}))
 
 
-def prober(rig: Rig, unit: int) -> OpticalMorning:
-    """What looks at an open bench in the morning."""
-    bench = bench_of(rig, records_of(f"diagnosed {unit}"), procedures=PANEL)
-    modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
-    panel = panel_of(bench, modulator, electronics.spec.n_channels)
-    if not isinstance(rig.engine, OpticalLoopEngine):
-        raise SystemExit("optical-unit has no loop")
-    return OpticalMorning(rig.engine, modulator, electronics, panel)
+@contextmanager
+def twin_morning(unit: int, day: int, started_h: float, fault: str = HEALTHY) -> Iterator[OpticalMorning]:
+    """What looks at a bench in the morning; damage to the twin ends the run."""
+    with opened(unit, day, started_h, fault) as rig:
+        bench = bench_of(rig, records_of(f"diagnosed {unit}"), procedures=PANEL)
+        modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
+        panel = panel_of(bench, modulator, electronics.spec.n_channels)
+        if not isinstance(rig.engine, OpticalLoopEngine):
+            raise SystemExit("optical-unit has no loop")
+        yield OpticalMorning(rig.engine, modulator, electronics, panel)
+        if rig.world.damage.events:
+            raise SystemExit(f"unit {unit}, {fault}: damage: {rig.world.damage.events[0]}")
+
+
+def calibrate_twin(unit: int) -> None:
+    """The panel's own procedures, into the unit's store."""
+    with opened(unit, 0, 0.0) as rig:
+        for outcome in calibrate(bench_of(rig, records_of(f"diagnosed {unit}"), procedures=PANEL)):
+            if outcome.failed:
+                raise SystemExit(f"unit {unit}: {outcome.procedure.name}: {outcome.failed}")
+
+
+@contextmanager
+def foreign_morning(unit: int, day: int, started_h: float, fault: str = HEALTHY) -> Iterator[OpticalMorning]:
+    """The same of the foreign device, by the panel's record of the sound one."""
+    truth, broken, cables = drawn_unit(unit), Broken(), None
+    if fault != HEALTHY:
+        truth, broken, cables = broken_unit(fault, unit, truth)
+    bench = ForeignBench(truth, seed=1000 * unit + day, cables=cables, broken=broken)
+    bench.advance(3.6e9 * started_h)
+    panel, electronics = ForeignPanel("panel", bench), ForeignElectronics("electronics", bench)
+    panel.open()
+    electronics.open()
+    record = Foreign(unit).brought_up(records_of(f"foreign {unit}")).panel
+    engine = OpticalLoopEngine(panel, electronics, record, calibrate_open_loop)
+    yield OpticalMorning(engine, panel, electronics, record)
+
+
+def calibrate_foreign(unit: int) -> None:
+    """Bring-up, where the unit's store has none."""
+    Foreign(unit).brought_up(records_of(f"foreign {unit}"))
+
+
+@dataclass(frozen=True)
+class Population:
+    """Benches: in words; how their readings are named; what calibrates one and what looks at one in the morning."""
+
+    words: str
+    prefix: str
+    calibrate: Callable[[int], None]
+    morning: Callable[..., AbstractContextManager[OpticalMorning]]
+
+
+TWINS = Population("drawn benches", "", calibrate_twin, twin_morning)
+FOREIGN = Population("units of the foreign device", "foreign-", calibrate_foreign, foreign_morning)
 
 
 def kept(path: Path, arrays: dict[str, FloatArray] | None = None) -> dict[str, FloatArray] | None:
@@ -74,50 +128,37 @@ def kept(path: Path, arrays: dict[str, FloatArray] | None = None) -> dict[str, F
         return dict(found)
 
 
-def reference(unit: int) -> dict[str, FloatArray]:
+def reference(kind: Population, unit: int) -> dict[str, FloatArray]:
     """Mean of the baseline's looks."""
-    path = READINGS / f"{unit}-baseline.npz"
+    path = READINGS / f"{kind.prefix}{unit}-baseline.npz"
     if (found := kept(path)) is not None:
         return found
-    with opened(unit, 0, 0.0) as rig:
-        for outcome in calibrate(bench_of(rig, records_of(f"diagnosed {unit}"), procedures=PANEL)):
-            if outcome.failed:
-                raise SystemExit(f"unit {unit}: {outcome.procedure.name}: {outcome.failed}")
-    with opened(unit, 0, BASELINE_H) as rig:
-        one = prober(rig, unit)
+    kind.calibrate(unit)
+    with kind.morning(unit, 0, BASELINE_H) as one:
         looks = [one.examine().arrays for _ in range(LEARN)]
     kept(path, {name: np.mean([look[name] for look in looks], axis=0) for name in looks[0]})
-    return reference(unit)
+    return reference(kind, unit)
 
 
-def reading(unit: int, fault: str, day: int) -> dict[str, FloatArray]:
-    """Of one morning; damage to the twin ends the run."""
-    path = READINGS / f"{unit}-{fault}-{day}.npz"
+def reading(kind: Population, unit: int, fault: str, day: int) -> dict[str, FloatArray]:
+    """Of one morning."""
+    path = READINGS / f"{kind.prefix}{unit}-{fault}-{day}.npz"
     if (found := kept(path)) is not None:
         return found
-    with opened(unit, day, MORNING_H, fault) as rig:
-        arrays = dict(prober(rig, unit).examine().arrays)
-        if rig.world.damage.events:
-            raise SystemExit(f"unit {unit}, {fault}: damage: {rig.world.damage.events[0]}")
+    with kind.morning(unit, day, MORNING_H, fault) as one:
+        arrays = dict(one.examine().arrays)
     kept(path, arrays)
-    return reading(unit, fault, day)
+    return reading(kind, unit, fault, day)
 
 
-def diagnosed(one: OpticalMorning, unit: int, fault: str, day: int) -> Diagnosis:
-    """What a morning was taken for."""
-    return one.diagnose(Look(reading(unit, fault, day), 0.0), Look(reference(unit), 0.0))
-
-
-def of_unit(unit: int, healthy: int) -> list[tuple[str, Diagnosis]]:
+def of_unit(kind: Population, unit: int, healthy: int) -> list[tuple[str, Diagnosis]]:
     """Every fault once and so many sound mornings: the truth, and what was said."""
-    reference(unit)
+    before = Look(reference(kind, unit), 0.0)
     mornings = [(name, 1 + k) for k, name in enumerate(NAMES)]
     mornings += [(HEALTHY, 100 + k) for k in range(healthy)]
-    for name, day in mornings:
-        reading(unit, name, day)
-    with opened(unit, 0, BASELINE_H) as rig:
-        one = prober(rig, unit)
-        return [(name, diagnosed(one, unit, name, day)) for name, day in mornings]
+    seen = [(name, Look(reading(kind, unit, name, day), 0.0)) for name, day in mornings]
+    with kind.morning(unit, 0, BASELINE_H) as one:
+        return [(name, one.diagnose(look, before)) for name, look in seen]
 
 
 def placed(unit: int, name: str, said: Suspect) -> bool | None:
@@ -142,8 +183,9 @@ def placed(unit: int, name: str, said: Suspect) -> bool | None:
     return all(abs(a - b) <= near for a, b in zip(said.place[paths:], truth[paths:], strict=True))
 
 
-def table(sheet: Sheet, found: list[list[tuple[str, Diagnosis]]], units: int) -> None:
+def table(sheet: Sheet, kind: Population, found: list[list[tuple[str, Diagnosis]]]) -> None:
     """The bar, then each fault with what it was taken for."""
+    units = len(found)
     of_faults = [[pair for pair in one if pair[0] != HEALTHY] for one in found]
     sound = [said for one in found for name, said in one if name == HEALTHY]
     blamed = sum(not said.healthy for said in sound)
@@ -155,7 +197,7 @@ def table(sheet: Sheet, found: list[list[tuple[str, Diagnosis]]], units: int) ->
         [np.mean([name in [s.name for s in said.suspects[:3]] for name, said in one]) for one in scored]
     )
     verdict = "met" if right.mean() >= TOP1 else "NOT MET"
-    sheet.say(f"## 30 faults and health: {units} drawn benches, a day after their baseline")
+    sheet.say(f"## 30 faults and health: {units} {kind.words}, a day after their baseline")
     sheet.say()
     if units < ASKED_UNITS:
         sheet.say(f"The bar asks for {ASKED_UNITS} units: this run is smaller.")
@@ -170,7 +212,7 @@ def table(sheet: Sheet, found: list[list[tuple[str, Diagnosis]]], units: int) ->
     )  # fmt: skip
     sheet.say(f"Sound mornings taken for a fault: {blamed} of {len(sound)}.")
     sheet.say()
-    sheet.say("## Each fault")
+    sheet.say(f"### Each fault: {kind.words}")
     sheet.say()
     rows = []
     for name in (*NAMES, HEALTHY):
@@ -178,19 +220,20 @@ def table(sheet: Sheet, found: list[list[tuple[str, Diagnosis]]], units: int) ->
         others = [one.first.name for one in said if one.first.name != name]
         taken = ", ".join(f"{other} {others.count(other)}" for other in dict.fromkeys(others))
         odds = np.array([one.first.probability for one in said])
-        at = [placed(unit, name, one.first) for unit, one in enumerate(said, 1)] if name != HEALTHY else []
+        placeable = name != HEALTHY and kind is TWINS
+        at = [placed(unit, name, one.first) for unit, one in enumerate(said, 1)] if placeable else []
         known = [one for one in at if one is not None]
         where = f"{sum(known)} of {len(known)}" if known else ""
         rows.append([name, f"{len(said) - len(others)} of {len(said)}", where, f"{odds.mean():.3f}", taken])
     sheet.table(["fault", "named first", "in its place", "odds of the first, mean", "else taken for"], rows)
-    calibration(sheet, [pair for one in scored for pair in one])
+    calibration(sheet, kind, [pair for one in scored for pair in one])
 
 
-def calibration(sheet: Sheet, pairs: list[tuple[str, Diagnosis]]) -> None:
+def calibration(sheet: Sheet, kind: Population, pairs: list[tuple[str, Diagnosis]]) -> None:
     """Whether odds are what they say."""
     odds = np.array([said.first.probability for _, said in pairs])
     right = np.array([said.first.name == name for name, said in pairs])
-    sheet.say("## Odds")
+    sheet.say(f"### Odds: {kind.words}")
     sheet.say()
     rows = []
     for low, high in ((0.0, 0.5), (0.5, 0.9), (0.9, 0.99), (0.99, 1.01)):
@@ -205,16 +248,19 @@ def _alone() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=ASKED_UNITS)
     parser.add_argument("--healthy", type=int, default=5, help="sound mornings of each unit")
+    parser.add_argument("--foreign", type=int, default=ASKED_UNITS, help="units of the foreign device")
     given = parser.parse_args()
     sheet = Sheet()
     sheet.say("# Diagnosis of an optical bench")
     sheet.say()
-    found = []
-    for unit in range(1, given.units + 1):
-        found.append(of_unit(unit, given.healthy))
-        wrong = [f"{name} as {said.first.name}" for name, said in found[-1] if said.first.name != name]
-        print(f"unit {unit}: {len(wrong)} wrong: {', '.join(wrong)}", flush=True)
-    table(sheet, found, given.units)
+    for kind, units in ((TWINS, given.units), (FOREIGN, given.foreign)):
+        found = []
+        for unit in range(1, units + 1):
+            found.append(of_unit(kind, unit, given.healthy))
+            wrong = [f"{name} as {said.first.name}" for name, said in found[-1] if said.first.name != name]
+            print(f"{kind.prefix}unit {unit}: {len(wrong)} wrong: {', '.join(wrong)}", flush=True)
+        if found:
+            table(sheet, kind, found)
     sheet.write(RESULTS / "diagnosis.md")
 
 

@@ -6,16 +6,21 @@ twins; the devices answer to the same interfaces, and what they share with the t
 """
 
 from foreign_bench.bench import ForeignBench
+from foreign_bench.broken import Broken
 from foreign_bench.cables import Cables
 from foreign_bench.devices import ForeignElectronics, ForeignPanel
+from foreign_bench.faults import FAULTS, broken_unit
 from foreign_bench.unit import ForeignUnit, drawn_unit, perfect_unit
 
 __all__ = [
+    "FAULTS",
+    "Broken",
     "Cables",
     "ForeignBench",
     "ForeignElectronics",
     "ForeignPanel",
     "ForeignUnit",
+    "broken_unit",
     "drawn_unit",
     "perfect_unit",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from foreign_bench.broken import Broken
 from foreign_bench.cables import Cables
 from foreign_bench.draws import Draws
 from foreign_bench.field import Image, PanelField
@@ -24,13 +25,20 @@ MAINS_HZ = 50.0
 
 class ForeignBench:
     """One bench; `seed` is the day's noise. Time is counted, not waited for. `cables`: None where each channel
-    has its own place.
+    has its own place; `broken`: what is, beside the unit's constants.
     """
 
     def __init__(
-        self, unit: ForeignUnit, *, seed: int = 0, noise_scale: float = 1.0, cables: Cables | None = None
+        self,
+        unit: ForeignUnit,
+        *,
+        seed: int = 0,
+        noise_scale: float = 1.0,
+        cables: Cables | None = None,
+        broken: Broken | None = None,
     ) -> None:
         self.unit, self.seed, self.noise_scale, self.cables = unit, seed, noise_scale, cables
+        self.broken = Broken() if broken is None else broken
         self.now_us = 0.0
         self.emitted_units: FloatArray = np.zeros((1, N))
         self._field: PanelField | None = None
@@ -62,11 +70,12 @@ class ForeignBench:
     @property
     def temperature_c(self) -> float:
         """Of everything."""
-        return ROOM_C - WARMER_C * math.expm1(-self.now_us / WARM_UP_US)
+        return ROOM_C + self.broken.warmer_c - WARMER_C * math.expm1(-self.now_us / WARM_UP_US)
 
     def frame_changed(self, levels: NDArray[np.uint16]) -> None:
         """The panel gets another frame now; its directors begin to turn from where they are."""
         self._before = self._retardances()
+        levels = levels if self.broken.frame is None else self.broken.frame(levels)
         levels = levels if self.cables is None else self.cables.frame(levels)
         self._levels, self._shown_us, self._still = levels.copy(), self.now_us, None
 
@@ -80,15 +89,16 @@ class ForeignBench:
         field = self._optics()
         retarded = self._retardances()
         found = field.matrices(field.intensity(retarded)), field.matrices(field.ripple(retarded))
-        if self.now_us - self._shown_us >= PANEL_SETTLE_US:
+        if self.now_us - self._shown_us >= self._settled_us:
             self._still, self._before = found, None
         return found
 
     def light(self, dtype: torch.dtype) -> Light:
         """The light path now; emitters lose light as they warm up."""
         warm = 1 + self.unit.warm_up * math.expm1(-self.now_us / WARM_UP_US)
-        still, ripple = (warm * output_matrices(part, self.unit) for part in self.collected())
-        return Light(self.unit, still, ripple, dtype, self.cables)
+        passed = 1.0 if self.broken.passed is None else self.broken.passed
+        still, ripple = (warm * output_matrices(part * passed, self.unit) for part in self.collected())
+        return Light(self.unit, still, ripple, dtype, self.cables, self.broken)
 
     def flicker(self, time_us: FloatArray) -> FloatArray:
         """Relative change of every retardance at times."""
@@ -105,6 +115,11 @@ class ForeignBench:
         self._probes += 1
         return Draws.of(self.seed, 2, self._probes, np.arange(patterns))
 
+    @property
+    def _settled_us(self) -> float:
+        """After the settling time of the data sheet a panel as built stands still; a slow one later."""
+        return max(PANEL_SETTLE_US, 9 * max(self.unit.rise_us, self.unit.fall_us))
+
     def _optics(self) -> PanelField:
         if self._field is None:
             self._field = PanelField(self.unit)
@@ -113,7 +128,7 @@ class ForeignBench:
     def _retardances(self) -> Image:
         target = self._optics().retardances(self._levels)
         passed_us = self.now_us - self._shown_us
-        if self._before is None or passed_us >= PANEL_SETTLE_US:
+        if self._before is None or passed_us >= self._settled_us:
             return target
         # a rising voltage pulls the directors up, and the retardance down; they fall back by themselves
         towards_us = np.where(target < self._before, self.unit.rise_us, self.unit.fall_us)

@@ -156,7 +156,8 @@ class ForeignElectronics(LoopElectronics):
         own = 2 * ELEMENTARY_CHARGE / amperes * whole + (unit.detector_pa_per_rthz * 1e-12 / amperes) ** 2
         common = 10 ** (unit.rin_dbc_per_hz / 10)
         drawn = bench.probe_draws(len(codes)).normals(0, N + 2).astype(np.float64)
-        noise = drawn[:, :N] * np.sqrt(own) + drawn[:, N : N + 1] * math.sqrt(common) * net
+        louder = 1.0 if bench.broken.noise is None else bench.broken.noise
+        noise = drawn[:, :N] * np.sqrt(own) * louder + drawn[:, N : N + 1] * math.sqrt(common) * net
         seen = net + bench.noise_scale * math.sqrt(band_hz) * noise
         counts = seen / LOOP.offset_dac.units_per_code - self._null
         top = LOOP.offset_dac.max_code
@@ -181,11 +182,13 @@ class ForeignElectronics(LoopElectronics):
             hum=bench.hum(released_us + wait_us),
             flicker=bench.flicker(released_us + wait_us),
         )
-        loop = Loop(bench.unit, bench.light(torch.float32), bench.noise_scale)
+        loop = Loop(bench.unit, bench.light(torch.float32), bench.noise_scale, bench.broken.noise)
         draws = Draws.of(bench.seed, 1, codes.step_id, codes.sample_id)
-        states = loop.run(knobs, np.concatenate([early_us, window_us]), draws)
-        counts = np.rint(states / np.float32(LOOP.adc.units_per_code))
+        # read so early, it is as if it were released so late
+        times_us = np.maximum(np.concatenate([early_us, window_us]) - bench.broken.early_us, 0.0)
+        states = loop.run(knobs, times_us, draws)
         top = LOOP.adc.max_code
+        counts = bench.broken.read(states, LOOP.adc.units_per_code, top)
         beyond = np.abs(counts) > top
         np.clip(counts, -top, top, out=counts)
         window = counts[len(early_us) :].astype(np.float64)
@@ -197,7 +200,7 @@ class ForeignElectronics(LoopElectronics):
             counts=mean,
             half_counts=np.stack([window[:middle].mean(axis=0), window[middle:].mean(axis=0)]),
             spread_counts=np.sqrt(np.einsum("sbn,sbn->bn", away, away) / len(window)),
-            adc_clipped=beyond[len(early_us) :].any(axis=0),
+            adc_clipped=np.asarray(beyond[len(early_us) :].any(axis=0)),
             wait_us=wait_us,
             window_us=LOOP.window_us,
             trace_counts=counts.astype(np.float64) if trace else None,

@@ -86,8 +86,12 @@ def _plan(times_us: FloatArray) -> list[tuple[int, float, int, bool]]:
 class Loop:
     """The closed loop of one unit over one frame's light."""
 
-    def __init__(self, unit: ForeignUnit, light: Light, noise_scale: float) -> None:
+    def __init__(
+        self, unit: ForeignUnit, light: Light, noise_scale: float, louder: FloatArray | None = None
+    ) -> None:
+        """louder [n]: factor on each row's own noise."""
         self._unit, self._light, self._noise = unit, light, noise_scale
+        self._louder = None if louder is None else _row(louder)
         self._rate = _row(1 / unit.tau_us)
         self._into = _row(unit.slope / unit.reach)
         self._centre = _row(unit.centre_units)
@@ -196,6 +200,8 @@ class Loop:
         shot, dark, intensity = densities
         drawn = torch.from_numpy(normals)
         own = torch.sqrt((shot * whole + dark) / step.us + step.loop_noise)
+        if self._louder is not None:
+            own = own * self._louder
         common = math.sqrt(intensity / step.us) * drawn[:, N : N + 1]  # the same emitters for every output
         return own * drawn[:, :N] + common * gain * net
 

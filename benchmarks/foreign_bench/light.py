@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foreign_bench.broken import Broken
 from foreign_bench.cables import Cables
 from foreign_bench.unit import ForeignUnit, N
 
@@ -45,8 +46,9 @@ class Light:
         ripple: FloatArray,
         dtype: torch.dtype,
         cables: Cables | None = None,
+        broken: Broken | None = None,
     ) -> None:
-        self._cables = cables
+        self._cables, self._broken = cables, Broken() if broken is None else broken
 
         def row(values: FloatArray) -> Tensor:
             return torch.as_tensor(values, dtype=dtype)
@@ -64,6 +66,10 @@ class Light:
         """Light [B, in] of currents [B, in], both in units of phi = 1."""
         if self._cables is not None:
             current = self._cables.to_emitters(current)
+        if self._broken.stuck is not None:
+            which, units = self._broken.stuck
+            current = current.clone()
+            current[:, which] = units
         if not self._bends:
             return current
         a, c = self._loss, self._auger
@@ -76,6 +82,9 @@ class Light:
         if self._saturates:
             seen = seen / (1 + self._bend * seen)
         plus, minus = seen[:, :N], seen[:, N:]
+        if self._broken.detector_units is not None:
+            more = torch.as_tensor(self._broken.detector_units, dtype=seen.dtype)
+            plus, minus = plus + more[0], minus + more[1]
         return (plus, minus) if self._cables is None else self._cables.from_detectors(plus, minus)
 
     def phi(self, phi: Tensor) -> Tensor:

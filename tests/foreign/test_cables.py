@@ -15,7 +15,7 @@ TOP = 2**13 - 1
 
 
 def shown(frame, cables=None):
-    """Electronics of a quiet bench with a frame on display: no noise, nothing that changes from probe to probe."""
+    """Electronics of a quiet bench with a frame on display: nothing changes from probe to probe."""
     same = np.ones(N)  # channels are renumbered, rows of the electronics are not
     unit = replace(
         drawn_unit(3), flicker=0.0, hum_units=0.0, warm_up=0.0, reach=same, slope=same, centre_units=0 * same,
