@@ -72,7 +72,7 @@ def test_a_fault_shows_in_what_a_morning_reads(name, levels, sound):
     before, again = sound
     seen = examined(levels, name)
     changes = {
-        key: np.abs(seen[key] - before[key]).max() / (np.abs(again[key] - before[key]).max() + 1e-4)
+        key: np.abs(seen[key] - before[key]).max() / (np.abs(again[key] - before[key]).max() + 1e-5)
         for key in before
     }
     assert max(changes.values()) > 5, changes
