@@ -1,6 +1,6 @@
 """Forecasts before a run against what the runs came to: drawn benches, every fault on.
 
-    python benchmarks/forecast.py [--units 50] [--shorter 4] [--find]
+    python benchmarks/forecast.py [--units 50] [--foreign 20] [--shorter 4] [--find]
 
 A unit is calibrated (what the fitted twin rests on; records are kept in the cache), moons' network adapted to
 it, its quality forecast and then measured, all as `labctl run` does it, the run's own seed and n included.
@@ -16,12 +16,13 @@ resume; results/forecast.md holds the last run of both.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from common import RESULTS, cell, milli, records_of
+from foreign import ForeignRig
 from labctl_calibration import compensation
 from labctl_calibration.forecast import METHOD, SHARE, WIDER, WIDER_SD, energies_of
 from labctl_calibration.optical.agreement import AGREEMENT
@@ -29,6 +30,7 @@ from labctl_calibration.optical.twin import FittedTwin
 from labctl_calibration.procedure import Procedure
 from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.session import calibrate
+from labctl_calibration.store import RecordStore
 from scipy.stats import beta, norm
 from sheet import Sheet, verdict
 
@@ -73,10 +75,37 @@ def opened(unit: int) -> Rig:
     config = config.model_copy(update={"world": world})
     store = records_of(unit)
     with Rig(config) as rig:
-        for outcome in calibrate(bench_of(rig, store, procedures=needed())):
-            if outcome.stored is None:
-                raise SystemExit(f"unit {unit}: {outcome.procedure.name}: {outcome.failed}")
+        bring_into(store, rig)
     return Rig(config, store).open()
+
+
+def foreign_opened(unit: int) -> Rig:
+    """The same of the foreign device."""
+    store = records_of(f"foreign {unit}")
+    with ForeignRig(unit) as rig:
+        bring_into(store, rig)
+    return ForeignRig(unit, store).open()
+
+
+def bring_into(store: RecordStore, rig: Rig) -> None:
+    """What is missing or stale there of an open rig."""
+    for outcome in calibrate(bench_of(rig, store, procedures=needed())):
+        if outcome.stored is None:
+            raise SystemExit(f"{rig.name}: {outcome.procedure.name}: {outcome.failed}")
+
+
+@dataclass(frozen=True)
+class Population:
+    """Benches: in words; the row of their cells; how one is opened by its number; how many are asked for."""
+
+    words: str
+    row: str
+    opened: Callable[[int], Rig]
+    asked: int
+
+
+TWINS = Population("drawn benches, every fault on", "forecast", opened, ASKED_UNITS)
+FOREIGN = Population("units of the foreign device", "forecast foreign", foreign_opened, 20)
 
 
 @contextmanager
@@ -101,11 +130,11 @@ def adapted(rig: Rig) -> Chain:
     return chain
 
 
-def measured(unit: int, shorter: int) -> float:
+def measured(kind: Population, unit: int, shorter: int) -> float:
     """E of the run."""
 
     def work() -> dict[str, float]:
-        rig = opened(unit)
+        rig = kind.opened(unit)
         try:
             chain = adapted(rig)
             rig.engine.load(chain.program)
@@ -116,15 +145,15 @@ def measured(unit: int, shorter: int) -> float:
             raise SystemExit(f"{RECIPE} has no reference")
         return {"e": energy_distance(samples, chain.reference)}
 
-    key = {"row": "forecast: run", "recipe": RECIPE, "unit": unit, "shorter": shorter, "v": VERSION}
+    key = {"row": f"{kind.row}: run", "recipe": RECIPE, "unit": unit, "shorter": shorter, "v": VERSION}
     return cell(key, work)["e"]
 
 
-def foretold(unit: int, shorter: int) -> dict[str, float]:
+def foretold(kind: Population, unit: int, shorter: int) -> dict[str, float]:
     """The forecast, and the agreement of the twin that it is from."""
 
     def work() -> dict[str, float]:
-        rig = opened(unit)
+        rig = kind.opened(unit)
         try:
             found = expected([adapted(rig)], rig, _silent)
         finally:
@@ -136,7 +165,7 @@ def foretold(unit: int, shorter: int) -> dict[str, float]:
             "low": inner.low, "middle": inner.middle, "high": inner.high, "agreement": found.agreement
         }  # fmt: skip
 
-    key = {"row": "forecast", "recipe": RECIPE, "unit": unit, "shorter": shorter, "how": METHOD, "v": VERSION}
+    key = {"row": kind.row, "recipe": RECIPE, "unit": unit, "shorter": shorter, "how": METHOD, "v": VERSION}
     return cell(key, work)
 
 
@@ -171,7 +200,7 @@ def log_likelihood(came: float, mean: np.ndarray, sd: np.ndarray, wider: np.ndar
 def find(sheet: Sheet, shorter: int) -> None:
     """A row a candidate, and what all of them leave open: WIDER and WIDER_SD."""
     with stages(shorter), one_thread():
-        came = np.array([measured(unit, shorter) for unit in FOUND_ON])
+        came = np.array([measured(TWINS, unit, shorter) for unit in FOUND_ON])
         told = np.array([[drawn(unit, shorter, wider) for wider in CANDIDATES] for unit in FOUND_ON])
     scores = (came[:, None] - told[..., 0]) / told[..., 1]
     sheet.say(f"## What no bench tells: {len(FOUND_ON)} other benches, {FOUND_ON[0]} to {FOUND_ON[-1]}")
@@ -207,20 +236,20 @@ def binomial(inside: int, of: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def table(sheet: Sheet, units: list[int], shorter: int) -> None:
+def table(sheet: Sheet, kind: Population, units: int, shorter: int) -> None:
     """A row a unit, and what they come to."""
     told = "as labctl does it" if shorter == 1 else f"its trainings at 1/{shorter} of their length"
-    sheet.say(f"## Forecasts of {RECIPE}: {len(units)} drawn benches, every fault on; adaptation {told}")
+    sheet.say(f"## Forecasts of {RECIPE}: {units} {kind.words}; adaptation {told}")
     sheet.say()
-    if len(units) < ASKED_UNITS:
-        sheet.say(f"The bar asks for {ASKED_UNITS} units: this run is smaller.")
+    if units < kind.asked:
+        sheet.say(f"The bar asks for {kind.asked} units: this run is smaller.")
         sheet.say()
     sheet.say(f"n = 4,000; E x 1e3; intervals of {100 * SHARE:.0f}%; WIDER {WIDER:g} with {WIDER_SD:g}")
     sheet.say()
     rows, inside, width = [], 0, []
-    for unit in units:
+    for unit in range(1, units + 1):
         with stages(shorter), one_thread():
-            came, found = measured(unit, shorter), foretold(unit, shorter)
+            came, found = measured(kind, unit, shorter), foretold(kind, unit, shorter)
         holds = found["low"] <= came <= found["high"]
         inside += holds
         width.append((found["high"] - found["low"]) / came)
@@ -229,24 +258,27 @@ def table(sheet: Sheet, units: list[int], shorter: int) -> None:
              "inside" if holds else "outside"]
         )  # fmt: skip
     sheet.table(["unit", "forecast", "its middle", "came to", ""], rows)
-    low, high = binomial(inside, len(units))
-    share = inside / len(units)
+    low, high = binomial(inside, units)
+    share = inside / units
     sheet.table(
         ["runs inside", "share", "95% interval of the share", "median width / value", "bar"],
-        [[f"{inside} of {len(units)}", f"{100 * share:.0f}%", f"{100 * low:.0f} to {100 * high:.0f}%",
+        [[f"{inside} of {units}", f"{100 * share:.0f}%", f"{100 * low:.0f} to {100 * high:.0f}%",
           f"{np.median(width):.1f}", f"{100 * BAR[0]:.0f} to {100 * BAR[1]:.0f}%: "
-          + (verdict(BAR[0] <= share <= BAR[1]) if len(units) >= ASKED_UNITS else "too few units to say")]],
+          + (verdict(BAR[0] <= share <= BAR[1]) if units >= kind.asked else "too few units to say")]],
     )  # fmt: skip
 
 
 def _alone() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=ASKED_UNITS)
+    parser.add_argument("--foreign", type=int, default=FOREIGN.asked, help="units of the foreign device")
     parser.add_argument("--shorter", type=int, default=1)
     parser.add_argument("--find", action="store_true", help="what the intervals' width rests on, as well")
     given = parser.parse_args()
     sheet = Sheet()
-    table(sheet, list(range(1, given.units + 1)), given.shorter)
+    for kind, units in ((TWINS, given.units), (FOREIGN, given.foreign)):
+        if units:
+            table(sheet, kind, units, given.shorter)
     if given.find:
         find(sheet, given.shorter)
     sheet.write(RESULTS / "forecast.md")

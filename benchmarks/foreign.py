@@ -11,7 +11,7 @@ resume, unit by unit; results/foreign.md holds the last run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -40,10 +40,11 @@ from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore, Stored
 from sheet import Sheet
 
-from labctl.devices import CalibrationRecord, LoopElectronics
+from labctl.devices import CalibrationRecord, Device, LoopElectronics
 from labctl.engines import OpticalLoopEngine
 from labctl.models.datasets import TOY_SETS
 from labctl.models.network import RowTableNetwork
+from labctl.rig import Rig, load_rig
 from labctl.sampling import Sampler
 
 SETS = ("moons", "gaussians_unequal")
@@ -113,6 +114,25 @@ class Foreign:
             store.newest(PANEL_KIND, self.panel.open().serial),
             store.newest(ROWS_KIND, self.electronics.open().serial),
         )
+
+
+class ForeignRig(Rig):
+    """A drawn unit under labctl's own rig: what a user's commands do, on the foreign device."""
+
+    def __init__(self, unit: int, records: RecordStore | None = None) -> None:
+        config = load_rig("optical-unit")
+        devices = tuple(one for one in config.device if one.name in ("panel", "electronics"))
+        super().__init__(
+            config.model_copy(update={"name": "foreign", "world": None, "device": devices}), records
+        )
+        self._unit = unit
+
+    def build(self) -> Mapping[str, Device]:
+        """The unit's devices instead of the twins that the rig file names."""
+        if not self.devices:
+            made = Foreign(self._unit)
+            self.devices = {made.panel.name: made.panel, made.electronics.name: made.electronics}
+        return self.devices
 
 
 def energies(name: str, unit: int, seed: int, n: int) -> dict[str, float]:

@@ -22,19 +22,15 @@ from time import monotonic
 
 import numpy as np
 from common import RESULTS, cell, engine_energy, milli, open_named, records_of, rig_energy, sampler_of
-from foreign import Foreign
-from labctl_calibration import calibrate_steady
+from foreign import Foreign, ForeignRig
 from labctl_calibration.bench import LOAD_PROBES
 from labctl_calibration.bench import Bench as Known
 from labctl_calibration.compensation import METHOD, compensate
 from labctl_calibration.drift.morning import OpticalMorning, check_morning, panel_of
 from labctl_calibration.optical.agreement import KIND as AGREEMENT
 from labctl_calibration.optical.agreement import SETTLE_RATIO, SHARE, SHARE_UNSEEN
-from labctl_calibration.planning import Bench
-from labctl_calibration.registry import procedures_for
 from labctl_calibration.session import Outcome, calibrate
 from labctl_calibration.store import RecordStore
-from labctl_calibration.taking import Circumstances
 from sheet import Sheet, verdict
 
 from labctl.devices import LoopElectronics, WeightModulator
@@ -119,9 +115,8 @@ def timed_now(unit: int, folder: Path) -> dict[str, float]:
 
 def foreign_calibrated(unit: int) -> dict[str, float]:
     """The same procedures on a bench of other equations, as far as its devices go."""
-    devices = Foreign(unit).devices
-    bench = Bench(procedures_for(devices), devices, records_of(f"foreign {unit}"), Circumstances("foreign"))
-    return told(list(calibrate(bench)))
+    with ForeignRig(unit) as rig:
+        return told(list(calibrate(bench_of(rig, records_of(f"foreign {unit}")))))
 
 
 def run_by(engine: OpticalLoopEngine, known: Known, name: str) -> dict[str, float]:
@@ -157,12 +152,7 @@ def of_unit(kind: Kind, unit: int) -> dict[str, float]:
 
     def through(name: str) -> dict[str, float]:
         store = records_of(unit if kind is TWIN else f"foreign {unit}")
-        if kind is FOREIGN:
-            made = Foreign(unit)
-            known = made.brought_up(store)
-            engine = OpticalLoopEngine(made.panel, made.electronics, known.panel, calibrate_steady)
-            return run_by(engine, known, name)
-        with Rig(config_of(unit), store) as rig:
+        with Rig(config_of(unit), store) if kind is TWIN else ForeignRig(unit, store) as rig:
             if not isinstance(rig.bench, Known) or not isinstance(rig.engine, OpticalLoopEngine):
                 raise SystemExit(f"unit {unit}: the store gave no bench")
             return run_by(rig.engine, rig.bench, name)
