@@ -39,6 +39,7 @@ from labctl.devices import LoopElectronics, WeightModulator
 from labctl.engines import OpticalLoopEngine
 from labctl.models.checkpoint import load_checkpoint
 from labctl.models.datasets import TOY_SETS
+from labctl.models.network import RowTableNetwork
 from labctl.programs import encode_frame
 from labctl.rig import Rig, load_rig
 
@@ -186,27 +187,41 @@ def watched_day(unit: int, every_s: float) -> dict[str, float]:
     return {"events": events, "last_h": last_h, "duty": looks_us / passed_us}
 
 
+def made_right(rig: Rig) -> tuple[OpticalLoopEngine, RowTableNetwork]:
+    """The bench brought up, and the network as it was made to fit: what an alarm asks for."""
+    nets = [load_checkpoint(name).network for name in (f"{NAME}-4bit", NAME)]
+    modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
+    taken = bring_up(modulator, electronics)
+    panel = taken.taken[PANEL_KIND].record
+    engine = OpticalLoopEngine(modulator, electronics, panel, calibrate_steady)
+    bench = Bench.of(panel, taken.rows, ("panel", "rows"))
+    again = PROBES // 4
+    engine.use_bench(bench.trims, partial(bench.map_of, probes=again))
+    network = compensate(
+        engine, bench, nets[0], TOY_SETS[NAME], probes=PROBES - again, teacher=nets[1],
+        tell=lambda *_: None,
+    )  # fmt: skip
+    return engine, network
+
+
 def day(unit: int, calibrated_h: float, judged_h: tuple[float, ...]) -> dict[str, float]:
     """E of a bench that was calibrated at one hour and judged at others, one after the other."""
-    nets = [load_checkpoint(name).network for name in (f"{NAME}-4bit", NAME)]
     how = sampler_of("implicit-midpoint", "flow", STEPS)
     with opened(unit, "unit-ageing", hours=calibrated_h) as rig:
-        modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
-        taken = bring_up(modulator, electronics)
-        panel = taken.taken[PANEL_KIND].record
-        engine = OpticalLoopEngine(modulator, electronics, panel, calibrate_steady)
-        bench = Bench.of(panel, taken.rows, ("panel", "rows"))
-        again = PROBES // 4
-        engine.use_bench(bench.trims, partial(bench.map_of, probes=again))
-        network = compensate(
-            engine, bench, nets[0], TOY_SETS[NAME], probes=PROBES - again, teacher=nets[1],
-            tell=lambda *_: None,
-        )  # fmt: skip
+        engine, network = made_right(rig)
         found = {}
         for at in judged_h:
             rig.world.advance(max(at * 3.6e9 - rig.world.now_us, 0.0))
             found[f"e {at:g}"] = engine_energy(engine, network, NAME, SEED, how, N)["e"]
         return found
+
+
+def cost(unit: int) -> dict[str, float]:
+    """Device time of what an alarm asks for, by the bench's own clock."""
+    with opened(unit, "unit-ageing", hours=START_H) as rig:
+        began_us = rig.world.now_us
+        made_right(rig)
+        return {"device_s": 1e-6 * (rig.world.now_us - began_us)}
 
 
 def naive(unit: int) -> dict[str, float]:
@@ -269,7 +284,7 @@ def steps_table(sheet: Sheet, units: int) -> None:
 
 def day_table(sheet: Sheet, units: int, every_s: float) -> None:
     """Quality after a day."""
-    rows, losses, end = [], [], START_H + HOURS
+    rows, losses, alarms, end = [], [], [], START_H + HOURS
     for unit in range(1, units + 1):
         key = {"unit": unit, "set": NAME, "v": VERSION}
         looked = {**key, "every": every_s, "v": CHARTS}
@@ -280,6 +295,7 @@ def day_table(sheet: Sheet, units: int, every_s: float) -> None:
         at = round(seen["last_h"], 4)
         kept = cell({"row": "drift e", **key, "at": at}, partial(day, unit, at, (end,)))[f"e {end:g}"]
         damage = came - begun
+        alarms.append(seen["events"])
         losses.append(((kept - begun) / damage, (left - begun) / damage))
         rows.append(
             [str(unit), milli(came), milli(begun), milli(left), milli(kept), f"{seen['events']:.0f}",
@@ -303,6 +319,14 @@ def day_table(sheet: Sheet, units: int, every_s: float) -> None:
     sheet.say(
         f"Loss with a watch: mean {100 * watched.mean():.1f}%, worst {100 * watched.max():.1f}% of the damage; bar "
         f"<= {100 * MOST_LOSS:.0f}%: {verdict(bool(met))}"
+    )
+    sheet.say()
+    once_s = cell({"row": "drift cost", "unit": 1, "set": NAME, "v": VERSION}, partial(cost, 1))["device_s"]
+    share = np.mean(alarms) * once_s / (HOURS * 3600)
+    sheet.say(
+        f"Looks see far less than a run suffers from, so these benches, which warm up and wander all day, are "
+        f"calibrated {np.mean(alarms):.0f} times: {once_s:.1f} s of the device each (unit 1, adaptation included), "
+        f"{100 * share:.1f}% of the day."
     )
     sheet.say()
 
