@@ -16,7 +16,6 @@ from functools import partial
 import numpy as np
 from common import cell
 from foreign_board import Spread, WaveformBoard, WaveformWorld, drawn_board, perfect_board
-from foreign_board.device import TOP_CODE
 from held_intervals import HEAD, Scores, table
 from labctl_calibration.oscillators import (
     ANCHORS,
@@ -108,9 +107,9 @@ def foreign_unit(number: int | None) -> Unit:
     spread = Spread(detuning_units=DETUNING, gain=GAIN, offset_units=OFFSET)
     wiring = program_of(load_generator(MODEL).generator).topology
     if number is None:
-        own = perfect_board(wiring, TOP_CODE, diffusion=spread.diffusion_rad2_per_unit)
+        own = perfect_board(wiring, diffusion=spread.diffusion_rad2_per_unit)
     else:
-        own = drawn_board(wiring, TOP_CODE, number, spread)
+        own = drawn_board(wiring, number, spread)
     world = WaveformWorld(
         wiring, seed=number or 0, unit=own, read_bits=8, trim_units=WIDE["detuning_units"],
         trim_bits=int(WIDE["detuning_bits"]), steps_a_period=8, dtype=np.float32,

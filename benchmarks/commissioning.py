@@ -17,8 +17,8 @@ from functools import partial
 
 import numpy as np
 from common import RESULTS, cell
-from foreign import Foreign
-from foreign_bench import Cables
+from foreign import ForeignRig
+from foreign_bench import Cables, ForeignBench, drawn_unit
 from labctl_calibration.commissioning import WIRING, wiring_of
 from labctl_calibration.known_answers import WORST_ANSWER
 from labctl_calibration.optical import OPTICAL
@@ -27,6 +27,7 @@ from labctl_calibration.optical.linear_answers import LINEAR_ANSWERS
 from labctl_calibration.planning import in_order
 from labctl_calibration.procedure import Devices, Procedure
 from labctl_calibration.taking import silent, take, take_all
+from labctl_sim_devices import OpticalBench
 from sheet import Sheet, verdict
 
 from labctl.devices import LabctlError, Wiring
@@ -94,31 +95,15 @@ def compared(found: Wiring, dead: tuple[int, ...], truth: Wiring, lives: np.ndar
 
 def commissioned(unit: int, calibrates: bool = True) -> dict[str, float]:
     """Scores of one unit: wires, then, where it `calibrates`, to the golden sample."""
-    began, out = time.process_time(), {"error": 0.0}
     with Rig(drawn(unit)) as rig:
-        truth, lives = true_wiring(rig)
-        bench = bench_of(rig, RESULTS / "cache" / "commissioning-store", "", (WIRING,))
-        try:
-            found, dead = wiring_of(take(WIRING, bench.devices, {}, silent).record)
-            out |= compared(found, dead, truth, lives) | {"wiring_s": 1e-6 * rig.world.now_us}
-            if calibrates:
-                rig.rewire(WiringConfig.of(found, dead))
-                store, procedures = RESULTS / "cache" / "commissioning-store", golden_needs()
-                out |= calibrated(bench_of(rig, store, "", procedures).devices)
-        except LabctlError as error:
-            print(f"unit {unit}: {error}", file=sys.stderr)
-            out["error"] = 1.0
-        out["device_s"] = 1e-6 * rig.world.now_us
-    out["cpu_s"] = time.process_time() - began
-    return out
+        return scored(rig, rig.world, *true_wiring(rig), calibrates)
 
 
 def foreign_commissioned(unit: int) -> dict[str, float]:
     """The same of a foreign device, whose panel and electronics are all that it has."""
-    began, out = time.process_time(), {"error": 0.0}
     cables = Cables.drawn(unit, unplugged=unit % 2)
-    made = Foreign(unit, cables)
-    n, light = len(cables.emitter), made.bench.unit.efficiency
+    bench = ForeignBench(drawn_unit(unit), seed=unit, cables=cables)
+    n, light = len(cables.emitter), bench.unit.efficiency
     truth = Wiring(
         column=n - 1 - cables.emitter if cables.mirrored else cables.emitter,
         row=n - 1 - cables.detector if cables.upside_down else cables.detector,
@@ -127,17 +112,26 @@ def foreign_commissioned(unit: int) -> dict[str, float]:
         * (-1.0 if cables.mirrored != cables.exchanged else 1.0),
     )
     lives = (light > ALIVE * np.median(light))[cables.emitter] & cables.plugged
+    with ForeignRig(unit, bench=bench) as rig:
+        return scored(rig, bench, truth, lives)
+
+
+def scored(
+    rig: Rig, bench: OpticalBench | ForeignBench, truth: Wiring, lives: np.ndarray, calibrates: bool = True
+) -> dict[str, float]:
+    """What `labctl commission` does on an open rig, beside the truth; times by the bench's clock."""
+    began, out, store = time.process_time(), {"error": 0.0}, RESULTS / "cache" / "commissioning-store"
     try:
-        found, dead = wiring_of(take(WIRING, made.devices, {}, silent).record)
-        out |= compared(found, dead, truth, lives) | {"wiring_s": 1e-6 * made.bench.now_us}
-        made.electronics.wiring = found
-        out |= calibrated(made.devices)
+        taken = take(WIRING, bench_of(rig, store, "", (WIRING,)).devices, {}, silent)
+        found, dead = wiring_of(taken.record)
+        out |= compared(found, dead, truth, lives) | {"wiring_s": 1e-6 * bench.now_us}
+        if calibrates:
+            rig.rewire(WiringConfig.of(found, dead))
+            out |= calibrated(bench_of(rig, store, "", golden_needs()).devices)
     except LabctlError as error:
-        print(f"foreign unit {unit}: {error}", file=sys.stderr)
+        print(f"{rig.name}: {error}", file=sys.stderr)
         out["error"] = 1.0
-    out["device_s"] = 1e-6 * made.bench.now_us
-    out["cpu_s"] = time.process_time() - began
-    return out
+    return out | {"device_s": 1e-6 * bench.now_us, "cpu_s": time.process_time() - began}
 
 
 def calibrated(devices: Devices) -> dict[str, float]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from common import CACHE, RESULTS, records_of
 from foreign import Foreign
-from foreign_bench import Broken, ForeignBench, ForeignElectronics, ForeignPanel, broken_unit, drawn_unit
+from foreign_bench import Broken, ForeignBench, broken_unit, drawn_unit
 from labctl_calibration import calibrate_open_loop
 from labctl_calibration.diagnosis.faults import HEALTHY, NAMES
 from labctl_calibration.diagnosis.verdict import Diagnosis, Suspect
@@ -87,12 +87,9 @@ def foreign_morning(unit: int, day: int, started_h: float, fault: str = HEALTHY)
         truth, broken, cables = broken_unit(fault, unit, truth)
     bench = ForeignBench(truth, seed=1000 * unit + day, cables=cables, broken=broken)
     bench.advance(3.6e9 * started_h)
-    panel, electronics = ForeignPanel("panel", bench), ForeignElectronics("electronics", bench)
-    panel.open()
-    electronics.open()
-    record = Foreign(unit).brought_up(records_of(f"foreign {unit}")).panel
-    engine = OpticalLoopEngine(panel, electronics, record, calibrate_open_loop)
-    yield OpticalMorning(engine, panel, electronics, record)
+    made, record = Foreign(unit, bench), Foreign(unit).brought_up(records_of(f"foreign {unit}")).panel
+    engine = OpticalLoopEngine(made.panel, made.electronics, record, calibrate_open_loop)
+    yield OpticalMorning(engine, made.panel, made.electronics, record)
 
 
 def calibrate_foreign(unit: int) -> None:

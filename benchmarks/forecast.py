@@ -91,7 +91,7 @@ def bring_into(store: RecordStore, rig: Rig) -> None:
     """What is missing or stale there of an open rig."""
     for outcome in calibrate(bench_of(rig, store, procedures=needed())):
         if outcome.stored is None:
-            raise SystemExit(f"{rig.name}: {outcome.procedure.name}: {outcome.failed}")
+            raise SystemExit(f"{store.folder.name}: {outcome.procedure.name}: {outcome.failed}")
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,12 @@ from common import (
     rig_energy,
     sampler_of,
 )
-from foreign_bench import Cables, ForeignBench, ForeignElectronics, ForeignPanel, drawn_unit
+from foreign_bench import ForeignBench, ForeignElectronics, ForeignPanel, drawn_unit
 from labctl_calibration import calibrate_open_loop, calibrate_steady, nominal_panel_record
 from labctl_calibration.bench import Bench
 from labctl_calibration.bringup import bring_up
 from labctl_calibration.compensation import METHOD, STAGES, compensate
 from labctl_calibration.panel_record import KIND as PANEL_KIND
-from labctl_calibration.procedure import Devices
-from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.rows_record import KIND as ROWS_KIND
 from labctl_calibration.store import RecordStore, Stored
 from sheet import Sheet
@@ -59,22 +57,16 @@ MODEL = 1  # of the foreign bench's equations: cells of another are not these
 
 
 class Foreign:
-    """One drawn unit as it stands in the morning: devices open, clock at zero, nothing known. `cables`: where its
-    channels are not each at its own place.
+    """One drawn unit as it stands in the morning: devices open, clock at zero, nothing known. `bench`: where it is
+    another than the sound one, each channel at its own place, of the unit's own day.
     """
 
-    def __init__(self, unit: int, cables: Cables | None = None) -> None:
-        self.bench = ForeignBench(drawn_unit(unit), seed=unit, cables=cables)
+    def __init__(self, unit: int, bench: ForeignBench | None = None) -> None:
+        self.bench = ForeignBench(drawn_unit(unit), seed=unit) if bench is None else bench
         self.panel = ForeignPanel("panel", self.bench)
         self.electronics = ForeignElectronics("electronics", self.bench)
         self.panel.open()
         self.electronics.open()
-
-    @property
-    def devices(self) -> Devices:
-        """As far as procedures can ask for them."""
-        roles = {role for one in PROCEDURES for role in (*one.roles, one.device)}
-        return Devices.among([self.panel, self.electronics], roles)
 
     def engine(
         self, null: Callable[[LoopElectronics], CalibrationRecord] = calibrate_open_loop
@@ -119,19 +111,22 @@ class Foreign:
 class ForeignRig(Rig):
     """A drawn unit under labctl's own rig: what a user's commands do, on the foreign device."""
 
-    def __init__(self, unit: int, records: RecordStore | None = None) -> None:
+    def __init__(
+        self, unit: int, records: RecordStore | None = None, bench: ForeignBench | None = None
+    ) -> None:
         config = load_rig("optical-unit")
         devices = tuple(one for one in config.device if one.name in ("panel", "electronics"))
         super().__init__(
             config.model_copy(update={"name": "foreign", "world": None, "device": devices}), records
         )
-        self._unit = unit
+        self._unit, self._bench = unit, bench
 
     def build(self) -> Mapping[str, Device]:
         """The unit's devices instead of the twins that the rig file names."""
         if not self.devices:
-            made = Foreign(self._unit)
+            made = Foreign(self._unit, self._bench)
             self.devices = {made.panel.name: made.panel, made.electronics.name: made.electronics}
+            self._wire()
         return self.devices
 
 

@@ -174,12 +174,6 @@ def _gained(draw: _Draw) -> Change:
     return replace(draw.unit, gain_scale=scale), Broken(), None
 
 
-def _broken(**what: object) -> Callable[[_Draw], Change]:
-    """Of a field that takes the size as it is."""
-    (name,) = what
-    return lambda draw: (draw.unit, Broken(**{name: draw.size}), None)  # type: ignore[arg-type]
-
-
 # name: rule, smallest and largest size
 FAULTS: dict[str, tuple[Callable[[_Draw], Change], float, float]] = {
     "emitter-dead": (lambda d: _light(d, d.emitters(), 0.0), 1, 1),

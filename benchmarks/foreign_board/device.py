@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from foreign_board.unit import WaveformUnit, perfect_board
+from foreign_board.unit import COUPLING_BITS, TOP_CODE, WaveformUnit, perfect_board
 from foreign_board.waveform import STEPS_A_PERIOD, Wiring, played, stretches
 from labctl.devices import (
     BoardImage,
@@ -28,15 +28,13 @@ from labctl.devices import (
 
 Real = NDArray[np.float64]
 SUPPLY_C = 25.0
-COUPLING_BITS = 4
-TOP_CODE = 2 ** (COUPLING_BITS - 1) - 1
 BLOCK = 256  # samples that are integrated together: what a core's cache holds
 NOISE, READ, GATE = 1, 2, 3  # streams
 
 
 class WaveformWorld:
-    """Oscillators with their carrier: a unit as drawn, or one that is perfect but for its detuning `offsets`
-    [n] in units (none: 0). In steps of `steps_a_period`, with phases of `dtype`.
+    """Oscillators with their carrier: a unit, or a perfect one. In steps of `steps_a_period`, with phases of
+    `dtype`.
     """
 
     def __init__(
@@ -49,14 +47,13 @@ class WaveformWorld:
         read_bits: int = 16,
         trim_units: float = 1.0,
         trim_bits: int = 8,
-        offsets: Real | None = None,
         unit: WaveformUnit | None = None,
         steps_a_period: int = STEPS_A_PERIOD,
         dtype: DTypeLike = np.float64,
     ) -> None:
         wiring = grid(8, 8, 2) if topology is None else topology
         self.seed = seed
-        self.unit = perfect_board(wiring, TOP_CODE, offsets) if unit is None else unit
+        self.unit = perfect_board(wiring) if unit is None else unit
         self.steps_a_period, self.dtype = steps_a_period, dtype
         self.gates = 0
         self.now_us = 0.0

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from labctl.devices import Topology
 
 Real = NDArray[np.float64]
+COUPLING_BITS = 4
+TOP_CODE = 2 ** (COUPLING_BITS - 1) - 1
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Spread:
 @dataclass(frozen=True, eq=False)
 class WaveformUnit:
     """One board: offsets, skew, delay, trim_gain, injection_gain, injection_rad [n]; cell_gain, feedthrough
-    (units) [E]; codes [E, 2 top + 1]: what a converter gives beside its code, as a share of full scale.
+    (units) [E]; codes [E, 2 TOP_CODE + 1]: what a converter gives beside its code, as a share of full scale.
     """
 
     offsets: Real
@@ -59,18 +61,16 @@ class WaveformUnit:
     diffusion: float = 0.0
 
 
-def perfect_board(
-    wiring: Topology, top: int, offsets: Real | None = None, diffusion: float = 0.0
-) -> WaveformUnit:
-    """Nothing is off but, where given, the detuning `offsets` [n] in units; codes reach `top`."""
+def perfect_board(wiring: Topology, *, offsets: Real | None = None, diffusion: float = 0.0) -> WaveformUnit:
+    """Nothing is off but, where given, the detuning `offsets` [n] in units, and the phases' diffusion."""
     n, e = wiring.n, wiring.n_edges
     none, one = np.zeros(n), np.ones(n)
     own = none if offsets is None else np.asarray(offsets, np.float64)
-    cells = np.zeros((e, 2 * top + 1))
+    cells = np.zeros((e, 2 * TOP_CODE + 1))
     return WaveformUnit(own, none, none, one, one, none, np.ones(e), np.zeros(e), cells, diffusion=diffusion)
 
 
-def drawn_board(wiring: Topology, top: int, number: int, spread: Spread) -> WaveformUnit:
+def drawn_board(wiring: Topology, number: int, spread: Spread) -> WaveformUnit:
     """The board of that number."""
     rng = np.random.default_rng([0xB0A2D, number])
     n, e = wiring.n, wiring.n_edges
@@ -84,7 +84,7 @@ def drawn_board(wiring: Topology, top: int, number: int, spread: Spread) -> Wave
         injection_rad=rng.normal(0, spread.injection_rad, n),
         cell_gain=rng.normal(1, spread.gain, e),
         feedthrough=rng.normal(0, spread.offset_units, e),
-        codes=rng.normal(0, spread.code_share, (e, 2 * top + 1)),
+        codes=rng.normal(0, spread.code_share, (e, 2 * TOP_CODE + 1)),
         trim_curve=spread.trim_curve,
         sag=spread.sag,
         harmonic=spread.harmonic,

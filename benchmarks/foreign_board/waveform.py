@@ -111,8 +111,7 @@ class _Law:
             work += 1 + 3 * h
             sent = np.multiply(sent, work, out=c)
         np.matmul(sent, self._gains, out=out)
-        out += np.multiply(self._cosine, at_cosine, out=work if len(self._cosine) == len(work) else None)
-        out += np.multiply(self._sine, at_sine, out=work if len(self._sine) == len(work) else None)
+        out += self._cosine * at_cosine + self._sine * at_sine  # [1 or B, n]
         if self._harmonic:
             np.multiply(cosine, cosine, out=work)
             work *= 4 * self._harmonic

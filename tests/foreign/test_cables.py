@@ -60,7 +60,7 @@ def test_channels_are_renumbered_and_signs_turned(frame, straight):
 
 
 @pytest.mark.slow
-def test_a_loop_closed_over_a_lone_inverted_channel_pulls_the_other_way(frame):
+def test_a_loop_whose_drives_are_all_inverted_pulls_the_other_way(frame):
     """What a channel's own light does to its state changes its sign with the polarity of its drive."""
     plain = Cables(*(np.arange(N),) * 2, *(np.zeros(N, bool),) * 2, np.ones(N, bool))
     turned = replace(plain, inverted=np.ones(N, bool))

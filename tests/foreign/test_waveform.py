@@ -10,7 +10,6 @@ import foreign_board
 import numpy as np
 import pytest
 from foreign_board import Spread, WaveformBoard, WaveformWorld, Wiring, drawn_board, perfect_board, played
-from foreign_board.device import TOP_CODE
 from labctl_calibration.oscillators.probing import Probe, probe_image
 
 from labctl.devices import RunCodes, grid
@@ -77,7 +76,7 @@ def test_half_the_step_changes_nothing():
 
 
 def test_the_device_adds_nothing_of_its_own():
-    world = WaveformWorld(offsets=np.full(64, 0.25))
+    world = WaveformWorld(unit=perfect_board(grid(8, 8, 2), offsets=np.full(64, 0.25)))
     with WaveformBoard("wave", world) as board:
         gate_us = 1e5
         counted = board.count_frequency(gate_us)
@@ -112,12 +111,10 @@ def test_harmonics_on_both_sides_beat_at_three_times_the_angle():
     assert abs(left[h] - left[0.0]) > 8e-3  # what the harmonics add is told
 
 
-def noisy_board(**own):
+def noisy_board():
     topology = grid(3, 3, 1.0)
-    unit = perfect_board(topology, TOP_CODE, diffusion=0.02)
-    return WaveformBoard(
-        "wave", WaveformWorld(topology, unit=unit, steps_a_period=8, dtype=np.float32, **own)
-    )
+    unit = perfect_board(topology, diffusion=0.02)
+    return WaveformBoard("wave", WaveformWorld(topology, unit=unit, steps_a_period=8, dtype=np.float32))
 
 
 def still_image(board, units):
@@ -138,8 +135,8 @@ def test_phase_noise_spreads_as_it_should_whatever_a_sample_is_run_with():
 
 def test_a_drawn_board_reads_and_counts_as_it_was_drawn():
     topology = grid(3, 3, 1.0)
-    unit = drawn_board(topology, TOP_CODE, 7, Spread(detuning_units=0.5, gain=0.1, offset_units=0.05))
-    again = drawn_board(topology, TOP_CODE, 7, Spread(detuning_units=0.5, gain=0.1, offset_units=0.05))
+    unit = drawn_board(topology, 7, Spread(detuning_units=0.5, gain=0.1, offset_units=0.05))
+    again = drawn_board(topology, 7, Spread(detuning_units=0.5, gain=0.1, offset_units=0.05))
     np.testing.assert_array_equal(unit.codes, again.codes)
     with WaveformBoard("wave", WaveformWorld(topology, unit=unit)) as board:
         counted = board.count_frequency(1e5)
