@@ -26,13 +26,17 @@ ASKED = dense_fractions(N)
 BIASES = np.random.default_rng(2).choice([-1.0, 1.0], size=(8, N))
 
 
-def light(cells=None, rows=None, columns=None):
-    """Slopes of a made-up bench: gains of rows and columns, detectors that see their neighbours."""
+def light(cells=None, rows=None, columns=None, wandering=0.0):
+    """Slopes of a made-up bench: gains of rows and columns, detectors that see their neighbours and lose to
+    each of them a share, `wandering`.
+    """
     rng = np.random.default_rng(1)
     gains, shares = rng.uniform(0.7, 1.2, N), rng.uniform(0.6, 1.3, N)
     cells = ASKED if cells is None else cells
     own = cells * shares * (1.0 if columns is None else columns)
     seen = own + 0.1 * moved(own, 1, 0) + 0.06 * moved(own, -1, 0)
+    down, up = seen[:-1] * wandering, seen[1:] * wandering
+    seen = seen + np.pad(down - up, ((1, 0), (0, 0))) + np.pad(up - down, ((0, 1), (0, 0)))
     return seen * gains[:, None] * (1.0 if rows is None else rows[:, None])
 
 
@@ -89,6 +93,13 @@ def test_what_a_look_shows_is_named(name):
     assert found.first.name == name
     assert found.first.probability > 0.7
     assert sum(suspect.probability for suspect in found.suspects) == pytest.approx(1.0)
+
+
+def test_crosstalk_may_take_from_a_row_what_its_neighbours_get():
+    found = named(look(light(wandering=0.1), 1)).first
+    assert (found.name, found.size) == ("crosstalk", pytest.approx(0.1, rel=0.25))
+    spread = sum(moved(ASKED, *by) - ASKED for by in ((1, 0), (-1, 0), (0, 1), (0, -1)))
+    assert named(look(light(ASKED + 0.05 * spread), 1)).first.name == "defocused"
 
 
 def test_evidence_tells_place_and_size():

@@ -16,6 +16,7 @@ WANDER, COMMON = 0.04, 0.015  # relative sd of an emitter's light in health, and
 CELLS, MOST_CREEP = 0.02, 0.06  # the image's place in health: sd, and largest change
 WARM_CELLS = 0.06  # sd of it where the bench is too warm
 ROBUST = 5  # rounds of trusting what fits
+OF_SEEN = 0.02  # by how much a change may be wrong that follows from the slopes themselves
 DUST_CELLS = (1.5, 2.0, 2.6)
 
 
@@ -43,7 +44,7 @@ class LightFits:
         self._crept = self._creep()
 
     def score(
-        self, predicted: FloatArray, *, common: float = 0.0, common_sd: float = COMMON, slack: float = 0.02
+        self, predicted: FloatArray, *, common: float = 0.0, common_sd: float = COMMON, slack: float = OF_SEEN
     ) -> float:
         """Misfit of predicted slopes [n, n] where every emitter may be off by a little, and the image too.
 
@@ -221,11 +222,21 @@ class LightFits:
         return LightFit(fit + even + beyond(float(a + b) / 2, 0.03, 0.3), float(a + b) / 2)
 
     def crosstalk(self) -> LightFit:
-        """More of each row in its neighbours."""
-        change = moved(self._before, 1, 0) + moved(self._before, -1, 0)
-        more = float(self.amplitudes([change])[0])
-        fit = self.score(self._before + more * change)
-        return LightFit(fit + beyond(more, 0.035, 0.2), more)
+        """More of each row in its neighbours: of what a detector reads, copied; or of its charge before that,
+        which its own row then lacks.
+        """
+        cells = self.signs.model.cells
+        wandered = moved(cells, 1, 0) + moved(cells, -1, 0) - 2 * cells
+        wandered[:, [0, -1]] += cells[:, [0, -1]]  # beyond an edge there is nobody to take it
+        copied = moved(self._before, 1, 0) + moved(self._before, -1, 0)
+        best = LightFit(np.inf)
+        for change, slack in ((copied, OF_SEEN), (self.signs.model.frame(wandered), OF_CHANGE)):
+            more = float(self.amplitudes([change])[0])
+            fit = self.score(self._before + more * change, slack=slack)
+            fit += of_places(2) + beyond(more, 0.035, 0.2)
+            if fit < best.misfit:
+                best = LightFit(fit, more)
+        return best
 
     def levels(self) -> LightFit:
         """Half-bright cells off against bright ones."""
