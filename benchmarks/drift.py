@@ -1,12 +1,12 @@
 """Drift: alarm rates, steps found, and what 24 simulated hours cost a compensated bench.
 
-    python benchmarks/drift.py [--units 20] [--days 20] [--every 60]
+    python benchmarks/drift.py [--units 20] [--foreign 20] [--days 20] [--every 60]
 
-Three tables. Alarm rates: charts of still devices, readings drawn from the scatter that a drawn bench showed
-in its baseline. Steps: 1% of all light of drawn benches, looked at once a second, also of the foreign device.
-A day: drawn benches that wander, warm up and age (profile "unit-ageing"), moons with 4-bit weights; quality loss =
-E after 24 h less E right after calibration, in units of the damage that calibration recovered (E as it came less E
-right after).
+Alarm rates: charts of still devices, readings drawn from the scatter that a drawn bench showed in its baseline; and
+real looks at benches that stand still. Steps: 1% of all light, looked at once a second. A day: drawn benches that
+wander, warm up and age (profile "unit-ageing"), then foreign devices, which age in their own way
+(foreign_bench/ageing.py); moons with 4-bit weights. Quality loss = E after 24 h less E right after calibration, in
+units of the damage that calibration recovered (E as it came less E right after).
 With a watch, the bench is brought up and compensated anew at each alarm; as a bench's world is a function of
 its clock, only the last of these has to be done. Cells resume; results/drift.md holds the last run.
 """
@@ -14,14 +14,16 @@ its clock, only the last of these has to be done. Cells resume; results/drift.md
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from common import RESULTS, cell, engine_energy, milli, sampler_of
 from foreign import Foreign
+from foreign_bench import Ageing, ForeignBench, drawn_unit
 from labctl_calibration.bench import Bench
 from labctl_calibration.bringup import bring_up
 from labctl_calibration.compensation import compensate
@@ -67,65 +69,129 @@ def opened(unit: int, profile: str, terms: dict[str, float] | None = None, hours
     return Rig(config.model_copy(update={"world": world})).open()
 
 
+class Clocked(Protocol):
+    """What keeps a simulated bench's time."""
+
+    now_us: float
+
+    def advance(self, us: float) -> None:
+        """Let time go by."""
+
+
 @dataclass(frozen=True)
-class Still:
-    """A bench that is looked at: its devices, its clock (us), and what takes a share of all light away."""
+class Standing:
+    """A bench that is looked at: its devices, its clock, an engine by the data sheet, and what takes a share of
+    all light away.
+    """
 
     modulator: WeightModulator
     electronics: LoopElectronics
-    advance: Callable[[float], None]
+    clock: Clocked
+    engine: Callable[[], OpticalLoopEngine]
     dim: Callable[[float], None]
 
+    @property
+    def now_h(self) -> float:
+        """Hours since it was switched on."""
+        return self.clock.now_us / 3.6e9
+
     @classmethod
-    def of(cls, rig: Rig) -> Still:
+    def of(cls, rig: Rig) -> Standing:
         """A twin's."""
 
         def dim(share: float) -> None:
             rig.world.damage.alive[:] *= 1 - share
 
-        return cls(rig.device(WeightModulator), rig.device(LoopElectronics), rig.world.advance, dim)
+        def engine() -> OpticalLoopEngine:
+            if not isinstance(rig.engine, OpticalLoopEngine):
+                raise SystemExit("optical-unit has no loop")
+            return rig.engine
+
+        return cls(rig.device(WeightModulator), rig.device(LoopElectronics), rig.world, engine, dim)
 
     @classmethod
-    def foreign(cls, unit: int) -> Still:
-        """Of the foreign device, as warm as it gets."""
-        made = Foreign(unit)
-        bench = made.bench
-        bench.advance(START_H * 3.6e9)
+    def foreign(cls, bench: ForeignBench, unit: int) -> Standing:
+        """Of a foreign device."""
+        made = Foreign(unit, bench)
 
         def dim(share: float) -> None:
             bench.unit = replace(bench.unit, efficiency=(1 - share) * bench.unit.efficiency)
 
-        return cls(made.panel, made.electronics, bench.advance, dim)
+        return cls(made.panel, made.electronics, bench, made.engine, dim)
 
 
-def watch_of(still: Still, every_s: float) -> Watch:
+@contextmanager
+def still_twin(unit: int) -> Iterator[Standing]:
+    """A drawn bench that neither warms up nor wanders."""
+    with opened(unit, "unit", {"drift": 0.0, "warm_up": 0.0}) as rig:
+        yield Standing.of(rig)
+
+
+@contextmanager
+def ageing_twin(unit: int, hours: float) -> Iterator[Standing]:
+    """One that ages, so many hours after it was switched on."""
+    with opened(unit, "unit-ageing", hours=hours) as rig:
+        yield Standing.of(rig)
+
+
+@contextmanager
+def still_foreign(unit: int) -> Iterator[Standing]:
+    """A foreign device as warm as it gets, in a room that never changes."""
+    bench = ForeignBench(drawn_unit(unit), seed=unit)
+    bench.advance(START_H * 3.6e9)
+    yield Standing.foreign(bench, unit)
+
+
+@contextmanager
+def ageing_foreign(unit: int, hours: float) -> Iterator[Standing]:
+    """One that ages, so many hours after it was switched on."""
+    bench = ForeignBench(drawn_unit(unit), seed=unit, ageing=Ageing.drawn(unit))
+    bench.advance(hours * 3.6e9)
+    yield Standing.foreign(bench, unit)
+
+
+@dataclass(frozen=True)
+class Population:
+    """Benches: in words; how their cells are named; one that stands still, and one that ages."""
+
+    words: str
+    suffix: str
+    still: Callable[[int], AbstractContextManager[Standing]]
+    ageing: Callable[[int, float], AbstractContextManager[Standing]]
+
+
+TWINS = Population("drawn benches", "", still_twin, ageing_twin)
+FOREIGN = Population("units of the foreign device", " foreign", still_foreign, ageing_foreign)
+POPULATIONS = (TWINS, FOREIGN)
+
+
+def watch_of(at: Standing, every_s: float) -> Watch:
     """A dense frame on display and nulled, and a watch that has still to learn. The bench then rests until its
     emitters are as cold as later looks find them: the null held them lit, between looks they are dark.
     """
-    modulator, electronics = still.modulator, still.electronics
+    modulator, electronics = at.modulator, at.electronics
     n = electronics.spec.n_channels
     panel = nominal_panel_record(modulator.spec, n, "by design")
     modulator.show(encode_frame(dense_fractions(n), modulator.spec, panel).levels)
     null = calibrate_steady(electronics).array("null_codes")
-    still.advance(REST_US)
+    at.clock.advance(REST_US)
     return Watch(OpticalProber(electronics, lambda: null), Pace(every_s=every_s))
 
 
-def learn_slowly(still: Still, watch: Watch) -> None:
+def learn_slowly(at: Standing, watch: Watch) -> None:
     """A baseline of looks a tenth of a second apart, as a host takes them."""
     looks = []
     for _ in range(LEARN):
         looks.append(watch.prober.look())
-        still.advance(1e5)
+        at.clock.advance(1e5)
     watch.use(learn(watch.prober, looks))
 
 
 def scatter(unit: int) -> dict[str, Any]:
     """Mean and sd of every series of a still bench."""
-    with opened(unit, "unit", {"drift": 0.0, "warm_up": 0.0}) as rig:
-        still = Still.of(rig)
-        watch = watch_of(still, 1.0)
-        learn_slowly(still, watch)
+    with still_twin(unit) as at:
+        watch = watch_of(at, 1.0)
+        learn_slowly(at, watch)
         if watch.learnt is None:
             raise SystemExit("the watch learnt nothing")
         return {"sd": watch.learnt.baseline.sd.tolist(), "names": list(watch.learnt.baseline.names)}
@@ -133,7 +199,7 @@ def scatter(unit: int) -> dict[str, Any]:
 
 def false_alarms(day: int, every_s: float) -> dict[str, float]:
     """Alarms of all charts in 24 h of a device that does nothing; the baseline is drawn as well."""
-    series = cell({"row": "drift scatter", "unit": 1, "v": CHARTS}, partial(scatter, 1))
+    series: dict[str, Any] = cell({"row": "drift scatter", "unit": 1, "v": CHARTS}, partial(scatter, 1))
     names, sd = tuple(series["names"]), np.array(series["sd"])
     rng = np.random.Generator(np.random.Philox(key=77_000 + day))
     baseline = Baseline.of(names, rng.standard_normal((LEARN, len(names))) * sd)
@@ -147,53 +213,60 @@ def false_alarms(day: int, every_s: float) -> dict[str, float]:
     return {"alarms": count}
 
 
-def steps_found(unit: int) -> dict[str, float]:
-    """Looks until a step was told by a twin's watch."""
-    with opened(unit, "unit", {"drift": 0.0, "warm_up": 0.0}) as rig:
-        return {"looks": looks_until_told(Still.of(rig))}
+def still_day(kind: Population, unit: int, every_s: float) -> dict[str, float]:
+    """Alarms of real looks at a bench that stands still, for 24 h."""
+    with kind.still(unit) as at:
+        watch = watch_of(at, every_s)
+        learn_slowly(at, watch)
+        alarms = 0
+        for look in range(int(DAY_S / every_s)):
+            at.clock.advance(every_s * 1e6)
+            if watch.look(every_s * (look + 1)):
+                alarms += 1
+                learn_slowly(at, watch)
+        return {"alarms": alarms}
 
 
-def looks_until_told(still: Still) -> float:
+def steps_found(kind: Population, unit: int) -> dict[str, float]:
     """Looks, a second apart, until a loss of 1% of all light was told; never as 99."""
-    watch = watch_of(still, 1.0)
-    learn_slowly(still, watch)
-    still.dim(STEP)
-    for look in range(1, 2 * WITHIN + 1):
-        still.advance(1e6)
-        if watch.look(float(look)):
-            return look
-    return 99
+    with kind.still(unit) as at:
+        watch = watch_of(at, 1.0)
+        learn_slowly(at, watch)
+        at.dim(STEP)
+        for look in range(1, 2 * WITHIN + 1):
+            at.clock.advance(1e6)
+            if watch.look(float(look)):
+                return {"looks": look}
+        return {"looks": 99}
 
 
-def watched_day(unit: int, every_s: float) -> dict[str, float]:
+def watched_day(kind: Population, unit: int, every_s: float) -> dict[str, float]:
     """When a watch on the dense frame told of drift: how often, and the last time, in h. It learns anew
     after each; by the looks' schedule, what a look takes passes beside it.
     """
     events, last_h = 0, START_H
-    with opened(unit, "unit-ageing", hours=START_H) as rig:
-        still = Still.of(rig)
-        watch = watch_of(still, every_s)
-        learn_slowly(still, watch)
-        looks_us, begun_us = 0.0, rig.world.now_us
-        while rig.world.now_us < (START_H + HOURS) * 3.6e9:
-            rig.world.advance(every_s * 1e6)
-            if watch.look(rig.world.now_us * 1e-6):
-                events, last_h = events + 1, rig.world.now_us / 3.6e9
+    with kind.ageing(unit, START_H) as at:
+        watch = watch_of(at, every_s)
+        learn_slowly(at, watch)
+        looks_us, begun_us = 0.0, at.clock.now_us
+        while at.now_h < START_H + HOURS:
+            at.clock.advance(every_s * 1e6)
+            if watch.look(at.clock.now_us * 1e-6):
+                events, last_h = events + 1, at.now_h
                 looks_us += watch.device_us
-                watch = watch_of(still, every_s)
-                learn_slowly(still, watch)
+                watch = watch_of(at, every_s)
+                learn_slowly(at, watch)
         looks_us += watch.device_us
-        passed_us = rig.world.now_us - begun_us
+        passed_us = at.clock.now_us - begun_us
     return {"events": events, "last_h": last_h, "duty": looks_us / passed_us}
 
 
-def made_right(rig: Rig) -> tuple[OpticalLoopEngine, RowTableNetwork]:
+def made_right(at: Standing) -> tuple[OpticalLoopEngine, RowTableNetwork]:
     """The bench brought up, and the network as it was made to fit: what an alarm asks for."""
     nets = [load_checkpoint(name).network for name in (f"{NAME}-4bit", NAME)]
-    modulator, electronics = rig.device(WeightModulator), rig.device(LoopElectronics)
-    taken = bring_up(modulator, electronics)
+    taken = bring_up(at.modulator, at.electronics)
     panel = taken.taken[PANEL_KIND].record
-    engine = OpticalLoopEngine(modulator, electronics, panel, calibrate_steady)
+    engine = OpticalLoopEngine(at.modulator, at.electronics, panel, calibrate_steady)
     bench = Bench.of(panel, taken.rows, ("panel", "rows"))
     again = PROBES // 4
     engine.use_bench(bench.trims, partial(bench.map_of, probes=again))
@@ -204,34 +277,32 @@ def made_right(rig: Rig) -> tuple[OpticalLoopEngine, RowTableNetwork]:
     return engine, network
 
 
-def day(unit: int, calibrated_h: float, judged_h: tuple[float, ...]) -> dict[str, float]:
+def day(kind: Population, unit: int, calibrated_h: float, judged_h: tuple[float, ...]) -> dict[str, float]:
     """E of a bench that was calibrated at one hour and judged at others, one after the other."""
     how = sampler_of("implicit-midpoint", "flow", STEPS)
-    with opened(unit, "unit-ageing", hours=calibrated_h) as rig:
-        engine, network = made_right(rig)
+    with kind.ageing(unit, calibrated_h) as at:
+        engine, network = made_right(at)
         found = {}
-        for at in judged_h:
-            rig.world.advance(max(at * 3.6e9 - rig.world.now_us, 0.0))
-            found[f"e {at:g}"] = engine_energy(engine, network, NAME, SEED, how, N)["e"]
+        for then_h in judged_h:
+            at.clock.advance(max(then_h * 3.6e9 - at.clock.now_us, 0.0))
+            found[f"e {then_h:g}"] = engine_energy(engine, network, NAME, SEED, how, N)["e"]
         return found
 
 
-def cost(unit: int) -> dict[str, float]:
+def cost(kind: Population, unit: int) -> dict[str, float]:
     """Device time of what an alarm asks for, by the bench's own clock."""
-    with opened(unit, "unit-ageing", hours=START_H) as rig:
-        began_us = rig.world.now_us
-        made_right(rig)
-        return {"device_s": 1e-6 * (rig.world.now_us - began_us)}
+    with kind.ageing(unit, START_H) as at:
+        began_us = at.clock.now_us
+        made_right(at)
+        return {"device_s": 1e-6 * (at.clock.now_us - began_us)}
 
 
-def naive(unit: int) -> dict[str, float]:
+def naive(kind: Population, unit: int) -> dict[str, float]:
     """E of the bench as it came."""
-    with opened(unit, "unit-ageing", hours=START_H) as rig:
+    with kind.ageing(unit, START_H) as at:
         net = load_checkpoint(f"{NAME}-4bit").network
         how = sampler_of("implicit-midpoint", "flow", STEPS)
-        if not isinstance(rig.engine, OpticalLoopEngine):
-            raise SystemExit("optical-unit has no loop")
-        return {"e": engine_energy(rig.engine, net, NAME, SEED, how, N)["e"]}
+        return {"e": engine_energy(at.engine(), net, NAME, SEED, how, N)["e"]}
 
 
 def rates_table(sheet: Sheet, days: int, every_s: float) -> None:
@@ -260,50 +331,71 @@ def rates_table(sheet: Sheet, days: int, every_s: float) -> None:
     )
 
 
-def steps_table(sheet: Sheet, units: int) -> None:
-    """Looks until a step was found, on either population."""
-    sheet.say(f"## A step of 1% of all light: {units} drawn benches of each kind, a look a second")
+def stills_table(sheet: Sheet, units: int, every_s: float) -> None:
+    """Alarms of real looks where nothing happens."""
+    sheet.say(
+        f"## False alarms of real looks: a day each of {units} benches that stand still, every {every_s:g} s"
+    )
     sheet.say()
     rows = []
-    for words, row, found_on in (
-        ("twins", "drift step", steps_found),
-        ("the foreign device", "drift step foreign", lambda u: {"looks": looks_until_told(Still.foreign(u))}),
-    ):
-        found = np.array(
+    for kind in POPULATIONS:
+        key = {"row": "drift still day" + kind.suffix, "every": every_s, "v": CHARTS}
+        counts = np.array(
             [
-                cell({"row": row, "unit": u, "v": CHARTS}, partial(found_on, u))["looks"]
+                cell({**key, "unit": u}, partial(still_day, kind, u, every_s))["alarms"]
                 for u in range(1, units + 1)
             ]
         )
         rows.append(
-            [words, f"{np.median(found):.0f}", f"{found.max():.0f}", f"{(found <= WITHIN).sum()} of {units}",
-             f"all: {verdict(bool((found <= WITHIN).all()))}"]
+            [kind.words, f"{counts.mean():.2f}", f"{counts.max():.0f}",
+             f"<= 1 on the mean: {verdict(bool(counts.mean() <= 1))}"]
+        )  # fmt: skip
+    sheet.table(["benches", "alarms in 24 h, mean", "worst day", "bar"], rows)
+
+
+def steps_table(sheet: Sheet, units: int) -> None:
+    """Looks until a step was found, on either population."""
+    sheet.say(f"## A step of 1% of all light: {units} benches of each kind, a look a second")
+    sheet.say()
+    rows = []
+    for kind in POPULATIONS:
+        key = {"row": "drift step" + kind.suffix, "v": CHARTS}
+        found = np.array(
+            [cell({**key, "unit": u}, partial(steps_found, kind, u))["looks"] for u in range(1, units + 1)]
+        )
+        rows.append(
+            [kind.words, f"{np.median(found):.0f}", f"{found.max():.0f}",
+             f"{(found <= WITHIN).sum()} of {units}", f"all: {verdict(bool((found <= WITHIN).all()))}"]
         )  # fmt: skip
     sheet.table(["benches", "looks, median", "worst", f"found within {WITHIN}", "bar"], rows)
 
 
-def day_table(sheet: Sheet, units: int, every_s: float) -> None:
+def day_table(sheet: Sheet, kind: Population, units: int, every_s: float) -> None:
     """Quality after a day."""
     rows, losses, alarms, end = [], [], [], START_H + HOURS
+
+    def of(row: str, found: Callable[[], dict[str, float]], **key: Any) -> dict[str, float]:
+        return cell({"row": f"drift {row}{kind.suffix}", **key}, found)
+
     for unit in range(1, units + 1):
         key = {"unit": unit, "set": NAME, "v": VERSION}
         looked = {**key, "every": every_s, "v": CHARTS}
-        seen = cell({"row": "drift day", **looked}, partial(watched_day, unit, every_s))
-        came = cell({"row": "drift naive", **key}, partial(naive, unit))["e"]
-        both = cell({"row": "drift e", **key, "at": START_H}, partial(day, unit, START_H, (START_H, end)))
+        seen = of("day", partial(watched_day, kind, unit, every_s), **looked)
+        came = of("naive", partial(naive, kind, unit), **key)["e"]
+        both = of("e", partial(day, kind, unit, START_H, (START_H, end)), **key, at=START_H)
         begun, left = both[f"e {START_H:g}"], both[f"e {end:g}"]
         at = round(seen["last_h"], 4)
-        kept = cell({"row": "drift e", **key, "at": at}, partial(day, unit, at, (end,)))[f"e {end:g}"]
+        kept = of("e", partial(day, kind, unit, at, (end,)), **key, at=at)[f"e {end:g}"]
         damage = came - begun
         alarms.append(seen["events"])
         losses.append(((kept - begun) / damage, (left - begun) / damage))
-        rows.append(
+    rows.append(
             [str(unit), milli(came), milli(begun), milli(left), milli(kept), f"{seen['events']:.0f}",
              f"{max(end - seen['last_h'], 0.0):.2f} h", f"{100 * seen['duty']:.2g}%",
              f"{100 * losses[-1][1]:.1f}%", f"{100 * losses[-1][0]:.1f}%"]
         )  # fmt: skip
     sheet.say(
-        f"## After 24 h: {units} drawn benches that age, {NAME}, E x 1e3 (n = {N:,}), a look every {every_s:g} s"
+        f"## After 24 h: {units} {kind.words} that age, {NAME}, E x 1e3 (n = {N:,}), a look every {every_s:g} s"
     )
     sheet.say()
     if units < ASKED_UNITS:
@@ -321,7 +413,7 @@ def day_table(sheet: Sheet, units: int, every_s: float) -> None:
         f"<= {100 * MOST_LOSS:.0f}%: {verdict(bool(met))}"
     )
     sheet.say()
-    once_s = cell({"row": "drift cost", "unit": 1, "set": NAME, "v": VERSION}, partial(cost, 1))["device_s"]
+    once_s = of("cost", partial(cost, kind, 1), unit=1, set=NAME, v=VERSION)["device_s"]
     share = np.mean(alarms) * once_s / (HOURS * 3600)
     sheet.say(
         f"Looks see far less than a run suffers from, so these benches, which warm up and wander all day, are "
@@ -334,7 +426,10 @@ def day_table(sheet: Sheet, units: int, every_s: float) -> None:
 def _alone() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=ASKED_UNITS)
-    parser.add_argument("--steps", type=int, default=ASKED_UNITS, help="units for steps")
+    parser.add_argument(
+        "--foreign", type=int, default=ASKED_UNITS, help="units of the foreign device for a day"
+    )
+    parser.add_argument("--steps", type=int, default=ASKED_UNITS, help="units that stand still, of each kind")
     parser.add_argument("--days", type=int, default=ASKED_DAYS, help="days for alarm rates")
     parser.add_argument("--every", type=float, default=60.0, help="s from look to look")
     given = parser.parse_args()
@@ -343,9 +438,11 @@ def _alone() -> None:
     sheet.say()
     for every_s in (1.0, given.every):
         rates_table(sheet, given.days, every_s)
+    stills_table(sheet, given.steps, given.every)
     steps_table(sheet, given.steps)
-    if given.units:
-        day_table(sheet, given.units, given.every)
+    for kind, units in ((TWINS, given.units), (FOREIGN, given.foreign)):
+        if units:
+            day_table(sheet, kind, units, given.every)
     sheet.write(RESULTS / "drift.md")
 
 

@@ -5,6 +5,7 @@ they read machines or only that twin (conventions, section 8). So nothing here i
 twins; the devices answer to the same interfaces, and what they share with the twin is the published hardware.
 """
 
+from foreign_bench.ageing import Ageing
 from foreign_bench.bench import ForeignBench
 from foreign_bench.broken import Broken
 from foreign_bench.cables import Cables
@@ -14,6 +15,7 @@ from foreign_bench.unit import ForeignUnit, drawn_unit, perfect_unit
 
 __all__ = [
     "FAULTS",
+    "Ageing",
     "Broken",
     "Cables",
     "ForeignBench",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from foreign_bench.ageing import Ageing
 from foreign_bench.broken import Broken
 from foreign_bench.cables import Cables
 from foreign_bench.draws import Draws
@@ -19,13 +20,15 @@ from labctl.devices import DeviceUnavailable
 FloatArray = NDArray[np.floating]
 PANEL_SETTLE_US = 20_000.0
 WARM_UP_US = 60e6
+AGED_EVERY_US = 1e6  # nothing that ages does so within a second
+STILL_PX = 2e-3  # what an image may have moved before it is looked at again
 ROOM_C, WARMER_C = 25.0, 5.0
 MAINS_HZ = 50.0
 
 
 class ForeignBench:
     """One bench; `seed` is the day's noise. Time is counted, not waited for. `cables`: None where each channel
-    has its own place; `broken`: what is, beside the unit's constants.
+    has its own place; `broken`: what is, beside the unit's constants; `ageing`: what hours do to these.
     """
 
     def __init__(
@@ -36,12 +39,16 @@ class ForeignBench:
         noise_scale: float = 1.0,
         cables: Cables | None = None,
         broken: Broken | None = None,
+        ageing: Ageing | None = None,
     ) -> None:
-        self.unit, self.seed, self.noise_scale, self.cables = unit, seed, noise_scale, cables
+        self._built, self._ageing, self._aged_us = unit, ageing, 0.0
+        self.unit = unit if ageing is None else ageing.aged(unit, 0.0)
+        self.seed, self.noise_scale, self.cables = seed, noise_scale, cables
         self.broken = Broken() if broken is None else broken
         self.now_us = 0.0
         self.emitted_units: FloatArray = np.zeros((1, N))
         self._field: PanelField | None = None
+        self._image: tuple[Image, Image] | None = None  # of a panel at rest: the light, and its ripple
         self._levels = np.zeros(PANEL_PX, np.uint16)
         self._before: Image | None = None
         self._shown_us = -math.inf
@@ -52,7 +59,7 @@ class ForeignBench:
     @property
     def serial(self) -> str:
         """Of the unit and the day."""
-        return f"{self.unit.serial}-{fingerprint(self.unit)}-{self.seed}"
+        return f"{self._built.serial}-{fingerprint(self._built)}-{self.seed}"
 
     def unplug(self) -> None:
         """Pull the cable."""
@@ -66,18 +73,26 @@ class ForeignBench:
     def advance(self, us: float) -> None:
         """Let time go by."""
         self.now_us += us
+        if self._ageing is None or self.now_us - self._aged_us < AGED_EVERY_US:
+            return
+        self._aged_us = self.now_us
+        self.unit = self._ageing.aged(self._built, self.now_us / 3.6e9)
+        if self._field is not None and self._field.seen_by(self.unit, STILL_PX):
+            self._still = None
 
     @property
     def temperature_c(self) -> float:
         """Of everything."""
-        return ROOM_C + self.broken.warmer_c - WARMER_C * math.expm1(-self.now_us / WARM_UP_US)
+        room_c = 0.0 if self._ageing is None else self._ageing.room_c(self.now_us / 3.6e9)
+        return ROOM_C + room_c + self.broken.warmer_c - WARMER_C * math.expm1(-self.now_us / WARM_UP_US)
 
     def frame_changed(self, levels: NDArray[np.uint16]) -> None:
         """The panel gets another frame now; its directors begin to turn from where they are."""
         self._before = self._retardances()
         levels = levels if self.broken.frame is None else self.broken.frame(levels)
         levels = levels if self.cables is None else self.cables.frame(levels)
-        self._levels, self._shown_us, self._still = levels.copy(), self.now_us, None
+        self._levels, self._shown_us = levels.copy(), self.now_us
+        self._still = self._image = None
 
     def collected(self) -> tuple[FloatArray, FloatArray]:
         """What the optics collect now [2, out, in], and its change per relative change of the retardance.
@@ -86,11 +101,13 @@ class ForeignBench:
         """
         if self._still is not None:
             return self._still
-        field = self._optics()
-        retarded = self._retardances()
-        found = field.matrices(field.intensity(retarded)), field.matrices(field.ripple(retarded))
+        field, image = self._optics(), self._image
+        if image is None:
+            retarded = self._retardances()
+            image = field.intensity(retarded), field.ripple(retarded)
+        found = field.matrices(image[0]), field.matrices(image[1])
         if self.now_us - self._shown_us >= self._settled_us:
-            self._still, self._before = found, None
+            self._still, self._image, self._before = found, image, None
         return found
 
     def light(self, dtype: torch.dtype) -> Light:

@@ -67,6 +67,13 @@ class PanelField:
         ).astype(np.float32)
         self._paths = [Collection(unit, path) for path in (0, 1)]
 
+    def seen_by(self, unit: ForeignUnit, least_px: float) -> bool:
+        """Whether a unit whose panel lies elsewhere, by so much at least, now takes this one's place."""
+        if np.abs(unit.shift_px - self._unit.shift_px).max() < least_px:
+            return False
+        self._unit, self._paths = unit, [Collection(unit, path) for path in (0, 1)]
+        return True
+
     def retardances(self, levels: NDArray[np.uint16]) -> Image:
         """Retardance [height, width] (rad) that the directors come to rest at."""
         at_rest = self._levels[levels] * self._gap
