@@ -56,7 +56,7 @@ def check_rig_today(asked: Asked) -> None:
                 odds=None if signs is None else signs.odds(),
             )  # fmt: skip
             rig.interlocks.check("after the morning check")
-    print_morning(console, found)
+    print_morning(console, found, in_process=config.world is not None)
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     page = write_page(asked.records / "reports" / f"{config.name}_morning_{stamp}", found)
     print_path(console, "records", asked.records)
@@ -87,8 +87,10 @@ def prober_of(rig: Rig, bench: Bench) -> tuple[Prober, Device]:
     return OpticalMorning(rig.engine, modulator, electronics, panel), electronics
 
 
-def print_morning(console: Console, found: Morning) -> None:
-    """Green or not, each group of series with its farthest, and what to recalibrate."""
+def print_morning(console: Console, found: Morning, *, in_process: bool) -> None:
+    """Green or not, each group of series with its farthest, and what to recalibrate. in_process: of a twin that
+    is switched on as a rig opens it, so that nobody can wait for it.
+    """
     state = Text("green", "bold green") if found.green else Text("not green", "bold red")
     console.print(Text.assemble((found.rig, "bold"), "  ", state))
     took = f"{seconds(found.device_s)} of device time, {len(found.charts.baseline.names)} charts"
@@ -113,8 +115,12 @@ def print_morning(console: Console, found: Morning) -> None:
         )
     console.print(table)
     if found.cold:
-        told = f"\n{found.cold}; what moved may be that: labctl calibrate {found.rig} --again {WARM_UP} waits"
-        console.print(Text(told, "yellow"), soft_wrap=True)
+        waits = (
+            "this twin is switched on as it is opened; started_h = 1 below [world] of its file opens it warm"
+            if in_process
+            else f"labctl calibrate {found.rig} --again {WARM_UP} waits"
+        )
+        console.print(Text(f"\n{found.cold}; what moved may be that: {waits}", "yellow"), soft_wrap=True)
     print_diagnosis(console, found)
     for one in found.wrong:
         console.print(Text.assemble(("✗ ", "bold red"), one.words), soft_wrap=True)
