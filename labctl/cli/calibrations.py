@@ -162,7 +162,8 @@ def _sigmas(change: Change) -> str:
 
 def _collected(what: Collection, deleted: bool) -> str:
     count = len(what.records) + len(what.raw) + len(what.leftovers)
-    told = f"{what.kept} records stay; {count} things, {what.bytes / 1e6:.1f} MB, "
+    things = f"{count} thing{'s'[: count != 1]}"
+    told = f"{what.kept} records stay; {things}, {what.bytes / 1e6:.1f} MB, "
     return told + ("are gone" if deleted else "could go: add --delete")
 
 

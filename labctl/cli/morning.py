@@ -88,8 +88,8 @@ def prober_of(rig: Rig, bench: Bench) -> tuple[Prober, Device]:
 
 
 def print_morning(console: Console, found: Morning, *, in_process: bool) -> None:
-    """Green or not, each group of series with its farthest, and what to recalibrate. in_process: of a twin that
-    is switched on as a rig opens it, so that nobody can wait for it.
+    """Green or not, each group of series with its farthest, and what to recalibrate. in_process: of a twin
+    that is switched on as a rig opens it, so that nobody can wait for it.
     """
     state = Text("green", "bold green") if found.green else Text("not green", "bold red")
     console.print(Text.assemble((found.rig, "bold"), "  ", state))
