@@ -389,7 +389,7 @@ def day_table(sheet: Sheet, kind: Population, units: int, every_s: float) -> Non
         damage = came - begun
         alarms.append(seen["events"])
         losses.append(((kept - begun) / damage, (left - begun) / damage))
-    rows.append(
+        rows.append(
             [str(unit), milli(came), milli(begun), milli(left), milli(kept), f"{seen['events']:.0f}",
              f"{max(end - seen['last_h'], 0.0):.2f} h", f"{100 * seen['duty']:.2g}%",
              f"{100 * losses[-1][1]:.1f}%", f"{100 * losses[-1][0]:.1f}%"]
@@ -416,7 +416,7 @@ def day_table(sheet: Sheet, kind: Population, units: int, every_s: float) -> Non
     once_s = of("cost", partial(cost, kind, 1), unit=1, set=NAME, v=VERSION)["device_s"]
     share = np.mean(alarms) * once_s / (HOURS * 3600)
     sheet.say(
-        f"Looks see far less than a run suffers from, so these benches, which warm up and wander all day, are "
+        f"Looks see far less than a run suffers from, so these benches, which wander all day, are "
         f"calibrated {np.mean(alarms):.0f} times: {once_s:.1f} s of the device each (unit 1, adaptation included), "
         f"{100 * share:.1f}% of the day."
     )
@@ -429,7 +429,9 @@ def _alone() -> None:
     parser.add_argument(
         "--foreign", type=int, default=ASKED_UNITS, help="units of the foreign device for a day"
     )
-    parser.add_argument("--steps", type=int, default=ASKED_UNITS, help="units that stand still, of each kind")
+    parser.add_argument(
+        "--steps", type=int, default=ASKED_UNITS, help="units that stand still, of each kind; 0: none"
+    )
     parser.add_argument("--days", type=int, default=ASKED_DAYS, help="days for alarm rates")
     parser.add_argument("--every", type=float, default=60.0, help="s from look to look")
     given = parser.parse_args()
@@ -438,8 +440,9 @@ def _alone() -> None:
     sheet.say()
     for every_s in (1.0, given.every):
         rates_table(sheet, given.days, every_s)
-    stills_table(sheet, given.steps, given.every)
-    steps_table(sheet, given.steps)
+    if given.steps:
+        stills_table(sheet, given.steps, given.every)
+        steps_table(sheet, given.steps)
     for kind, units in ((TWINS, given.units), (FOREIGN, given.foreign)):
         if units:
             day_table(sheet, kind, units, given.every)
