@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs
+# every core has a worker already: threads of their own would only take turns
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test slow peers lint bench setup data clean
 
@@ -32,13 +34,13 @@ data: $(VENV)/.dev-ready  ## the data sets that tests use
 	-$(BIN)/labctl data fetch fashion-mnist mnist
 
 test: data  ## the everyday tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
 
 slow: data  ## what is too long for every day
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	$(PYTEST) -m slow
 
 peers: $(VENV)/.peers-ready  ## our drivers at other makers' SDKs, simulators and drivers
-	$(BIN)/python -m pytest -rs -n auto --dist loadfile tests/conformance tests/gige/test_vendors.py tests/drivers \
+	$(PYTEST) -rs tests/conformance tests/gige/test_vendors.py tests/drivers \
 	  tests/scpi/test_dialogues.py -k "pylon or gentl or micromanager or slmsuite or alp4 or pymeasure"
 
 lint: $(VENV)/.dev-ready  ## style, types, layers

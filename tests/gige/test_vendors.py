@@ -6,6 +6,7 @@ What any camera must do, and what a bench behind pylon's shows, is in the confor
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -153,6 +154,15 @@ def test_a_gentl_camera_is_opened_and_read(viky):
     assert frames.counts.max() > 0
     with pytest.raises(DeviceValueError, match="Width is 5000"):
         viky.configure({"Width": 5000})
+
+
+@gentl_sdk
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_ctrl_c_stops_a_run_while_a_gentl_camera_is_open(viky):
+    viky.acquire(1)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    viky.acquire(1)
 
 
 @gentl_sdk

@@ -5,6 +5,8 @@ https://github.com/genicam/harvesters (tried: 1.4.3, genicam 1.6.0, and the prod
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from operator import attrgetter, methodcaller
@@ -50,13 +52,26 @@ class GentlCamera(SfncCamera):
             for place, info in enumerate(found):
                 if wanted in (info["id_"], info["serial_number"]):
                     kinds = (gentl.GenericException, genapi.GenericException)
-                    return GentlWire(harvester, harvester.create(place), info, kinds, self.wire_log)
+                    with _ctrl_c_left_alone():
+                        acquirer = harvester.create(place)
+                    return GentlWire(harvester, acquirer, info, kinds, self.wire_log)
         except (gentl.GenericException, genapi.GenericException) as error:
             harvester.reset()
             raise WireLost(f"the producer: {error}") from error
         harvester.reset()
         others = ", ".join(info["id_"] for info in found) or "none"
         raise WireLost(f"the producer has no camera {wanted}; it has: {others}")
+
+
+@contextmanager
+def _ctrl_c_left_alone() -> Iterator[None]:
+    """harvesters takes SIGINT for itself and tells nobody: a run would not stop, an instrument stay on."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 class GentlWire(NodeWire):
