@@ -25,6 +25,7 @@ from labctl.models.network import RowTableNetwork
 from labctl.physics import FittedMap
 from labctl.programs import CodedTables, LoopProgram
 from labctl.sampling import LoopMachine, Sampler
+from labctl_calibration.frame_flicker import WINDOWS
 from labctl_calibration.operating import Known
 from labctl_calibration.optical.twin_noise import TwinNoise
 from labctl_calibration.program_twin import Machine, ProgramTwin
@@ -35,7 +36,7 @@ DRAWS = 39  # machines; with so many the second from either end bounds 90%
 MOST = 4000  # samples, and reference points, that are computed; of more, the first
 WIDER, WIDER_SD = 5.1, 0.11  # middle, and standard deviation of the logarithm
 SHOWN_ANEW = 0.0
-METHOD = (SHARE, DRAWS, MOST, WIDER, WIDER_SD, SHOWN_ANEW)
+METHOD = (SHARE, DRAWS, MOST, WIDER, WIDER_SD, SHOWN_ANEW, WINDOWS)
 
 
 @dataclass(frozen=True, eq=False)

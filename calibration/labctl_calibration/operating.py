@@ -26,6 +26,7 @@ FloatArray = NDArray[np.float64]
 STEPS, SIGMA_MAX, SIGMA_MIN = 8, 10.0, 0.06  # of the chain whose settles are looked at
 WAIT_TAU = 40.0
 PRIOR_WEIGHT, PRIOR_OFFSET = 0.01, 0.03  # of full scale: by how much a probed map may be wrong
+PRIOR_CURVED = 0.03  # the same of second and higher powers
 OPERATING = (STEPS, SIGMA_MAX, SIGMA_MIN, WAIT_TAU, PRIOR_WEIGHT, PRIOR_OFFSET)
 
 
@@ -107,9 +108,10 @@ def step_share(segment: LoopSegment, network: RowTableNetwork, state: slice) -> 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A map, and what is still uncertain of its first powers and offsets after all that was seen.
+    """A map, and what is still uncertain of its powers, up to the k-th, and offsets after all that was seen.
 
-    root [n, n + 1, n + 1]: row by row, a matrix L with L L' the covariance of (its first powers, its offset).
+    root [n, k n + 1, k n + 1]: row by row, a matrix L with L L' the covariance of (its first powers, its
+    second ones and so on, its offset).
     """
 
     light: FittedMap
@@ -117,32 +119,34 @@ class Known:
 
     def drawn(self, rng: np.random.Generator, wider: float = 1.0) -> FittedMap:
         """One map that might be it; `wider` times the standard deviations."""
-        n = len(self.root)
-        change = wider * np.einsum("rij,rj->ri", self.root, rng.standard_normal((n, n + 1)))
-        powers = self.light.powers.clone()
-        powers[0] += torch.from_numpy(change[:, :n])
-        return replace(self.light, powers=powers, offset=self.light.offset + torch.from_numpy(change[:, n]))
+        drawn = rng.standard_normal(self.root.shape[:2])
+        return _moved(self.light, wider * np.einsum("rij,rj->ri", self.root, drawn))
 
 
-def corrected(light: FittedMap, seen: Operated) -> FittedMap:
-    """The map with first powers and offsets moved to what was seen: `known`'s mean."""
-    return known(light, seen).light
+def _moved(light: FittedMap, change: FloatArray) -> FittedMap:
+    """change [n, k n + 1] of its rows' first k powers and offsets."""
+    n = len(change)
+    powers = light.powers.clone()
+    for k in range(change.shape[1] // n):
+        powers[k] += torch.from_numpy(change[:, k * n : (k + 1) * n])
+    return replace(light, powers=powers, offset=light.offset + torch.from_numpy(change[:, -1]))
 
 
-def known(light: FittedMap, seen: Operated) -> Known:
-    """The map with first powers and offsets moved to what was seen, and how well that knows them.
+def known(light: FittedMap, seen: Operated, powers: int = 1) -> Known:
+    """The map with so many powers and the offsets moved to what was seen, and how well that knows them.
 
-    Ridge regression, row by row: changes of about PRIOR_WEIGHT and PRIOR_OFFSET are taken for likely, and the
-    residuals' own size weighs what was seen against that. The uncertainty is the posterior's; rows of which
-    nothing was seen keep the prior's.
+    Ridge regression, row by row: changes of about PRIOR_WEIGHT, PRIOR_CURVED and PRIOR_OFFSET are taken for
+    likely, and the residuals' own size weighs what was seen against that. The uncertainty is the posterior's;
+    rows of which nothing was seen keep the prior's.
     """
     phi = light.curve(torch.from_numpy(seen.z)).numpy()
-    design = np.concatenate([phi, np.ones((len(phi), 1))], axis=1)
-    prior = np.append(np.full(phi.shape[1], PRIOR_WEIGHT), PRIOR_OFFSET)
+    n, orders = phi.shape[1], range(1, powers + 1)
+    design = np.concatenate([*(phi**k for k in orders), np.ones((len(phi), 1))], axis=1)
+    curved = np.full((powers - 1) * n, PRIOR_CURVED)
+    prior = np.concatenate([np.full(n, PRIOR_WEIGHT), curved, [PRIOR_OFFSET]])
     missed = seen.y - light(torch.from_numpy(seen.z)).numpy()
-    powers, offset = light.powers.clone(), light.offset.clone()
-    root = np.repeat(np.diag(prior)[None], phi.shape[1], axis=0)
-    for row in range(phi.shape[1]):
+    changes, root = np.zeros((n, len(prior))), np.repeat(np.diag(prior)[None], n, axis=0)
+    for row in range(n):
         weight = seen.weight[:, row]
         counts = weight > 0
         if counts.sum() < 2:
@@ -153,11 +157,10 @@ def known(light: FittedMap, seen: Operated) -> Known:
             precision = a.T @ a + np.diag(variance / prior**2)
             change = np.linalg.solve(precision, a.T @ b)
             variance = float(((b - a @ change) ** 2).mean())
-        powers[0, row] += torch.from_numpy(change[:-1])
-        offset[row] += float(change[-1])
+        changes[row] = change
         # precision = R' R, so that R^-1 R^-T sqrt(variance)^2 is the covariance
         root[row] = np.sqrt(variance) * np.linalg.inv(np.linalg.cholesky(precision)).T
-    return Known(replace(light, powers=powers, offset=offset), root)
+    return Known(_moved(light, changes), root)
 
 
 def _denoised(
