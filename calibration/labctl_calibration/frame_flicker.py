@@ -1,8 +1,8 @@
 """Flicker of the frame on display, row by row.
 
 A panel that is fully open says little of it: where cells retard light by half a wave, a change of the
-retardance changes nothing, and in between each cell has a slope and a sign of its own. So what flicker does to
-a row is asked of the very frame that is to run.
+retardance changes nothing, and in between each cell has a slope and a sign of its own. So what flicker does
+to a row is asked of the very frame that is to run.
 """
 
 from __future__ import annotations
