@@ -3,6 +3,9 @@
 Open-loop probes know the frame under random light. In a run the emitters carry what the program has them
 carry, heat accordingly, and errors of many weights add up along the few directions that its states take. At
 rest each row obeys leak z = gain y + bias, so that every settle of the program measures y of all rows there.
+
+An adaptation re-fits to first powers and offsets so moved; for a forecast every power is moved, as states of
+a program lie where fits over the whole range are least right.
 """
 
 from __future__ import annotations
