@@ -3,9 +3,6 @@
 Open-loop probes know the frame under random light. In a run the emitters carry what the program has them
 carry, heat accordingly, and errors of many weights add up along the few directions that its states take. At
 rest each row obeys leak z = gain y + bias, so that every settle of the program measures y of all rows there.
-
-An adaptation re-fits to first powers and offsets so moved; for a forecast every power is moved, as states of
-a program lie where fits over the whole range are least right.
 """
 
 from __future__ import annotations
@@ -29,7 +26,6 @@ FloatArray = NDArray[np.float64]
 STEPS, SIGMA_MAX, SIGMA_MIN = 8, 10.0, 0.06  # of the chain whose settles are looked at
 WAIT_TAU = 40.0
 PRIOR_WEIGHT, PRIOR_OFFSET = 0.01, 0.03  # of full scale: by how much a probed map may be wrong
-PRIOR_CURVED = 0.03  # the same of second and higher powers
 OPERATING = (STEPS, SIGMA_MAX, SIGMA_MIN, WAIT_TAU, PRIOR_WEIGHT, PRIOR_OFFSET)
 
 
@@ -111,10 +107,9 @@ def step_share(segment: LoopSegment, network: RowTableNetwork, state: slice) -> 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A map, and what is still uncertain of its powers, up to the k-th, and offsets after all that was seen.
+    """A map, and what is still uncertain of its first powers and offsets after all that was seen.
 
-    root [n, k n + 1, k n + 1]: row by row, a matrix L with L L' the covariance of (its first powers, its
-    second ones and so on, its offset).
+    root [n, n + 1, n + 1]: row by row, a matrix L with L L' the covariance of (its first powers, its offset).
     """
 
     light: FittedMap
@@ -122,34 +117,32 @@ class Known:
 
     def drawn(self, rng: np.random.Generator, wider: float = 1.0) -> FittedMap:
         """One map that might be it; `wider` times the standard deviations."""
-        drawn = rng.standard_normal(self.root.shape[:2])
-        return _moved(self.light, wider * np.einsum("rij,rj->ri", self.root, drawn))
+        n = len(self.root)
+        change = wider * np.einsum("rij,rj->ri", self.root, rng.standard_normal((n, n + 1)))
+        powers = self.light.powers.clone()
+        powers[0] += torch.from_numpy(change[:, :n])
+        return replace(self.light, powers=powers, offset=self.light.offset + torch.from_numpy(change[:, n]))
 
 
-def _moved(light: FittedMap, change: FloatArray) -> FittedMap:
-    """change [n, k n + 1] of its rows' first k powers and offsets."""
-    n = len(change)
-    powers = light.powers.clone()
-    for k in range(change.shape[1] // n):
-        powers[k] += torch.from_numpy(change[:, k * n : (k + 1) * n])
-    return replace(light, powers=powers, offset=light.offset + torch.from_numpy(change[:, -1]))
+def corrected(light: FittedMap, seen: Operated) -> FittedMap:
+    """The map with first powers and offsets moved to what was seen: `known`'s mean."""
+    return known(light, seen).light
 
 
-def known(light: FittedMap, seen: Operated, powers: int = 1) -> Known:
-    """The map with so many powers and the offsets moved to what was seen, and how well that knows them.
+def known(light: FittedMap, seen: Operated) -> Known:
+    """The map with first powers and offsets moved to what was seen, and how well that knows them.
 
-    Ridge regression, row by row: changes of about PRIOR_WEIGHT, PRIOR_CURVED and PRIOR_OFFSET are taken for
-    likely, and the residuals' own size weighs what was seen against that. The uncertainty is the posterior's;
-    rows of which nothing was seen keep the prior's.
+    Ridge regression, row by row: changes of about PRIOR_WEIGHT and PRIOR_OFFSET are taken for likely, and the
+    residuals' own size weighs what was seen against that. The uncertainty is the posterior's; rows of which
+    nothing was seen keep the prior's.
     """
     phi = light.curve(torch.from_numpy(seen.z)).numpy()
-    n, orders = phi.shape[1], range(1, powers + 1)
-    design = np.concatenate([*(phi**k for k in orders), np.ones((len(phi), 1))], axis=1)
-    curved = np.full((powers - 1) * n, PRIOR_CURVED)
-    prior = np.concatenate([np.full(n, PRIOR_WEIGHT), curved, [PRIOR_OFFSET]])
+    design = np.concatenate([phi, np.ones((len(phi), 1))], axis=1)
+    prior = np.append(np.full(phi.shape[1], PRIOR_WEIGHT), PRIOR_OFFSET)
     missed = seen.y - light(torch.from_numpy(seen.z)).numpy()
-    changes, root = np.zeros((n, len(prior))), np.repeat(np.diag(prior)[None], n, axis=0)
-    for row in range(n):
+    powers, offset = light.powers.clone(), light.offset.clone()
+    root = np.repeat(np.diag(prior)[None], phi.shape[1], axis=0)
+    for row in range(phi.shape[1]):
         weight = seen.weight[:, row]
         counts = weight > 0
         if counts.sum() < 2:
@@ -160,10 +153,11 @@ def known(light: FittedMap, seen: Operated, powers: int = 1) -> Known:
             precision = a.T @ a + np.diag(variance / prior**2)
             change = np.linalg.solve(precision, a.T @ b)
             variance = float(((b - a @ change) ** 2).mean())
-        changes[row] = change
+        powers[0, row] += torch.from_numpy(change[:-1])
+        offset[row] += float(change[-1])
         # precision = R' R, so that R^-1 R^-T sqrt(variance)^2 is the covariance
         root[row] = np.sqrt(variance) * np.linalg.inv(np.linalg.cholesky(precision)).T
-    return Known(_moved(light, changes), root)
+    return Known(replace(light, powers=powers, offset=offset), root)
 
 
 def _denoised(
