@@ -119,10 +119,10 @@ def adapt(
     coded = _coded(fitting, free, weights, light, codes[0].bits)
     seen = operated(engine, coded, fitting.teacher, data, settles=probes // 3)
     probed = engine.measured_map()
-    found = known(probed, seen)
+    operating = known(probed, seen).light
     flicker = measure_flicker(engine.electronics, bench.full_scale_units)
-    refitted = fitting.trained(REFIT, coded, placed(coded, engine.n_channels), found.light).plain()
-    return Adapted(refitted, probed, found, flicker)
+    refitted = fitting.trained(REFIT, coded, placed(coded, engine.n_channels), operating).plain()
+    return Adapted(refitted, probed, known(probed, seen, flicker.frequency_hz), flicker)
 
 
 def input_scale(curve: FittedCurve, state: slice) -> float:
