@@ -10,9 +10,9 @@ flat field is off by as much as it says of itself, and DSNU and PRNU are the sen
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -33,7 +33,7 @@ from labctl_calibration.optical.panel_procedures import EMITTERS
 from labctl_calibration.optical.row_dynamics import ROW_DYNAMICS
 from labctl_calibration.photon_transfer import PhotonTransfer
 from labctl_calibration.probing import half
-from labctl_calibration.procedure import Devices, Measured, Procedure
+from labctl_calibration.procedure import Devices, Measured, Procedure, Quantity
 from labctl_calibration.registry import PROCEDURES
 from labctl_calibration.spots import KIND as SPOTS_KIND
 from labctl_calibration.taking import take
@@ -133,7 +133,9 @@ def scores_of(unit: int) -> dict[str, float]:
     scores = Scores()
     bench, devices = drawn(unit)
     p = bench.profile
-    scores.sums["camera away"] = add_camera(scores, bench, devices, part_alone=True)
+    seen = camera_values(bench, devices, part_alone=True)
+    scores.sums["camera away"] = max(100 * abs(found.value / truth - 1) for _, found, truth in seen)
+
     loop = bench.truth().law.loop
     leak = (loop.leak_scale + loop.leak_offset).numpy()
     found = measured(LOOPBACK, devices, bench).arrays
@@ -158,13 +160,14 @@ def scores_of(unit: int) -> dict[str, float]:
     return scores.sums
 
 
-def add_camera(scores: Scores, bench: OpticalBench, devices: Devices, *, part_alone: bool) -> float:
-    """Score what three procedures say of a camera; its largest departure from the truth (%). DSNU and PRNU: of the
-    part of the sensor that is seen alone, or of what the sensor is drawn from.
+def camera_values(
+    bench: OpticalBench, devices: Devices, *, part_alone: bool
+) -> Iterator[tuple[str, Quantity, float]]:
+    """What three procedures say of a camera: family, quantity, truth. DSNU's and PRNU's truth is that of the part
+    of the sensor that is seen alone, or of what the sensor is drawn from.
     """
     p, camera = bench.profile, devices.get(Camera)
     gain = (2**p.camera_bits - 1 - p.camera_black_level_codes) / p.camera_full_well_e
-    away = []
     for procedure, families in (
         (CAMERA_DARK, {"temporal dark noise": ("dark noise, in the dark", gain * p.camera_read_noise_e)}),
         (CAMERA_FLAT, {
@@ -186,9 +189,7 @@ def add_camera(scores: Scores, bench: OpticalBench, devices: Devices, *, part_al
                 "DSNU1288": ("DSNU", float(pixels.offset_e.std())),
             }
         for name, (family, truth) in families.items():
-            scores.add(family, seen[name].value, seen[name].sd, truth)
-            away.append(100 * abs(seen[name].value / truth - 1))
-    return max(away)
+            yield family, seen[name], truth
 
 
 def camera_scores_of(block: int) -> dict[str, float]:
@@ -197,7 +198,8 @@ def camera_scores_of(block: int) -> dict[str, float]:
     for unit in range((block - 1) * CAMERAS_A_CELL + 1, block * CAMERAS_A_CELL + 1):
         off = np.random.Generator(np.random.Philox(key=(unit, 0xF1A7))).standard_normal()
         bench, devices = drawn(unit, light=1 + PHOTONS_ERROR * off)
-        add_camera(scores, bench, devices, part_alone=False)
+        for family, found, truth in camera_values(bench, devices, part_alone=False):
+            scores.add(family, found.value, found.sd, truth)
     return scores.sums
 
 
@@ -379,7 +381,7 @@ def coverage_lines(units: int, cameras: int) -> list[str]:
     ]
     blocks = [
         cell({"row": "camera coverage", "block": k, "v": VERSION}, partial(camera_scores_of, k))
-        for k in range(1, cameras // CAMERAS_A_CELL + 1)
+        for k in range(1, -(-cameras // CAMERAS_A_CELL) + 1)
     ]
     lines = [
         f"### Intervals: {units} benches of 48 channels",
@@ -388,10 +390,10 @@ def coverage_lines(units: int, cameras: int) -> list[str]:
         "",
         *table(rows + chain, (*FAMILIES, *CHAIN_FAMILIES)),
         "",
-        f"### Intervals: {cameras:,} cameras",
+        f"### Intervals: {CAMERAS_A_CELL * len(blocks):,} cameras",
         "",
-        "Their flat fields are off by 1% rms, as data sheets say; DSNU and PRNU are the sensor's, of which a part is "
-        "seen.",
+        f"Their flat fields are off by {PHOTONS_ERROR:.0%} rms, as data sheets say; DSNU and PRNU are the sensor's, of "
+        "which a part is seen.",
         "",
         *table(blocks, CAMERA_FAMILIES),
     ]
@@ -429,15 +431,12 @@ def public_lines(units: int) -> list[str]:
 
 def main() -> None:
     """Print the page."""
-    asked = [int(one) for one in sys.argv[1:]]
-    units, cameras = (*asked, *(UNITS, CAMERAS)[len(asked) :])
-    for line in (
-        "## Optical benches, calibrated",
-        "",
-        *coverage_lines(units, cameras),
-        "",
-        *public_lines(units),
-    ):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("units", nargs="?", type=int, default=UNITS, help="benches")
+    parser.add_argument("cameras", nargs="?", type=int, default=CAMERAS, help=f"in cells of {CAMERAS_A_CELL}")
+    asked = parser.parse_args()
+    coverage = coverage_lines(asked.units, asked.cameras)
+    for line in ("## Optical benches, calibrated", "", *coverage, "", *public_lines(asked.units)):
         print(line)
 
 
