@@ -45,9 +45,9 @@ from labctl.rig.calibrating import bench_of
 RECIPE = "sample_moons"
 ASKED_UNITS = 50
 FOUND_ON = tuple(range(201, 213))
-CANDIDATES, FIND_DRAWS = (3.0, 4.0, 5.0, 6.0), 19
+CANDIDATES, FIND_DRAWS = (0.5, 1.0, 2.0, 3.0), 19
 BAR = (0.85, 0.95)
-VERSION, FIND_VERSION = 2, 3
+VERSION, FIND_VERSION = 3, 6
 STAGES = ("FREE", "CODING", "TRIAL", "REFIT")
 
 
@@ -212,7 +212,7 @@ def find(sheet: Sheet, shorter: int) -> None:
             for wider, score in zip(CANDIDATES, scores.T, strict=True)
         ],
     )
-    grid = np.exp(np.linspace(np.log(2.0), np.log(12.0), 400))
+    grid = np.exp(np.linspace(np.log(0.3), np.log(6.0), 400))
     total = sum(log_likelihood(e, *one.T, grid) for e, one in zip(came, told, strict=True))
     weight = np.exp(total - np.max(total))
     weight /= weight.sum()

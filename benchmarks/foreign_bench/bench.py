@@ -117,10 +117,11 @@ class ForeignBench:
         still, ripple = (warm * output_matrices(part * passed, self.unit) for part in self.collected())
         return Light(self.unit, still, ripple, dtype, self.cables, self.broken)
 
-    def flicker(self, time_us: FloatArray) -> FloatArray:
-        """Relative change of every retardance at times."""
-        phase = 2e-6 * math.pi * self.unit.flicker_hz * time_us + self.seed
-        return np.asarray(self.unit.flicker * np.sin(phase))
+    def flicker(self, time_us: FloatArray, window_us: float = 0.0) -> FloatArray:
+        """Mean relative change of every retardance from times on, over a window."""
+        phase = 2e-6 * math.pi * self.unit.flicker_hz * (time_us + window_us / 2) + self.seed
+        left = np.sinc(1e-6 * self.unit.flicker_hz * window_us)
+        return np.asarray(self.unit.flicker * left * np.sin(phase))
 
     def hum(self, time_us: FloatArray) -> FloatArray:
         """What the mains add to every row's bias at times, units."""

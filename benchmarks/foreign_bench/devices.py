@@ -148,7 +148,8 @@ class ForeignElectronics(LoopElectronics):
             current = light.phi(current) + unit.pedestal_units
         current = current.clamp_min(0.0)
         emitted = light.emitted(current)
-        plus, minus = light.photocurrents(emitted, torch.from_numpy(bench.flicker(time_us)[:, None]))
+        flicker = torch.from_numpy(bench.flicker(time_us, window_us)[:, None])
+        plus, minus = light.photocurrents(emitted, flicker)
         net, whole = (plus - minus).numpy(), (plus + minus).numpy()
         amperes = unit.photocurrent_ua * 1e-6
         # one-sided densities over the band 1 / (2 T) that a mean over T leaves

@@ -28,6 +28,7 @@ from labctl.physics import FittedCurve, FittedMap
 from labctl.programs import CodedMatrix, PlacedWeights, encode, search_codes
 from labctl.sampling import placed
 from labctl_calibration.bench import Bench
+from labctl_calibration.frame_flicker import FrameFlicker, measure_flicker
 from labctl_calibration.operating import OPERATING, Known, known, operated
 from labctl_calibration.stages import FREE_BITS, SAMPLES_PER_LEVEL, SIGMA_RANGE, Fitting, Stage, Tell
 
@@ -71,12 +72,13 @@ def compensate(
 @dataclass(frozen=True, eq=False)
 class Adapted:
     """A network on its bench. Maps are of its frame, in its rows: `probed` with no state of the network,
-    `known` after its own settles.
+    `known` after its own settles; so is its flicker.
     """
 
     network: RowTableNetwork
     probed: FittedMap
     known: Known
+    flicker: FrameFlicker
 
 
 def adapt(
@@ -117,9 +119,11 @@ def adapt(
     coded = _coded(fitting, free, weights, light, codes[0].bits)
     seen = operated(engine, coded, fitting.teacher, data, settles=probes // 3)
     probed = engine.measured_map()
-    found = known(probed, seen)
-    refitted = fitting.trained(REFIT, coded, placed(coded, engine.n_channels), found.light).plain()
-    return Adapted(refitted, probed, found)
+    operating = known(probed, seen).light
+    flicker = measure_flicker(engine.electronics, bench.full_scale_units)
+    refitted = fitting.trained(REFIT, coded, placed(coded, engine.n_channels), operating).plain()
+    found = known(probed, seen, powers=len(probed.powers), lines_hz=flicker.frequency_hz)
+    return Adapted(refitted, probed, found, flicker)
 
 
 def input_scale(curve: FittedCurve, state: slice) -> float:

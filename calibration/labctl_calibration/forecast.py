@@ -3,7 +3,8 @@
 The quality is the run's own E (conventions, section 7): of its own start noise, against its own reference, so
 that the sampling error of both is in the forecast and not in its width. The run's program is computed on many
 machines that the bench might be: the map of its frame as compensation left it known, moved by what that is
-uncertain by (its posterior), with a draw of the noise budget each. The interval is that of the draws' E.
+uncertain by (its posterior), with a draw of the noise budget and of the frame's own flicker each. The
+interval is that of the draws' E.
 
 What no record of the bench states was found on other benches than those that the intervals were scored on
 (`benchmarks/forecast.py`): how much wider than stated weights and offsets scatter, which every machine draws
@@ -25,6 +26,7 @@ from labctl.models.network import RowTableNetwork
 from labctl.physics import FittedMap
 from labctl.programs import CodedTables, LoopProgram
 from labctl.sampling import LoopMachine, Sampler
+from labctl_calibration.frame_flicker import WINDOWS
 from labctl_calibration.operating import Known
 from labctl_calibration.optical.twin_noise import TwinNoise
 from labctl_calibration.program_twin import Machine, ProgramTwin
@@ -35,7 +37,7 @@ DRAWS = 39  # machines; with so many the second from either end bounds 90%
 MOST = 4000  # samples, and reference points, that are computed; of more, the first
 WIDER, WIDER_SD = 5.1, 0.11  # middle, and standard deviation of the logarithm
 SHOWN_ANEW = 0.0
-METHOD = (SHARE, DRAWS, MOST, WIDER, WIDER_SD, SHOWN_ANEW)
+METHOD = (SHARE, DRAWS, MOST, WIDER, WIDER_SD, SHOWN_ANEW, WINDOWS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import torch
 
 from labctl.devices import DataError
 from labctl.physics import FittedCurve, FittedMap
+from labctl_calibration.frame_flicker import FrameFlicker
 from labctl_calibration.operating import Known
 
 CURVE = ("reach", "scale", "shift", "slope", "knee", "mix")
@@ -19,10 +20,13 @@ CURVE = ("reach", "scale", "shift", "slope", "knee", "mix")
 
 @dataclass(frozen=True, eq=False)
 class KeptMaps:
-    """Maps of one frame, in its program's rows: `probed` at its load, `known` after settles of its own."""
+    """Of one frame, in its program's rows: its map as `probed` at its load, and as `known` after settles of
+    its own; its flicker.
+    """
 
     probed: FittedMap
     known: Known
+    flicker: FrameFlicker
 
     def write(self, path: Path) -> None:
         """Into an npz file, whole or not at all."""
@@ -31,6 +35,7 @@ class KeptMaps:
         arrays |= {"known_powers": light.powers.numpy(), "known_offset": light.offset.numpy()}
         arrays |= {"probed_powers": self.probed.powers.numpy(), "probed_offset": self.probed.offset.numpy()}
         arrays["known_root"] = self.known.root.astype(np.float32)
+        arrays |= {"flicker_hz": self.flicker.frequency_hz, "flicker": self.flicker.amplitude}
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with part.open("wb") as file:
             np.savez(file, **arrays)
@@ -51,6 +56,7 @@ class KeptMaps:
                 )
                 for name in ("known", "probed")
             )
-            return cls(probed, Known(known, arrays["known_root"].astype(np.float64)))
+            flicker = FrameFlicker(arrays["flicker_hz"], arrays["flicker"])
+            return cls(probed, Known(known, arrays["known_root"].astype(np.float64)), flicker)
         except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise DataError(f"{path}: is damaged ({error}); remove it, and it is made anew") from None

@@ -26,18 +26,29 @@ FloatArray = NDArray[np.float64]
 STEPS, SIGMA_MAX, SIGMA_MIN = 8, 10.0, 0.06  # of the chain whose settles are looked at
 WAIT_TAU = 40.0
 PRIOR_WEIGHT, PRIOR_OFFSET = 0.01, 0.03  # of full scale: by how much a probed map may be wrong
+PRIOR_CURVED = 0.01  # the same of second and higher powers
+PRIOR_WAVE = 0.1  # the same of what flicker moves a row by
 OPERATING = (STEPS, SIGMA_MAX, SIGMA_MIN, WAIT_TAU, PRIOR_WEIGHT, PRIOR_OFFSET)
 
 
 @dataclass(frozen=True, eq=False)
 class Operated:
     """Settles at rest: states z [B, n], light y [B, n] that they imply (a full-scale weight's), and how much
-    each says of it, in inverse standard deviations up to a factor [B, n] (0: nothing).
+    each says of it, in inverse standard deviations up to a factor [B, n] (0: nothing). queue [B]: in which of
+    the queues it was; time_us [B]: when, from that one's beginning.
     """
 
     z: FloatArray
     y: FloatArray
     weight: FloatArray
+    queue: NDArray[np.int64]
+    time_us: FloatArray
+
+    def lines(self, frequency_hz: NDArray[np.floating]) -> FloatArray:
+        """Cosine and sine of every line, for each queue apart [B, 2 L queues]: nobody knows their phases."""
+        phase = 2e-6 * np.pi * np.outer(self.time_us, frequency_hz)
+        waves = np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+        return np.concatenate([waves * (self.queue == k)[:, None] for k in np.unique(self.queue)], axis=1)
 
 
 def operated(
@@ -58,23 +69,25 @@ def operated(
     engine.load(program)
     share = max(1, settles // len(program.segments))
     rng = np.random.Generator(np.random.Philox(key=404))
-    seen, state = [], program.placement.state
+    spec, seen, state = engine.electronics.spec, [], program.placement.state
+    wait_us = WAIT_TAU * spec.tau_us
+    time_us = (wait_us + spec.window_us) * np.arange(share)
     for k, segment in enumerate(program.segments):
         _, batch = rooted(program, k, teacher, source, np.arange(share), rng)
         inject, labels = batch.inject, batch.labels
-        result = engine.solve(segment, batch, wait_us=WAIT_TAU * engine.electronics.spec.tau_us)
+        result = engine.solve(segment, batch, wait_us=wait_us)
         gain, leak = np.asarray(result.applied.gain), np.asarray(result.applied.leak)
         if len(gain) > 1:
             gain = gain[labels]
         gain = gain * program.matrix_of(segment).scale_out
         bias = segment.bias_of(inject, labels, state)
-        limit = CLEAR_OF_RANGE * engine.electronics.spec.adc.range_units
+        limit = CLEAR_OF_RANGE * spec.adc.range_units
         counts = (gain > 1e-6) & (np.abs(result.z) < limit)
         counts &= (result.outcome != Outcome.SATURATED)[:, None]  # what was injected is not what acted
         y = np.where(counts, (leak * result.z - bias) / np.where(counts, gain, 1.0), 0.0)
-        seen.append((result.z, y, np.where(counts, gain, 0.0)))
-    z, y, weight = (np.concatenate(parts) for parts in zip(*seen, strict=True))
-    return Operated(z, y, weight)
+        seen.append((result.z, y, np.where(counts, gain, 0.0), np.full(share, k), time_us))
+    z, y, weight, queue, times = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    return Operated(z, y, weight, queue, times)
 
 
 def rooted(
@@ -107,9 +120,10 @@ def step_share(segment: LoopSegment, network: RowTableNetwork, state: slice) -> 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A map, and what is still uncertain of its first powers and offsets after all that was seen.
+    """A map, and what is still uncertain of its powers, up to the k-th, and offsets after all that was seen.
 
-    root [n, n + 1, n + 1]: row by row, a matrix L with L L' the covariance of (its first powers, its offset).
+    root [n, k n + 1, k n + 1]: row by row, a matrix L with L L' the covariance of (its first powers, its
+    second ones and so on, its offset).
     """
 
     light: FittedMap
@@ -117,11 +131,8 @@ class Known:
 
     def drawn(self, rng: np.random.Generator, wider: float = 1.0) -> FittedMap:
         """One map that might be it; `wider` times the standard deviations."""
-        n = len(self.root)
-        change = wider * np.einsum("rij,rj->ri", self.root, rng.standard_normal((n, n + 1)))
-        powers = self.light.powers.clone()
-        powers[0] += torch.from_numpy(change[:, :n])
-        return replace(self.light, powers=powers, offset=self.light.offset + torch.from_numpy(change[:, n]))
+        drawn = rng.standard_normal(self.root.shape[:2])
+        return _moved(self.light, wider * np.einsum("rij,rj->ri", self.root, drawn))
 
 
 def corrected(light: FittedMap, seen: Operated) -> FittedMap:
@@ -129,20 +140,30 @@ def corrected(light: FittedMap, seen: Operated) -> FittedMap:
     return known(light, seen).light
 
 
-def known(light: FittedMap, seen: Operated) -> Known:
-    """The map with first powers and offsets moved to what was seen, and how well that knows them.
+def known(
+    light: FittedMap, seen: Operated, *, powers: int = 1, lines_hz: NDArray[np.floating] | None = None
+) -> Known:
+    """The map with so many powers and the offsets moved to what was seen, and how well that knows them.
 
-    Ridge regression, row by row: changes of about PRIOR_WEIGHT and PRIOR_OFFSET are taken for likely, and the
-    residuals' own size weighs what was seen against that. The uncertainty is the posterior's; rows of which
-    nothing was seen keep the prior's.
+    Ridge regression, row by row: changes of about PRIOR_WEIGHT, PRIOR_CURVED and PRIOR_OFFSET are taken for
+    likely, and the residuals' own size weighs what was seen against that. The uncertainty is the posterior's;
+    rows of which nothing was seen keep the prior's.
+
+    lines_hz: what flickers. The states follow the light that they are taken to explain, so that flicker would
+    pass for weights; every row's own waves are fitted beside them.
     """
     phi = light.curve(torch.from_numpy(seen.z)).numpy()
-    design = np.concatenate([phi, np.ones((len(phi), 1))], axis=1)
-    prior = np.append(np.full(phi.shape[1], PRIOR_WEIGHT), PRIOR_OFFSET)
+    n = phi.shape[1]
+    design = np.concatenate([*(phi**k for k in range(1, powers + 1)), np.ones((len(phi), 1))], axis=1)
+    prior = np.repeat([PRIOR_WEIGHT, PRIOR_CURVED, PRIOR_OFFSET], [n, (powers - 1) * n, 1])
+    size = len(prior)
+    if lines_hz is not None and len(lines_hz):
+        waves = seen.lines(lines_hz)
+        design = np.concatenate([design, waves], axis=1)
+        prior = np.concatenate([prior, np.full(waves.shape[1], PRIOR_WAVE)])
     missed = seen.y - light(torch.from_numpy(seen.z)).numpy()
-    powers, offset = light.powers.clone(), light.offset.clone()
-    root = np.repeat(np.diag(prior)[None], phi.shape[1], axis=0)
-    for row in range(phi.shape[1]):
+    changes, root = np.zeros((n, size)), np.repeat(np.diag(prior[:size])[None], n, axis=0)
+    for row in range(n):
         weight = seen.weight[:, row]
         counts = weight > 0
         if counts.sum() < 2:
@@ -153,11 +174,19 @@ def known(light: FittedMap, seen: Operated) -> Known:
             precision = a.T @ a + np.diag(variance / prior**2)
             change = np.linalg.solve(precision, a.T @ b)
             variance = float(((b - a @ change) ** 2).mean())
-        powers[0, row] += torch.from_numpy(change[:-1])
-        offset[row] += float(change[-1])
-        # precision = R' R, so that R^-1 R^-T sqrt(variance)^2 is the covariance
-        root[row] = np.sqrt(variance) * np.linalg.inv(np.linalg.cholesky(precision)).T
-    return Known(replace(light, powers=powers, offset=offset), root)
+        changes[row] = change[:size]
+        # of all that was fitted, how powers and offset scatter, whatever the waves
+        root[row] = np.linalg.cholesky(variance * np.linalg.inv(precision)[:size, :size])
+    return Known(_moved(light, changes), root)
+
+
+def _moved(light: FittedMap, change: FloatArray) -> FittedMap:
+    """change [n, k n + 1] of its rows' first k powers and offsets."""
+    n = len(change)
+    powers = light.powers.clone()
+    for k in range(change.shape[1] // n):
+        powers[k] += torch.from_numpy(change[:, k * n : (k + 1) * n])
+    return replace(light, powers=powers, offset=light.offset + torch.from_numpy(change[:, -1]))
 
 
 def _denoised(

@@ -121,7 +121,7 @@ def _kept_or_adapted(
     made = adapt(
         _bench(rig)[1], bench, original, chain.subject.source, probes=PROBES, tell=tell, teacher=teacher
     )
-    maps = KeptMaps(made.probed, made.known)
+    maps = KeptMaps(made.probed, made.known, made.flicker)
     maps.write(_maps_beside(path))
     notes = {"compensation": _key(original, teacher, bench), "records": list(bench.record_ids)}
     save_network(made.network, path, describe(made.network, path.stem, notes=notes), overwrite=True)
@@ -138,7 +138,7 @@ def _kept(path: Path) -> _Kept | None:
 
 def _maps_beside(path: Path) -> Path:
     """Of another stem: NAME.json beside NAME.npz is a record, and the network's card is NAME.json."""
-    return path.with_name(f"maps-of-{path.stem}.npz")
+    return path.with_name(f"frame-of-{path.stem}.npz")
 
 
 def _path(chain: Chain, bench: Bench, store: RecordStore) -> Path:

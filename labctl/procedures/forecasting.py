@@ -169,7 +169,8 @@ def asked_of(chain: Chain, twin: FittedTwin) -> tuple[Task, BenchTwin]:
         chain.subject.network, chain.program, chain.tables, chain.sampler, chain.x_start, chain.labels,
         chain.reference, chain.recipe.seed,
     )  # fmt: skip
-    return task, BenchTwin(chain.maps.known, chain.maps.probed, twin.noise, twin.spec.adc.range_units)
+    noise = replace(twin.noise, frame=chain.maps.flicker)
+    return task, BenchTwin(chain.maps.known, chain.maps.probed, noise, twin.spec.adc.range_units)
 
 
 def _read(path: Path) -> Interval:

@@ -243,7 +243,7 @@ class OpticalBench:
         seen = light * (1 + self.noise.rin_sd(exposure_us * 1e-6) * by_path(swing.numpy(), light))
         begin_us = triggers.time_us + begin
         if self.optics.sequence is not None:  # its planes have dips of their own
-            seen = seen * self.clock.flicker(begin_us + exposure_us / 2)[:, None]
+            seen = seen * self.clock.flicker(begin_us, exposure_us)[:, None]
         elif self.unit.has("flicker", "mirror_resets"):
             seen = seen * self.clock.modulation(begin_us, exposure_us)[:, None]
         gathered = Gathered(begin, end, light.shape[1])

@@ -104,18 +104,16 @@ class ClockTerms:
             return np.zeros(2)
         return np.asarray(float(self._unit.creep_px) * self._walk("creep walk", now_us)[:2])
 
-    def flicker(self, time_us: NDArray[np.floating]) -> FloatArray:
-        """Factor [B] on all light at these times."""
+    def flicker(self, time_us: NDArray[np.floating], duration_us: float = 0.0) -> FloatArray:
+        """Mean factor [B] on all light from these times on, for so long."""
         period_us = self._unit.settings.get("flicker_us", 1.0)
-        angle = 2 * np.pi * (time_us / period_us + self._phases[1])
-        return np.asarray(1 + float(self._unit.flicker_share) * np.cos(angle))
+        angle = 2 * np.pi * ((time_us + duration_us / 2) / period_us + self._phases[1])
+        left = np.sinc(duration_us / period_us)  # of the swing: whole periods average out
+        return np.asarray(1 + float(self._unit.flicker_share) * left * np.cos(angle))
 
     def modulation(self, time_us: NDArray[np.floating], duration_us: float) -> FloatArray:
-        """Mean factor [B] on all light over operations that begin at these times.
-
-        Flicker has periods of milliseconds and is held over an operation (its phase is that of the middle).
-        """
-        swing = self.flicker(time_us + duration_us / 2)
+        """Mean factor [B] on all light over operations that begin at these times."""
+        swing = self.flicker(time_us, duration_us)
         if not self._unit.mirror_dip:
             return swing
         reset_us, period_us = self._resets()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from labctl_calibration import forecast as forecasting
 from labctl_calibration.forecast import BenchTwin, Task, energies_of, forecast
+from labctl_calibration.frame_flicker import FrameFlicker
 from labctl_calibration.kept_maps import KeptMaps
 from labctl_calibration.operating import Known
 from labctl_calibration.optical.twin_noise import TwinNoise
@@ -125,13 +126,15 @@ def test_a_machine_of_the_fitted_class_comes_out_within(task, light) -> None:
 
 def test_maps_are_kept_and_a_damaged_file_is_said(light, tmp_path) -> None:
     path = tmp_path / "kept.npz"
-    kept = KeptMaps(light, Known(moved(light, 0.1), np.repeat(np.eye(N + 1)[None], N, axis=0)))
+    flicker = FrameFlicker(np.array([460.0]), np.full((1, N), 0.01j))
+    kept = KeptMaps(light, Known(moved(light, 0.1), np.repeat(np.eye(N + 1)[None], N, axis=0)), flicker)
     kept.write(path)
     again = KeptMaps.read(path)
     assert torch.equal(again.known.light.powers, kept.known.light.powers)
     assert torch.equal(again.probed.offset, light.offset)
     z = torch.linspace(-2, 2, N, dtype=torch.float64)[None]
     assert torch.equal(again.known.light(z), kept.known.light(z))
+    np.testing.assert_array_equal(again.flicker.amplitude, flicker.amplitude)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"kept\.npz: is damaged"):
         KeptMaps.read(path)

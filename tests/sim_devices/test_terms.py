@@ -219,8 +219,21 @@ class TestLight:
             bench.bench.advance(period_us / 40 - 6.4)
         seen = np.array(seen)
         np.testing.assert_allclose(seen.mean(axis=0), 1, atol=1e-9)
-        assert seen.std() * math.sqrt(2) == pytest.approx(float(bench.bench.unit.flicker_share), rel=1e-6)
+        swing = float(bench.bench.unit.flicker_share) * np.sinc(6.4 / period_us)  # a window's mean of it
+        assert seen.std() * math.sqrt(2) == pytest.approx(swing, rel=1e-6)
         assert np.ptp(seen, axis=1).max() < 1e-12
+
+    @pytest.mark.parametrize("windows", [1, 100, 500, 15_625])
+    def test_a_long_reading_is_the_mean_of_its_windows(self, with_terms, windows):
+        """A null that is read over 100 ms has no phase of a flicker of 480 Hz in it."""
+        benches = [with_terms("flicker") for _ in range(2)]
+        for bench in benches:
+            bench.show_fractions(np.ones((N, N)))
+        spec = benches[0].electronics.spec
+        codes = np.full((windows, N), spec.probe_dac.max_code)
+        each = benches[0].electronics.probe(codes, at="emitter").counts
+        whole = benches[1].electronics.probe(codes[:1], at="emitter", repeats=windows).counts
+        np.testing.assert_allclose(whole[0], each.mean(axis=0), rtol=1e-9)
 
     def test_emitters_dip_after_much_light_and_recover(self, with_terms):
         bench = with_terms("self_heating")

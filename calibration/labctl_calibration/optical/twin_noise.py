@@ -19,6 +19,7 @@ from torch import Tensor
 
 from labctl.devices import CalibrationRecord, LoopSpec
 from labctl.physics import FittedLoop, Stream
+from labctl_calibration.frame_flicker import FrameFlicker
 from labctl_calibration.noise_budget import WAIT_US, NoiseBudget, budget_of
 
 DEVICE = "fitted twin"
@@ -31,6 +32,7 @@ class TwinNoise:
     """Standard deviations in units: behind and before the gain, white from sample to sample; emitters: what
     multiplies W and a draw an emitter; common: rms of the light's flicker, in what multiplies W's row sums;
     mains: rms behind the gain; read: of a reading. flicker_hz, mains_hz: lines, over samples sample_us apart.
+    frame: the flicker of the one frame that this is asked of, where it was measured: instead of `common`.
     """
 
     behind: float
@@ -42,6 +44,7 @@ class TwinNoise:
     flicker_hz: tuple[float, ...]
     mains_hz: tuple[float, ...]
     sample_us: float
+    frame: FrameFlicker | None = None
 
     @classmethod
     def of(cls, record: CalibrationRecord, loop: FittedLoop, spec: LoopSpec) -> TwinNoise:
@@ -86,21 +89,27 @@ class TwinNoise:
         def white(name: str, size: float) -> Tensor:
             return size * Stream(seed, DEVICE, name).normal(ids, n, dtype=torch.float64)
 
-        common = self.common * self._slow(ids, seed, LINES_BEFORE, self.flicker_hz)
+        if self.frame is None:
+            swing = self.common * self._slow(ids, seed, LINES_BEFORE, self.flicker_hz) * weights.sum(dim=1)
+        else:
+            turns = self._turns(seed, LINES_BEFORE, len(self.frame.frequency_hz))
+            swing = torch.from_numpy(self.frame.at(ids * self.sample_us, turns))
         mains = self.mains * self._slow(ids, seed, LINES_BEHIND, self.mains_hz)
         behind = white(WHITE_BEHIND, self.behind) + mains
         before = white("light", self.before) + white(OF_EMITTERS, self.emitters) @ weights.T
-        return behind, before + common * weights.sum(dim=1), white(READ, self.read)
+        return behind, before + swing, white(READ, self.read)
 
     def _slow(self, ids: NDArray[np.int64], seed: int, name: str, lines_hz: tuple[float, ...]) -> Tensor:
         """Sines of rms 1 in all [B, 1], with random phases; 0 without lines."""
         out = np.zeros(len(ids))
-        if lines_hz:
-            rng = np.random.Generator(np.random.Philox(key=Stream(seed, DEVICE, name).key()[0]))
-            for hz in lines_hz:
-                out += np.sin(2 * np.pi * (hz * ids * self.sample_us * 1e-6 + rng.random()))
-            out *= np.sqrt(2 / len(lines_hz))
-        return torch.from_numpy(out)[:, None]
+        for hz, turns in zip(lines_hz, self._turns(seed, name, len(lines_hz)), strict=True):
+            out += np.sin(2 * np.pi * (hz * ids * self.sample_us * 1e-6 + turns))
+        return torch.from_numpy(out * np.sqrt(2 / max(len(lines_hz), 1)))[:, None]
+
+    @staticmethod
+    def _turns(seed: int, name: str, lines: int) -> NDArray[np.float64]:
+        """Where in their periods lines begin, by chance."""
+        return np.random.Generator(np.random.Philox(key=Stream(seed, DEVICE, name).key()[0])).random(lines)
 
 
 def _lines(budget: NoiseBudget, name: str) -> tuple[float, ...]:
